@@ -1,0 +1,17 @@
+"""What the user can mend: raised on every floor, printed by the command line as one line."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = ["InputError", "did_you_mean"]
+
+
+class InputError(ValueError):
+    """Bad input. The message is one line that names the file or the option, what is wrong and the remedy."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'DDPM'?)`` for the nearest of ``known``, or an empty string when none is near."""
+    lowered = {candidate.lower(): candidate for candidate in known}
+    near = get_close_matches(name.lower(), lowered, n=1)
+    return f" (did you mean {lowered[near[0]]!r}?)" if near else ""
