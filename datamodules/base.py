@@ -1,0 +1,123 @@
+"""What every data module of pictures shares: the endless training stream, validation, and the way to [-1, 1]."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from tenshot.datamodules.batches import Batch, EachOnce, EachOnceLoader, EndlessBatches, EndlessLoader, Source
+from tenshot.errors import InputError
+
+__all__ = ["Pictures"]
+
+
+class Pictures(LightningDataModule, ABC):
+    """Base of the data modules. A subclass says in ``sources`` where the pictures come from.
+
+    Training and validation batches arrive at the module as "image": float32 (N, 3, H, W) in [-1, 1] and, where the
+    source has them, "label": int64 (N,) and "condition": float32 (N, C, H, W) in [-1, 1] or int64 (N, H, W).
+
+    Args:
+        batch_size: Pictures in a micro-batch of one rank.
+        image_size: Height and width of the pictures.
+        seed: Decides the order of the pictures and which are mirrored, together with the position in training.
+        flip: Mirror each training picture with probability one half.
+        num_workers: Processes that prepare batches; 0 prepares them in the training process.
+
+    Raises:
+        InputError: a number is out of its range.
+    """
+
+    def __init__(self, batch_size: int, image_size: int, seed: int, flip: bool, num_workers: int) -> None:
+        super().__init__()
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("image_size", image_size, 1),
+            ("seed", seed, 0),
+            ("num_workers", num_workers, 0),
+        ):
+            if value < least:
+                raise InputError(f"{name} is {value}, but must be at least {least}: set data.{name} to such a number")
+        self.batch_size = batch_size
+        self.image_size = image_size
+        self.seed = seed
+        self.flip = flip
+        self.num_workers = num_workers
+        self._sources: tuple[Source, Source | None] | None = None
+
+    @abstractmethod
+    def sources(self) -> tuple[Source, Source | None]:
+        """Open the training pictures and, if there are any, the validation pictures.
+
+        Raises:
+            InputError: no pictures, or a picture that cannot be used.
+        """
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the sources, once, and log one line that says what they are."""
+        if self._sources is None:
+            self._sources = self.sources()
+            train, val = self._sources
+            size = f"{self.image_size} x {self.image_size}"
+            validation = "none" if val is None else str(val)
+            rank_zero_info(f"{type(self).__name__}: {train}; {size}; seed {self.seed}; validation: {validation}")
+
+    @property
+    def train_source(self) -> Source:
+        """The training pictures."""
+        self.setup()
+        assert self._sources is not None
+        return self._sources[0]
+
+    @property
+    def val_source(self) -> Source | None:
+        """The validation pictures, if there are any."""
+        self.setup()
+        assert self._sources is not None
+        return self._sources[1]
+
+    def train_stream(self) -> EndlessBatches:
+        """The rest of the training stream, from where the trainer stands (from its beginning without a trainer)."""
+        rank, world_size = self._rank()
+        done = self.trainer.global_step * self.trainer.accumulate_grad_batches if self.trainer else 0
+        return EndlessBatches(
+            self.train_source, self.batch_size, self.seed, self.flip, rank=rank, world_size=world_size, start=done
+        )
+
+    def train_dataloader(self) -> EndlessLoader:
+        """Endless micro-batches from where the trainer stands, so a resumed run sees what it would have seen."""
+        return EndlessLoader(self.train_stream, self.num_workers)
+
+    def val_dataloader(self) -> EachOnceLoader | list[EachOnceLoader]:
+        """Every validation picture once over all ranks; an empty list where there are none."""
+        if self.val_source is None:
+            return []
+        return EachOnceLoader(EachOnce(self.val_source, self.batch_size, *self._rank()), self.num_workers)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """On the device: mirror what "flip" says, drop "flip", and bring uint8 to float32 in [-1, 1]."""
+        flip = batch.pop("flip", None)
+        for name in ("image", "condition"):
+            if name in batch:
+                value = batch[name] if flip is None else _mirrored(batch[name], flip)
+                batch[name] = _signed(value) if value.dtype == torch.uint8 else value
+        return batch
+
+    def preview(self, count: int) -> Tensor:
+        """The first ``count`` training pictures (fewer if there are fewer), unmirrored: (n, 3, H, W) in [-1, 1]."""
+        return _signed(self.train_source.read(range(min(count, len(self.train_source))))["image"])
+
+    def _rank(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+def _mirrored(x: Tensor, flip: Tensor) -> Tensor:
+    """x (N, …, W) with the samples that ``flip``, bool (N,), selects mirrored left to right."""
+    return torch.where(flip.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
+
+
+def _signed(pixels: Tensor) -> Tensor:
+    """uint8 0 … 255 -> float32 [-1, 1]."""
+    return pixels.float() / 127.5 - 1
