@@ -1,0 +1,198 @@
+"""The building blocks of the ADM U-Net (Dhariwal & Nichol, arXiv 2105.05233): residual block, attention, resampling.
+
+Feature maps are (N, C, H, W) in channels_last memory: convolutions are fastest there on CPUs and on tensor cores, and
+attention reads its tokens (N, H*W, C) without a copy.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Literal, TypeVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tenshot.models.norm_act_conv import norm_act, norm_act_conv
+
+__all__ = [
+    "Attention",
+    "AttentionOrder",
+    "Downsample",
+    "GroupNorm",
+    "ResBlock",
+    "Resample",
+    "TimeEmbedding",
+    "Upsample",
+    "attend",
+    "down2",
+    "up2",
+    "zeroed",
+]
+
+AttentionOrder = Literal["legacy", "new"]
+M = TypeVar("M", bound=nn.Module)
+Resample = Callable[[Tensor], Tensor]
+
+
+def zeroed(module: M) -> M:
+    """Zero the parameters of a layer that must contribute nothing at initialisation."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def down2(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, H/2, W/2), mean of each 2x2 block."""
+    return F.avg_pool2d(x, 2)
+
+
+def up2(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, 2H, 2W), each pixel repeated."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation with ADM's 32 groups and eps 1e-5."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(32, channels, eps=1e-5)
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoidal embedding of the timestep, cosines first, and its two-layer perceptron; always float32.
+
+    Args:
+        channels: Width of the sinusoidal part; the result has four times as many.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.fc1 = nn.Linear(channels, 4 * channels)
+        self.fc2 = nn.Linear(4 * channels, 4 * channels)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """t: (N,) timesteps, integral or fractional -> (N, 4 * channels)."""
+        half = self.channels // 2
+        steps = torch.arange(half, dtype=torch.float32, device=t.device)
+        angles = t.float()[:, None] * torch.exp(-math.log(10_000.0) / half * steps)  # (N, half)
+        embedding = torch.cat([angles.cos(), angles.sin()], dim=1)
+        embedding = F.pad(embedding, (0, self.channels % 2)).to(self.fc1.weight.dtype)
+        return cast(Tensor, self.fc2(F.silu(self.fc1(embedding))))
+
+
+class ResBlock(nn.Module):
+    """Residual block with the embedding as scale and shift of its second norm (or added before it).
+
+    Args:
+        channels: Channels in.
+        out_channels: Channels out.
+        embed_channels: Width of the time (and class) embedding.
+        dropout: Probability of dropping an activation before the second convolution, in training.
+        scale_shift: Adaptive group norm, ``norm(h) * (1 + scale) + shift``; otherwise ``norm(h + shift)``.
+        resample: Halves or doubles the resolution, between the first activation and its convolution and on the skip.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        embed_channels: int,
+        dropout: float = 0.0,
+        scale_shift: bool = True,
+        resample: Resample | None = None,
+    ) -> None:
+        super().__init__()
+        self.dropout, self.scale_shift, self.resample = dropout, scale_shift, resample
+        self.norm1 = GroupNorm(channels)
+        self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.embed = nn.Linear(embed_channels, 2 * out_channels if scale_shift else out_channels)
+        self.norm2 = GroupNorm(out_channels)
+        self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.skip = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x: (N, C, H, W), embedding: (N, E) after its SiLU, float32 -> (N, out_channels, H', W')."""
+        if self.resample is None:
+            h = norm_act_conv(x, self.norm1, self.conv1)
+        else:
+            h, x = self.conv1(self.resample(norm_act(x, self.norm1))), self.resample(x)
+        with torch.autocast(x.device.type, enabled=False):
+            modulation = self.embed(embedding)
+        if not self.scale_shift:
+            h = h + modulation.to(h.dtype)[:, :, None, None]
+            modulation = None
+        if self.dropout and self.training:
+            h = self.conv2(F.dropout(norm_act(h, self.norm2, modulation), self.dropout))
+        else:
+            h = norm_act_conv(h, self.norm2, self.conv2, modulation)
+        return cast(Tensor, self.skip(x)) + h
+
+
+def attend(qkv: Tensor, num_heads: int, order: AttentionOrder) -> Tensor:
+    """Multi-head attention over tokens.
+
+    Args:
+        qkv: (N, L, 3C); its channels split into heads first, then q, k, v (``legacy``), or the other way (``new``).
+        num_heads: Number of heads; must divide C.
+        order: Which of the two layouts the weights were trained with; the shapes do not tell.
+
+    Returns:
+        (N, L, C)
+    """
+    n, length, width = qkv.shape
+    if order == "legacy":
+        q, k, v = qkv.view(n, length, num_heads, 3, -1).permute(3, 0, 2, 1, 4)  # each (N, heads, L, d)
+    else:
+        q, k, v = qkv.view(n, length, 3, num_heads, -1).permute(2, 0, 3, 1, 4)
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, length, width // 3)
+
+
+class Attention(nn.Module):
+    """Self-attention over all pixels, with a residual connection.
+
+    Args:
+        channels: Channels in and out.
+        num_heads: Number of heads.
+        order: Channel layout of the joint projection, see :func:`attend`.
+    """
+
+    def __init__(self, channels: int, num_heads: int, order: AttentionOrder = "legacy") -> None:
+        super().__init__()
+        self.num_heads, self.order = num_heads, order
+        self.norm = GroupNorm(channels)
+        # 1x1 convolutions, not linear layers: on CPUs their channels_last kernels are twice as fast.
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.proj = zeroed(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        n, c, height, width = x.shape
+        qkv = self.qkv(norm_act(x, self.norm, activation=False))
+        tokens = qkv.permute(0, 2, 3, 1).reshape(n, height * width, 3 * c)
+        tokens = attend(tokens, self.num_heads, self.order)
+        return x + cast(Tensor, self.proj(tokens.view(n, height, width, c).permute(0, 3, 1, 2)))
+
+
+class Downsample(nn.Module):
+    """Halve the resolution by a strided convolution or by a plain mean; ignores the embedding."""
+
+    def __init__(self, channels: int, learned: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1) if learned else None
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H/2, W/2)."""
+        return down2(x) if self.conv is None else cast(Tensor, self.conv(x))
+
+
+class Upsample(nn.Module):
+    """Double the resolution by repetition, then a convolution if learned; ignores the embedding."""
+
+    def __init__(self, channels: int, learned: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1) if learned else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, 2H, 2W)."""
+        return cast(Tensor, self.conv(up2(x)))

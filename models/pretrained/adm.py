@@ -1,0 +1,326 @@
+"""Public guided-diffusion and improved-diffusion checkpoints as our networks.
+
+A checkpoint is a plain state dict. Its keys and shapes tell most of the architecture; heads, attention order and image
+size they do not, and loading with a wrong guess gives silently wrong pictures. Those come from the table of public
+checkpoints (:mod:`tenshot.models.pretrained.adm_zoo`) or from the caller, never from a guess.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from tenshot.errors import InputError, did_you_mean
+from tenshot.models.classifier import UNetClassifier
+from tenshot.models.pretrained.adm_zoo import CLASSIFIERS, ZOO, PublicModel
+from tenshot.models.pretrained.reading import read_state_dict
+from tenshot.models.unet import UNet, UNetConfig
+
+__all__ = ["AdmCheckpoint", "fill", "load_adm", "load_adm_classifier", "read_adm"]
+
+log = logging.getLogger(__name__)
+
+N = TypeVar("N", bound=nn.Module)
+Source = str | Path | Mapping[str, Tensor]
+
+_RES = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "embed",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "skip",
+    "op": "conv",
+}
+_ATTENTION = {"norm": "norm", "qkv": "qkv", "proj_out": "proj"}
+_FIXED = {
+    "time_embed.0": "time_embedding.fc1",
+    "time_embed.2": "time_embedding.fc2",
+    "label_emb": "class_embedding",
+    "input_blocks.0.0": "encoder.stem",
+    "out.0": "norm",
+    "out.2": "conv",
+}
+_CLASSIFIER_HEAD = {"out.2": "pool", "out.2.qkv_proj": "pool.qkv", "out.2.c_proj": "pool.proj", "out.3": "pool"}
+
+
+def _rename(key: str, head: Mapping[str, str]) -> str | None:
+    """Our name for a parameter of the public code, or none if it is not one of theirs."""
+    module, _, leaf = key.rpartition(".")
+    fixed = head.get(module, _FIXED.get(module))
+    if fixed is not None:
+        return f"{fixed}.{leaf}"
+    match = re.fullmatch(r"(input_blocks|middle_block|output_blocks)\.(\d+)\.(?:(\d+)\.)?(.+)", module)
+    if match is None:
+        return None
+    part, number, slot, layer = match[1], int(match[2]), match[3], match[4]
+    if part == "middle_block":
+        # number is the slot here: block, attention, block
+        stage, slot = ("encoder.middle.1", "0") if number == 2 else ("encoder.middle.0", str(number))
+        if match[3] is not None:
+            layer = f"{match[3]}.{layer}"
+    else:
+        stage = f"encoder.stages.{number - 1}" if part == "input_blocks" else f"decoder.{number}"
+    if slot == "0":
+        name = _RES.get(layer)
+        return name and f"{stage}.block.{name}.{leaf}"
+    if layer in _ATTENTION:
+        return f"{stage}.attention.{_ATTENTION[layer]}.{leaf}"
+    name = "conv" if layer == "conv" else _RES.get(layer)
+    return name and f"{stage}.upsample.{name}.{leaf}"
+
+
+def _translate(state: Mapping[str, Tensor], where: str, head: Mapping[str, str]) -> dict[str, Tensor]:
+    """The state dict under our names; 1-d convolutions become 2-d ones."""
+    renamed = {key: _rename(key, head) for key in state}
+    unknown = [key for key, name in renamed.items() if name is None]
+    required = {"time_embed.0.weight", "input_blocks.0.0.weight", "middle_block.0.in_layers.0.weight", "out.0.weight"}
+    if unknown or not required <= state.keys():
+        missing = sorted(required - state.keys())
+        raise InputError(
+            f"{where}: not a guided-diffusion or improved-diffusion network: "
+            f"{_list('unknown', unknown)}; {_list('missing', missing)}"
+        )
+    return {
+        name: state[key][..., None] if state[key].dim() == 3 else state[key] for key, name in renamed.items() if name
+    }
+
+
+def _list(what: str, names: list[str]) -> str:
+    """``3 unknown keys (a, b, c)``, shortened."""
+    shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+    return f"{len(names)} {what} keys" + (f" ({shown})" if names else "")
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What keys and shapes tell of an encoder (and decoder)."""
+
+    channels: int
+    channel_mult: tuple[float, ...]
+    num_res_blocks: int
+    attention_levels: tuple[int, ...]
+    scale_shift: bool
+    resample: str
+    num_classes: int | None
+    in_channels: int
+    low_res: bool
+    out_channels: int
+
+    def fields(self) -> dict[str, Any]:
+        """As fields of a UNetConfig, but for the attention levels."""
+        known = asdict(self)
+        del known["attention_levels"], known["low_res"]
+        return known | {"low_res_channels": self.in_channels if self.low_res else 0}
+
+
+def _blocks(state: Mapping[str, Tensor], part: str) -> dict[int, set[str]]:
+    """Number of a public block -> the heads ``slot.layer`` of its parameter names."""
+    blocks: dict[int, set[str]] = {}
+    for key in state:
+        if key.startswith(part + "."):
+            _, number, slot, layer, *_ = key.split(".")
+            blocks.setdefault(int(number), set()).add(f"{slot}.{layer}")
+    return blocks
+
+
+def _infer(state: Mapping[str, Tensor], num_res_blocks: int | None = None) -> Shapes:
+    """Read the architecture off a public state dict, of which a classifier has no decoder to tell its depth."""
+    channels = state["time_embed.0.weight"].shape[1]
+    encoder, decoder = _blocks(state, "input_blocks"), _blocks(state, "output_blocks")
+    gaps = sorted(set(range(max(encoder) + 1)) - encoder.keys())
+    plain = [n for n, slots in encoder.items() if "0.op" in slots]
+    if gaps or plain:  # the level's first downsampling follows its residual blocks
+        depth, resample = (gaps or sorted(plain))[0] - 1, "mean" if gaps else "conv"
+    else:
+        resample = "resblock"
+        ups = [n for n, slots in decoder.items() if "1.in_layers" in slots or "2.in_layers" in slots]
+        depth = num_res_blocks or (min(ups) if ups else max(encoder))
+    starts = range(1, max(encoder) + 1, depth + 1)
+    widths = [state[f"input_blocks.{n}.0.out_layers.0.weight"].shape[0] for n in starts]
+    mult = tuple(width // channels if width % channels == 0 else width / channels for width in widths)
+    fed = state["input_blocks.0.0.weight"].shape[1]
+    out = state["out.2.weight"].shape[0] if "out.2.weight" in state else 0
+    low_res = fed == 6  # pictures have one or three channels; six are a picture and its low-resolution condition
+    embed = state["input_blocks.1.0.emb_layers.1.weight"].shape[0]
+    return Shapes(
+        channels=channels,
+        channel_mult=mult,
+        num_res_blocks=depth,
+        attention_levels=tuple(level for level, n in enumerate(starts) if "1.qkv" in encoder[n]),
+        scale_shift=embed == 2 * widths[0],
+        resample=resample,
+        num_classes=state["label_emb.weight"].shape[0] if "label_emb.weight" in state else None,
+        in_channels=3 if low_res else fed,
+        low_res=low_res,
+        out_channels=out,
+    )
+
+
+def _recognise(shapes: Shapes, where: str) -> PublicModel | None:
+    """The public checkpoint with these shapes; among several, the one of that file name, else the first."""
+
+    def key(model: PublicModel) -> tuple[object, ...]:
+        levels = tuple(
+            level for level in range(len(model.channel_mult))
+            if model.image_size // 2**level in model.attention_resolutions
+        )  # fmt: skip
+        return (
+            model.channels, tuple(map(float, model.channel_mult)), model.num_res_blocks, levels, model.scale_shift,
+            model.resample, model.num_classes, model.low_res,
+        )  # fmt: skip
+
+    wanted = (
+        shapes.channels, tuple(map(float, shapes.channel_mult)), shapes.num_res_blocks, shapes.attention_levels,
+        shapes.scale_shift, shapes.resample, shapes.num_classes, shapes.low_res,
+    )  # fmt: skip
+    matches = [model for model in ZOO if key(model) == wanted]
+    named = [model for model in matches if Path(where).stem in model.names]
+    return next(iter(named or matches), None)
+
+
+@dataclass(frozen=True)
+class AdmCheckpoint:
+    """A public checkpoint, translated.
+
+    Args:
+        config: The architecture.
+        state: Weights under our names.
+        public: The row of the table it was recognised as, with its noise schedule; none for anybody else's weights.
+    """
+
+    config: UNetConfig
+    state: dict[str, Tensor]
+    public: PublicModel | None
+
+
+def read_adm(source: Source, allow_pickle: bool = False, **overrides: Any) -> AdmCheckpoint:
+    """Read a public checkpoint and find out its architecture.
+
+    Args:
+        source: Path of the file, or its state dict.
+        allow_pickle: See :func:`tenshot.models.pretrained.read_checkpoint`.
+        **overrides: Fields of :class:`UNetConfig`; they win over the table.
+
+    Raises:
+        InputError: Keys are unknown or missing; or neither the table nor the overrides tell the image size, the heads
+            or the attention order.
+    """
+    where = "the state dict" if isinstance(source, Mapping) else str(source)
+    state = read_state_dict(source, allow_pickle)
+    known = {field.name for field in fields(UNetConfig)}
+    for name in overrides.keys() - known:
+        raise InputError(f"load_adm: UNetConfig has no field {name!r}{did_you_mean(name, known)}")
+    translated = _translate(state, where, {})
+    shapes = _infer(state)
+    public = _recognise(shapes, where)
+    config = shapes.fields()
+    if public is not None:
+        told = ("image_size", "num_heads", "head_channels", "attention_order", "attention_resolutions", "dropout")
+        config |= {name: getattr(public, name) for name in told}
+        log.info("%s has the shapes of %s: taking %s", where, public.names[0], {n: config[n] for n in told})
+    else:
+        has_heads = "num_heads" in overrides or "head_channels" in overrides
+        asked = [n for n in ("image_size", "attention_order") if n not in overrides]
+        asked += [] if has_heads else ["num_heads or head_channels"]
+        if asked:
+            raise InputError(
+                f"{where}: not one of the public checkpoints, and shapes do not tell {', '.join(asked)}: give "
+                "what the network was trained with"
+            )
+        config |= {"head_channels": None, "dropout": 0.0}
+        size = overrides["image_size"]
+        config["attention_resolutions"] = tuple(size // 2**level for level in shapes.attention_levels)
+    return AdmCheckpoint(UNetConfig(**(config | overrides)), translated, public)
+
+
+def fill(network: N, state: Mapping[str, Tensor], where: str) -> N:
+    """Load weights, all of them and nothing else.
+
+    Raises:
+        InputError: Lists missing and unknown keys and shapes that differ.
+    """
+    own = network.state_dict()
+    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    shared = own.keys() & state.keys()
+    differ = sorted(
+        f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}" for k in shared if state[k].shape != own[k].shape
+    )
+    if missing or unknown or differ:
+        raise InputError(
+            f"{where}: does not fit the network: {_list('missing', missing)}; {_list('unknown', unknown)}; "
+            f"{_list('differing', differ)}"
+        )
+    network.load_state_dict(state)
+    return network
+
+
+def load_adm(source: Source, allow_pickle: bool = False, **overrides: Any) -> UNet:
+    """The U-Net of a public guided-diffusion or improved-diffusion checkpoint, super-resolution ones too.
+
+    Args:
+        source: Path of the file, or its state dict.
+        allow_pickle: Also read files that may run code of their author.
+        **overrides: Fields of :class:`UNetConfig`; they win over the table.
+
+    Raises:
+        InputError: As :func:`read_adm`; or the weights do not fit, with the keys.
+    """
+    checkpoint = read_adm(source, allow_pickle, **overrides)
+    where = "the state dict" if isinstance(source, Mapping) else str(source)
+    return fill(UNet(checkpoint.config), checkpoint.state, where)
+
+
+def load_adm_classifier(source: Source, allow_pickle: bool = False, **overrides: Any) -> UNetClassifier:
+    """The classifier of noisy pictures of a public guided-diffusion checkpoint.
+
+    Args:
+        source: Path of the file, or its state dict.
+        allow_pickle: Also read files that may run code of their author.
+        **overrides: Fields of :class:`UNetConfig`, and ``pool``; they win.
+
+    Raises:
+        InputError: Keys are unknown or missing, or the depth cannot be told (give num_res_blocks).
+    """
+    where = "the state dict" if isinstance(source, Mapping) else str(source)
+    state = read_state_dict(source, allow_pickle)
+    translated = _translate(state, where, _CLASSIFIER_HEAD)
+    depth = overrides.get("num_res_blocks")
+    if depth is None:
+        depth = _classifier_depth(state, where)
+    shapes = _infer(state, depth)
+    attention_pool = "out.2.positional_embedding" in state
+    config = shapes.fields()
+    if attention_pool:
+        config["out_channels"] = state["out.2.c_proj.weight"].shape[0]
+        side = round((state["out.2.positional_embedding"].shape[1] - 1) ** 0.5)
+        config["image_size"] = side * 2 ** (len(shapes.channel_mult) - 1)
+    else:
+        config["out_channels"] = state["out.3.weight"].shape[0]
+        if "image_size" not in overrides:
+            raise InputError(f"{where}: shapes do not tell image_size without an attention pool: give it")
+    size = overrides.get("image_size", config.get("image_size"))
+    config |= {
+        "head_channels": 64,  # the public code has no other
+        "attention_resolutions": tuple(size // 2**level for level in shapes.attention_levels),
+    }
+    pool = overrides.pop("pool", "attention" if attention_pool else "adaptive")
+    return fill(UNetClassifier(UNetConfig(**(config | overrides)), pool), translated, where)
+
+
+def _classifier_depth(state: Mapping[str, Tensor], where: str) -> int:
+    """Residual blocks a level of a public classifier: without a decoder its blocks could be grouped in several ways."""
+    blocks = max(_blocks(state, "input_blocks"))
+    for known in CLASSIFIERS:
+        levels = len(known.channel_mult)
+        if blocks != known.num_res_blocks * levels + levels - 1:
+            continue
+        starts = range(1, blocks + 1, known.num_res_blocks + 1)
+        widths = [state[f"input_blocks.{n}.0.out_layers.0.weight"].shape[0] for n in starts]
+        if widths == [int(128 * mult) for mult in known.channel_mult]:
+            return known.num_res_blocks
+    raise InputError(f"{where}: not one of the public classifiers, and shapes do not tell num_res_blocks: give it")

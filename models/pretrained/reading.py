@@ -1,0 +1,94 @@
+"""Read weight files without running code that may be hidden in them."""
+
+import hashlib
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tenshot.errors import InputError
+
+__all__ = ["is_whole", "read_checkpoint", "read_state_dict", "safetensors_metadata", "sha256"]
+
+
+def is_whole(path: str | Path) -> bool:
+    """Whether a file written by ``torch.save`` still has its end: a torn write loses the zip directory."""
+    return zipfile.is_zipfile(path)
+
+
+def sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def safetensors_metadata(path: str | Path) -> dict[str, Any]:
+    """The JSON values in the header of a safetensors file, by key."""
+    with safe_open(str(path), framework="pt") as file:
+        return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+
+
+def read_checkpoint(path: str | Path, allow_pickle: bool = False) -> dict[str, Any]:
+    """The content of a ``.safetensors`` or ``torch.save`` file, on the CPU.
+
+    Args:
+        path: The file.
+        allow_pickle: Also read files that may run code of their author. Only for files you trust.
+
+    Raises:
+        InputError: The file is missing, truncated, holds code and allow_pickle is off, or is no checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint file")
+    if path.suffix == ".safetensors":
+        try:
+            return cast(dict[str, Any], load_file(path))
+        except SafetensorError as error:
+            raise InputError(f"{path}: truncated or not a safetensors file ({error}): copy it again") from None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_whole(path))
+    except pickle.UnpicklingError as error:
+        if not allow_pickle:
+            raise InputError(_refusal(path, str(error))) from None
+        content = torch.load(path, map_location="cpu", weights_only=False)
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: truncated or not a checkpoint ({reason}): copy or download it again") from None
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
+    return dict(content)
+
+
+def _refusal(path: Path, error: str) -> str:
+    """Why a pickle was refused: a foreign class in it, or bytes that are no pickle at all."""
+    marker = "GLOBAL "
+    if marker in error:
+        name = error.split(marker, 1)[1].split(" was", 1)[0].strip()
+        return (
+            f"{path}: holds {name}, which may run code when read: if you trust the file, opt in with allow_pickle "
+            "(--model.allow_pickle true)"
+        )
+    return f"{path}: truncated or not a checkpoint: copy or download it again"
+
+
+def read_state_dict(source: str | Path | Mapping[str, Tensor], allow_pickle: bool = False) -> dict[str, Tensor]:
+    """A flat dictionary name -> tensor, from a file or already in memory.
+
+    Raises:
+        InputError: As :func:`read_checkpoint`, or the values are not tensors.
+    """
+    state = dict(source) if isinstance(source, Mapping) else read_checkpoint(source, allow_pickle)
+    odd = next((name for name, value in state.items() if not isinstance(value, Tensor)), None)
+    if odd is not None or not state:
+        where = "the state dict" if isinstance(source, Mapping) else str(source)
+        found = "is empty" if odd is None else f"has {odd!r}, a {type(state[odd]).__name__}"
+        raise InputError(f"{where}: expected a plain dictionary of tensors, but it {found}")
+    return cast(dict[str, Tensor], state)
