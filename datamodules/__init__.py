@@ -1,5 +1,8 @@
 """Where pictures come from: few shots, large folders, drawn faces, and the seeds of the samples to be made."""
 
 from tenshot.datamodules.base import Pictures
+from tenshot.datamodules.few_shot import FewShot
+from tenshot.datamodules.image_folder import ImageFolder
+from tenshot.datamodules.samples import Samples
 
-__all__ = ["Pictures"]
+__all__ = ["FewShot", "ImageFolder", "Pictures", "Samples"]

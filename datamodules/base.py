@@ -1,5 +1,6 @@
 """What every data module of pictures shares: the endless training stream, validation, and the way to [-1, 1]."""
 
+import warnings
 from abc import ABC, abstractmethod
 
 import torch
@@ -32,6 +33,7 @@ class Pictures(LightningDataModule, ABC):
 
     def __init__(self, batch_size: int, image_size: int, seed: int, flip: bool, num_workers: int) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer validation pictures than ranks
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("image_size", image_size, 1),
@@ -39,13 +41,18 @@ class Pictures(LightningDataModule, ABC):
             ("num_workers", num_workers, 0),
         ):
             if value < least:
-                raise InputError(f"{name} is {value}, but must be at least {least}: set data.{name} to such a number")
+                raise InputError(f"--data.{name} is {value}: choose at least {least}")
         self.batch_size = batch_size
         self.image_size = image_size
         self.seed = seed
         self.flip = flip
         self.num_workers = num_workers
         self._sources: tuple[Source, Source | None] | None = None
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes that "label" counts; None where batches have no label."""
+        return None
 
     @abstractmethod
     def sources(self) -> tuple[Source, Source | None]:
@@ -93,6 +100,7 @@ class Pictures(LightningDataModule, ABC):
     def val_dataloader(self) -> EachOnceLoader | list[EachOnceLoader]:
         """Every validation picture once over all ranks; an empty list where there are none."""
         if self.val_source is None:
+            warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # it is no mistake
             return []
         return EachOnceLoader(EachOnce(self.val_source, self.batch_size, *self._rank()), self.num_workers)
 

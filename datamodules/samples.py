@@ -1,0 +1,73 @@
+"""Samples: which pictures are to be generated, as numbers and seeds shared out over the ranks."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from lightning.pytorch import LightningDataModule
+
+from tenshot.datamodules.batches import Batch
+from tenshot.errors import InputError
+
+__all__ = ["Samples"]
+
+MOST = 2**32  # samples of one seed
+SEEDS = 2**31  # seeds whose sample seeds still fit into int64
+
+
+class Samples(LightningDataModule):
+    """The samples number 0 … count - 1; number i has the seed ``seed * 2**32 + i``, so no two seeds share a sample.
+
+    A batch is {"index": int64 (N,), "seed": int64 (N,)}. Rank r makes every W-th of the samples that are wanted, from
+    the r-th on; so neither the batch size nor the number of ranks changes what sample i is.
+
+    Args:
+        count: How many samples there are to be, 1 … 2**32.
+        batch_size: Samples made at a time on each device.
+        seed: 0 … 2**31 - 1.
+        skip: Numbers not wanted, because they are there already.
+    """
+
+    def __init__(self, count: int, batch_size: int = 64, seed: int = 0, skip: Sequence[int] = ()) -> None:
+        super().__init__()
+        for name, value, least, most in (
+            ("count", count, 1, MOST),
+            ("batch_size", batch_size, 1, MOST),
+            ("seed", seed, 0, SEEDS - 1),
+        ):
+            if not least <= value <= most:
+                raise InputError(f"--data.{name} is {value}: choose one of {least} … {most}")
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer samples than ranks is no mistake
+        self.count = count
+        self.batch_size = batch_size
+        self.seed = seed
+        self.skip = frozenset(skip)
+
+    def predict_dataloader(self) -> "SeedBatches":
+        """This rank's share."""
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        wanted = [index for index in range(self.count) if index not in self.skip]
+        return SeedBatches(torch.tensor(wanted[rank::world_size], dtype=torch.int64), self.batch_size, self.seed)
+
+    def test_dataloader(self) -> "SeedBatches":
+        """This rank's share."""
+        return self.predict_dataloader()
+
+
+class SeedBatches:
+    """Batches of samples to be made. Not a DataLoader, so that Lightning does not share them out a second time.
+
+    Args:
+        indices: int64 (M,), the numbers of the samples.
+    """
+
+    def __init__(self, indices: torch.Tensor, batch_size: int, seed: int) -> None:
+        self.indices = indices
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for index in self.indices.split(self.batch_size) if len(self.indices) else ():
+            yield {"index": index, "seed": self.seed * MOST + index}

@@ -1,0 +1,25 @@
+"""Photographs that scikit-image carries in its wheel, as files of several formats."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from skimage import data
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of five photographs, one of them in a folder below, and things that are no pictures."""
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "more").mkdir()
+    for name, pixels in {
+        "astronaut.jpg": data.astronaut(),
+        "cat.webp": data.chelsea(),
+        "coffee.PNG": data.coffee(),
+        "more/rocket.jpeg": data.rocket(),
+        "camera.bmp": data.camera(),  # grey
+    }.items():
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "notes.txt").write_text("where these come from")
+    (folder / "._cat.jpg").write_bytes(b"left by another system")
+    return folder

@@ -1,0 +1,143 @@
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from PIL import Image
+from skimage import data
+
+from tenshot.datamodules import ImageFolder
+from tenshot.datamodules.reading import read_picture
+from tenshot.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def animals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six crops of two photographs in class folders, one of them nested."""
+    folder = tmp_path_factory.mktemp("animals")
+    for kind, pixels in (("dog", data.astronaut()), ("cat", data.chelsea())):
+        (folder / kind / "deep").mkdir(parents=True)
+        for index in range(3):
+            name = f"deep/{index}.png" if index == 2 else f"{index}.png"
+            Image.fromarray(pixels[50 * index : 50 * index + 80, :90]).save(folder / kind / name)
+    return folder
+
+
+def complaint(**options: object) -> str:
+    with pytest.raises(InputError) as caught:
+        ImageFolder(**({"image_size": 32} | options)).setup("fit")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def epoch(module: ImageFolder, pictures: int) -> torch.Tensor:
+    """The images of one round through the training pictures, in no particular order."""
+    images = torch.cat([batch["image"] for batch in islice(module.train_dataloader(), pictures)])
+    return images[images.flatten(1).float().sum(1).argsort()]
+
+
+def test_training_goes_through_every_picture(animals: Path):
+    module = ImageFolder(str(animals), image_size=32, batch_size=1, num_workers=0)
+    expected = torch.stack([read_picture(file, 32) for file in animals.rglob("*.png")])
+    torch.testing.assert_close(epoch(module, 6), expected[expected.flatten(1).float().sum(1).argsort()])
+    assert module.num_classes is None
+    assert "label" not in next(iter(module.train_dataloader()))
+
+
+def test_labels_are_the_sorted_class_folders(animals: Path):
+    module = ImageFolder(str(animals), image_size=32, batch_size=6, labels=True, num_workers=0)
+    assert module.class_names == ["cat", "dog"]
+    assert module.num_classes == 2
+    cats = [read_picture(file, 32) for file in (animals / "cat").rglob("*.png")]
+    batch = next(iter(module.train_dataloader()))
+    assert batch["label"].dtype == torch.int64
+    assert sorted(batch["label"].tolist()) == [0, 0, 0, 1, 1, 1]
+    for image, label in zip(batch["image"], batch["label"].tolist(), strict=True):
+        assert any(torch.equal(image, cat) for cat in cats) == (label == 0)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_held_out_pictures_are_not_trained_on(animals: Path, seed: int):
+    module = ImageFolder(str(animals), 32, batch_size=1, val_fraction=1 / 3, num_workers=0, seed=seed)
+    held_out = torch.cat([batch["image"] for batch in module.val_dataloader()])
+    everything = torch.cat([epoch(module, 4), held_out])
+    assert len(held_out) == 2
+    assert len(everything.unique(dim=0)) == 6
+    again = ImageFolder(str(animals), 32, batch_size=1, val_fraction=1 / 3, num_workers=0, seed=seed)
+    torch.testing.assert_close(torch.cat([batch["image"] for batch in again.val_dataloader()]), held_out)
+
+
+def test_the_seed_draws_the_held_out_pictures(animals: Path):
+    drawn = set()
+    for seed in range(6):
+        module = ImageFolder(str(animals), 32, val_fraction=0.3, num_workers=0, seed=seed)
+        drawn.add(tuple(int(image.long().sum()) for batch in module.val_dataloader() for image in batch["image"]))
+    assert len(drawn) > 1
+
+
+def test_a_folder_of_its_own_for_validation(animals: Path, tmp_path: Path):
+    (tmp_path / "dog").mkdir()
+    Image.fromarray(data.coffee()).save(tmp_path / "dog" / "a.jpg")
+    module = ImageFolder(str(animals), 32, labels=True, val_root=str(tmp_path), num_workers=0)
+    (batch,) = module.val_dataloader()
+    assert batch["label"].tolist() == [1]
+    assert len(module.train_source) == 6
+
+
+def test_what_cannot_be_used(animals: Path, tmp_path: Path):
+    assert f"{tmp_path}/gone does not exist" in complaint(root=str(tmp_path / "gone"))
+    assert f"{tmp_path} holds no pictures" in complaint(root=str(tmp_path))
+    Image.fromarray(data.coffee()).save(tmp_path / "one.jpg")
+    message = complaint(root=str(tmp_path))
+    assert "single picture (one.jpg)" in message
+    assert "--data FewShot" in message
+    assert "drop one" in complaint(root=str(animals), val_fraction=0.1, val_root=str(animals))
+    assert "--data.val_fraction is 1.0" in complaint(root=str(animals), val_fraction=1.0)
+    assert "leaves no training picture" in complaint(root=str(animals), val_fraction=0.95)
+    Image.fromarray(data.coffee()).save(tmp_path / "two.jpg")
+    message = complaint(root=str(tmp_path), labels=True)
+    assert f"{tmp_path}/one.jpg lies in no class folder" in message
+    assert "drop --data.labels" in message
+
+
+def test_an_unknown_class_in_validation_is_named(animals: Path, tmp_path: Path):
+    (tmp_path / "dogs").mkdir()
+    Image.fromarray(data.coffee()).save(tmp_path / "dogs" / "a.jpg")
+    message = complaint(root=str(animals), labels=True, val_root=str(tmp_path))
+    assert f"{tmp_path}/dogs/a.jpg is of class 'dogs'" in message
+    assert "did you mean 'dog'?" in message
+
+
+class Nothing(LightningModule):
+    """Training that needs no gradient to speak of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def training_step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return (self.weight * batch["image"]).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_file_stops_training_with_one_line(animals: Path, tmp_path: Path, workers: int):
+    for file in (animals / "cat").glob("*.png"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "broken.png").write_text("not a picture")
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_steps=10,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    with pytest.raises(InputError) as caught:
+        trainer.fit(Nothing(), ImageFolder(str(tmp_path), 32, batch_size=2, num_workers=workers))
+    assert str(caught.value) == f"{tmp_path}/broken.png is not a picture in a known format: replace it or take it out"
