@@ -1,1 +1,31 @@
-"""diffusion."""
+"""The Gaussian diffusion process and its samplers: tensor maths over any callable ``model(x, t)``."""
+
+from tenshot.diffusion.bound import VariationalBound, bits_per_dim
+from tenshot.diffusion.dpm_solver import sample_dpm_solver
+from tenshot.diffusion.gaussian import DiffusionConfig, GaussianDiffusion
+from tenshot.diffusion.guidance import Guidance, classifier_guidance
+from tenshot.diffusion.likelihood import Moments, ReverseStep
+from tenshot.diffusion.samplers import ddim_encode, sample_ddim, sample_ddpm
+from tenshot.diffusion.schedules import cosine_betas, linear_betas, space_timesteps
+from tenshot.diffusion.timesteps import LossAwareTimesteps, TimestepSampler, UniformTimesteps
+
+__all__ = [
+    "DiffusionConfig",
+    "GaussianDiffusion",
+    "Guidance",
+    "LossAwareTimesteps",
+    "Moments",
+    "ReverseStep",
+    "TimestepSampler",
+    "UniformTimesteps",
+    "VariationalBound",
+    "bits_per_dim",
+    "classifier_guidance",
+    "cosine_betas",
+    "ddim_encode",
+    "linear_betas",
+    "sample_ddim",
+    "sample_ddpm",
+    "sample_dpm_solver",
+    "space_timesteps",
+]
