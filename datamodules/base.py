@@ -33,7 +33,6 @@ class Pictures(LightningDataModule, ABC):
 
     def __init__(self, batch_size: int, image_size: int, seed: int, flip: bool, num_workers: int) -> None:
         super().__init__()
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer validation pictures than ranks
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("image_size", image_size, 1),
@@ -98,11 +97,21 @@ class Pictures(LightningDataModule, ABC):
         return EndlessLoader(self.train_stream, self.num_workers)
 
     def val_dataloader(self) -> EachOnceLoader | list[EachOnceLoader]:
-        """Every validation picture once over all ranks; an empty list where there are none."""
+        """Every validation picture once over all ranks; an empty list where there are none.
+
+        Raises:
+            InputError: fewer pictures than ranks; a rank without any would leave the others waiting for its losses.
+        """
         if self.val_source is None:
             warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # it is no mistake
             return []
-        return EachOnceLoader(EachOnce(self.val_source, self.batch_size, *self._rank()), self.num_workers)
+        rank, world_size = self._rank()
+        if len(self.val_source) < world_size:
+            raise InputError(
+                f"there are fewer validation pictures ({self.val_source}) than processes ({world_size}): "
+                "add pictures, use fewer processes, or set --trainer.limit_val_batches 0"
+            )
+        return EachOnceLoader(EachOnce(self.val_source, self.batch_size, rank, world_size), self.num_workers)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """On the device: mirror what "flip" says, drop "flip", and bring uint8 to float32 in [-1, 1]."""

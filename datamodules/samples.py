@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 
 from tenshot.datamodules.batches import Batch
 from tenshot.errors import InputError
@@ -36,7 +37,6 @@ class Samples(LightningDataModule):
         ):
             if not least <= value <= most:
                 raise InputError(f"--data.{name} is {value}: choose one of {least} … {most}")
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer samples than ranks is no mistake
         self.count = count
         self.batch_size = batch_size
         self.seed = seed
@@ -45,8 +45,9 @@ class Samples(LightningDataModule):
     def predict_dataloader(self) -> "SeedBatches":
         """This rank's share."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        wanted = [index for index in range(self.count) if index not in self.skip]
-        return SeedBatches(torch.tensor(wanted[rank::world_size], dtype=torch.int64), self.batch_size, self.seed)
+        wanted = torch.tensor([index for index in range(self.count) if index not in self.skip], dtype=torch.int64)
+        busiest = -(-len(wanted) // world_size)
+        return SeedBatches(wanted[rank::world_size], self.seed, self.batch_size, -(-busiest // self.batch_size))
 
     def test_dataloader(self) -> "SeedBatches":
         """This rank's share."""
@@ -58,15 +59,18 @@ class SeedBatches:
 
     Args:
         indices: int64 (M,), the numbers of the samples.
+        length: Batches that the busiest rank makes. That is the length on every rank: on a rank of length 0 Lightning
+            would leave out the hooks around the loop, and their collectives would wait for it for ever.
     """
 
-    def __init__(self, indices: torch.Tensor, batch_size: int, seed: int) -> None:
+    def __init__(self, indices: Tensor, seed: int, batch_size: int, length: int) -> None:
         self.indices = indices
-        self.batch_size = batch_size
         self.seed = seed
+        self.batch_size = batch_size
+        self.length = length
 
     def __len__(self) -> int:
-        return -(-len(self.indices) // self.batch_size)
+        return self.length
 
     def __iter__(self) -> Iterator[Batch]:
         for index in self.indices.split(self.batch_size) if len(self.indices) else ():

@@ -126,6 +126,16 @@ def test_rank_and_world_size_come_from_the_trainer():
     assert sorted(validated) == list(range(7))
 
 
+def test_fewer_validation_pictures_than_ranks_are_refused():
+    data = PatchPictures(Patches(7), Patches(2))
+    data.trainer = SimpleNamespace(global_rank=2, world_size=3)
+    with pytest.raises(InputError, match=r"fewer validation pictures \(2 patches\) than processes \(3\)") as caught:
+        data.val_dataloader()
+    assert "\n" not in str(caught.value)
+    data.trainer.world_size = 2
+    data.val_dataloader()
+
+
 def test_validation_sees_every_picture_once_and_none_mirrored(tmp_path: Path):
     module, data = Recorder(), PatchPictures(Patches(3), Patches(7))
     trainer(tmp_path, max_steps=2, val_check_interval=2, check_val_every_n_epoch=None).fit(module, data)

@@ -14,7 +14,7 @@ def wanted(module: Samples, rank: int = 0, world_size: int = 1) -> list[tuple[in
     """(index, seed) of every sample of this rank, in order."""
     module.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)
     batches = list(module.predict_dataloader())
-    assert len(batches) == len(module.predict_dataloader())
+    assert len(module.predict_dataloader()) - len(batches) in ((0,) if rank == 0 else (0, 1))  # rank 0 is the busiest
     assert all(len(batch["index"]) <= module.batch_size for batch in batches)
     return [pair for b in batches for pair in zip(b["index"].tolist(), b["seed"].tolist(), strict=True)]
 
