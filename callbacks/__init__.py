@@ -1,1 +1,19 @@
-"""callbacks."""
+"""What runs beside training: seeding, averaging, saving, sample grids, writing pictures."""
+
+from tenshot.callbacks.atomic_io import AtomicCheckpointIO
+from tenshot.callbacks.ema import EMA
+from tenshot.callbacks.image_writer import ImageWriter
+from tenshot.callbacks.nan_guard import NanGuard
+from tenshot.callbacks.sample_grid import SampleGrid
+from tenshot.callbacks.step_checkpoint import StepCheckpoint
+from tenshot.callbacks.step_seed import StepSeed
+
+__all__ = [
+    "EMA",
+    "AtomicCheckpointIO",
+    "ImageWriter",
+    "NanGuard",
+    "SampleGrid",
+    "StepCheckpoint",
+    "StepSeed",
+]

@@ -1,1 +1,79 @@
-"""cli."""
+"""The ``tenshot`` command. Help and errors answer before anything heavy is imported."""
+
+import os
+import sys
+from importlib.metadata import version
+
+from tenshot.errors import InputError, did_you_mean
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "fit": "train or adapt a generator, or resume a run (--ckpt_path last)",
+    "validate": "compute the validation losses of a checkpoint",
+    "test": "measure a checkpoint and print one table",
+    "predict": "draw pictures from a checkpoint as numbered PNG files",
+    "convert": "turn public or tenshot checkpoints into safetensors with their configuration",
+}
+
+HELP = """usage: tenshot COMMAND [--config FILE]... [--option value]...
+
+Adapt image generators to a new domain from about ten pictures.
+
+commands:
+{commands}
+
+A first run, on ten pictures that tenshot draws itself:
+  tenshot fit --config configs/ddpm/faces32_source.yaml
+  tenshot fit --config configs/ddpm/faces32_sunglasses.yaml --model.init_from runs/ddpm/faces32_source
+  tenshot predict --ckpt_path runs/ddpm/faces32_sunglasses --images.count 64
+
+tenshot COMMAND --help           all options of a command
+tenshot fit --model.help DDPM    the options of a method      tenshot fit --data.help FewShot   ... of a data set
+tenshot fit ... --print_config   the merged configuration
+tenshot --version
+"""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a command; errors that the user can mend end in one line and exit status 1.
+
+    Args:
+        args: Words after ``tenshot``; those of the process by default. Set TENSHOT_DEBUG=1 for tracebacks.
+    """
+    words = sys.argv[1:] if args is None else args
+    if not words or words[0] in ("-h", "--help"):
+        print(HELP.format(commands="\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())))
+        return
+    if words[0] == "--version":
+        print(f"tenshot {version('tenshot')}")
+        return
+    try:
+        _run(words)
+    except Exception as error:
+        mistake = _user_error(error)
+        if mistake is None or os.environ.get("TENSHOT_DEBUG"):
+            raise
+        print(f"tenshot: error: {mistake}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _user_error(error: BaseException | None) -> InputError | None:
+    """The user's mistake behind an exception: the libraries in between wrap it in their own."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _run(words: list[str]) -> None:
+    command = words[0]
+    if command not in COMMANDS:
+        raise InputError(f"unknown command {command!r}{did_you_mean(command, COMMANDS)}: see tenshot --help")
+    if command == "convert":
+        from tenshot.cli.convert import convert
+
+        convert(words[1:])
+    else:
+        from tenshot.cli.app import run
+
+        run(words)

@@ -1,1 +1,6 @@
-"""lightning_modules."""
+"""The methods: one LightningModule each."""
+
+from tenshot.lightning_modules.ddpm import DDPM
+from tenshot.lightning_modules.sampler import Sampler
+
+__all__ = ["DDPM", "Sampler"]

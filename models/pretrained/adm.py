@@ -90,6 +90,10 @@ def _translate(state: Mapping[str, Tensor], where: str, head: Mapping[str, str])
     }
 
 
+def _name(source: Source) -> str:
+    return "the state dict" if isinstance(source, Mapping) else str(source)
+
+
 def _list(what: str, names: list[str]) -> str:
     """``3 unknown keys (a, b, c)``, shortened."""
     shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
@@ -198,30 +202,33 @@ class AdmCheckpoint:
     public: PublicModel | None
 
 
-def read_adm(source: Source, allow_pickle: bool = False, **overrides: Any) -> AdmCheckpoint:
+def read_adm(
+    source: Source, allow_pickle: bool = False, name: str | None = None, **overrides: Any
+) -> AdmCheckpoint:
     """Read a public checkpoint and find out its architecture.
 
     Args:
         source: Path of the file, or its state dict.
         allow_pickle: See :func:`tenshot.models.pretrained.read_checkpoint`.
+        name: The file that a state dict in memory came from, to recognise it by and for messages.
         **overrides: Fields of :class:`UNetConfig`; they win over the table.
 
     Raises:
         InputError: Keys are unknown or missing; or neither the table nor the overrides tell the image size, the heads
             or the attention order.
     """
-    where = "the state dict" if isinstance(source, Mapping) else str(source)
+    where = name or _name(source)
     state = read_state_dict(source, allow_pickle)
     known = {field.name for field in fields(UNetConfig)}
-    for name in overrides.keys() - known:
-        raise InputError(f"load_adm: UNetConfig has no field {name!r}{did_you_mean(name, known)}")
+    for override in overrides.keys() - known:
+        raise InputError(f"load_adm: UNetConfig has no field {override!r}{did_you_mean(override, known)}")
     translated = _translate(state, where, {})
     shapes = _infer(state)
     public = _recognise(shapes, where)
     config = shapes.fields()
     if public is not None:
         told = ("image_size", "num_heads", "head_channels", "attention_order", "attention_resolutions", "dropout")
-        config |= {name: getattr(public, name) for name in told}
+        config |= {field: getattr(public, field) for field in told}
         log.info("%s has the shapes of %s: taking %s", where, public.names[0], {n: config[n] for n in told})
     else:
         has_heads = "num_heads" in overrides or "head_channels" in overrides
@@ -271,7 +278,7 @@ def load_adm(source: Source, allow_pickle: bool = False, **overrides: Any) -> UN
         InputError: As :func:`read_adm`; or the weights do not fit, with the keys.
     """
     checkpoint = read_adm(source, allow_pickle, **overrides)
-    where = "the state dict" if isinstance(source, Mapping) else str(source)
+    where = _name(source)
     return fill(UNet(checkpoint.config), checkpoint.state, where)
 
 
@@ -286,7 +293,7 @@ def load_adm_classifier(source: Source, allow_pickle: bool = False, **overrides:
     Raises:
         InputError: Keys are unknown or missing, or the depth cannot be told (give num_res_blocks).
     """
-    where = "the state dict" if isinstance(source, Mapping) else str(source)
+    where = _name(source)
     state = read_state_dict(source, allow_pickle)
     translated = _translate(state, where, _CLASSIFIER_HEAD)
     depth = overrides.get("num_res_blocks")

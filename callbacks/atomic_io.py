@@ -1,0 +1,63 @@
+"""Write checkpoints so that a kill or a full disk at any moment leaves the previous one whole."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.utilities.types import _PATH
+
+from tenshot.errors import InputError
+from tenshot.lightning_modules.runs import newest_checkpoint
+
+__all__ = ["AtomicCheckpointIO"]
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write beside the target, flush to disk, then rename: the target is either absent or whole."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
+        """Write one checkpoint.
+
+        Raises:
+            InputError: The disk is full or the folder cannot be written; nothing is left behind.
+        """
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.partial")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(partial, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+            _sync_folder(target.parent)
+        except (OSError, RuntimeError) as error:
+            # torch reports a failed write as a RuntimeError, raised from the OSError or while handling it
+            partial.unlink(missing_ok=True)
+            previous = newest_checkpoint(target.parent.parent)
+            kept = f"the last whole checkpoint is {previous}" if previous else "there is no earlier checkpoint"
+            raise InputError(
+                f"{target}: could not be written ({_reason(error)}); {kept}: free space or choose another folder, then "
+                "resume with --ckpt_path last"
+            ) from None
+
+
+def _reason(error: BaseException) -> str:
+    """The operating system's word for a failed write."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return str(error).splitlines()[0]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

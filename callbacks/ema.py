@@ -1,0 +1,156 @@
+"""Exponential moving average of a method's networks, one mechanism for all methods."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+
+from tenshot.errors import InputError
+
+__all__ = ["EMA", "averaged"]
+
+
+class EMA(Callback):
+    """Average the submodules that a method names in ``averaged``, and evaluate with the average.
+
+    The average of update n has the decay min(decay, (1 + n) / (10 + n)), so that a young average is not dominated by
+    the first weights. Buffers are copied. Validation, test, predict and sample grids use the averaged weights; the
+    checkpoint holds both.
+
+    Args:
+        decay: 0.999 suits adaptation runs of some thousand steps; long source training takes 0.9999. 0 turns averaging
+            off.
+        evaluate: Which weights evaluation uses.
+    """
+
+    def __init__(self, decay: float = 0.999, evaluate: Literal["ema", "raw"] = "ema") -> None:
+        if not 0 <= decay < 1:
+            raise InputError(f"ema.decay is {decay}: choose a number in [0, 1)")
+        self.decay, self.evaluate = decay, evaluate
+        self.updates = 0
+        self.average: dict[str, dict[str, Tensor]] = {}  # submodule -> parameter or buffer -> its average
+        self._seen_step = -1
+        self._applied = False
+
+    def _networks(self, pl_module: LightningModule) -> dict[str, nn.Module]:
+        names: Sequence[str] = getattr(pl_module, "averaged", ())
+        return {name: pl_module.get_submodule(name) for name in names}
+
+    def _pairs(self, pl_module: LightningModule) -> list[tuple[Tensor, Tensor]]:
+        """(weight, its average) of every network, the averages brought to the device of their weights."""
+        pairs = []
+        for name, network in self._networks(pl_module).items():
+            average = self.average[name]
+            for key, value in network.state_dict(keep_vars=True).items():
+                average[key] = average[key].to(value.device)
+                pairs.append((value, average[key]))
+        return pairs
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start from the first weights, unless a checkpoint brought an average."""
+        if self.decay and not self.average:
+            self.average = {
+                name: {key: value.detach().clone() for key, value in network.state_dict().items()}
+                for name, network in self._networks(pl_module).items()
+            }
+        self._seen_step = trainer.global_step
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the average towards the weights, once an optimiser step."""
+        if not self.decay or trainer.global_step == self._seen_step:
+            return
+        self._seen_step = trainer.global_step
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        pairs = self._pairs(pl_module)
+        moving = [pair for pair in pairs if isinstance(pair[0], nn.Parameter)]
+        torch._foreach_lerp_([average for _, average in moving], [weight for weight, _ in moving], 1 - decay)
+        for value, average in pairs:
+            if not isinstance(value, nn.Parameter):
+                average.copy_(value)
+
+    @contextmanager
+    def applied(self, pl_module: LightningModule) -> Iterator[None]:
+        """Exchange the weights for their averages inside the block."""
+        if self._applied or self.evaluate == "raw" or not self.average:
+            yield
+            return
+        self._exchange(pl_module)
+        try:
+            yield
+        finally:
+            self._exchange(pl_module)
+
+    @torch.no_grad()
+    def _exchange(self, pl_module: LightningModule) -> None:
+        for value, average in self._pairs(pl_module):
+            value.data, average.data = average.data, value.data
+        self._applied = not self._applied
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validate the averaged weights."""
+        self._begin(pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on with the raw ones."""
+        self._finish(pl_module)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Test the averaged weights."""
+        rank_zero_info(self.weights_used())
+        self._begin(pl_module)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the raw ones back."""
+        self._finish(pl_module)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw from the averaged weights."""
+        rank_zero_info(self.weights_used())
+        self._begin(pl_module)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the raw ones back."""
+        self._finish(pl_module)
+
+    def _begin(self, pl_module: LightningModule) -> None:
+        if self.average and self.evaluate == "ema":
+            self._exchange(pl_module)
+
+    def _finish(self, pl_module: LightningModule) -> None:
+        if self._applied:
+            self._exchange(pl_module)
+
+    def weights_used(self) -> str:
+        """Which weights evaluation uses, in words."""
+        if self.average and self.evaluate == "ema":
+            return f"weights: average over {self.updates} updates (decay {self.decay})"
+        return "weights: raw" + ("" if self.average else " (there is no average)")
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Store the average beside the raw weights."""
+        if self.average:
+            checkpoint["ema"] = {"decay": self.decay, "updates": self.updates, "weights": self.average}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take the average of a checkpoint; for fit, test and predict alike."""
+        if "ema" in checkpoint and (self.decay or not trainer.training):
+            self.updates = checkpoint["ema"]["updates"]
+            self.average = {name: dict(weights) for name, weights in checkpoint["ema"]["weights"].items()}
+            if not trainer.training:
+                self.decay = checkpoint["ema"]["decay"]
+
+
+def averaged(trainer: Trainer, pl_module: LightningModule) -> AbstractContextManager[None]:
+    """The trainer's EMA applied to the module, or nothing where there is none."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EMA):
+            return callback.applied(pl_module)
+    return nullcontext()

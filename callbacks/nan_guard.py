@@ -1,0 +1,50 @@
+"""Stop a run whose loss is no longer a number, before it overwrites what is good."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from tenshot.errors import InputError
+
+__all__ = ["NanGuard"]
+
+
+class NanGuard(Callback):
+    """Raise when the loss is NaN or infinite, naming the step; never let such a state be saved.
+
+    The loss is watched on the device and read every ``every_n_steps`` steps (each step on a CPU) and before each
+    checkpoint, so that no step waits for the host.
+
+    Raises:
+        InputError: The step of the first bad loss, and the remedies.
+    """
+
+    def __init__(self, every_n_steps: int = 50) -> None:
+        self.every_n_steps = every_n_steps
+        self.first_bad: Tensor | None = None  # () int64, the step counted from 1, 0 while all is well
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note a bad loss; now and then look at the note."""
+        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+        if self.first_bad is None:
+            self.first_bad = torch.zeros((), dtype=torch.int64, device=loss.device)
+        bad = ~loss.detach().isfinite() & (self.first_bad == 0)
+        self.first_bad = torch.where(bad, trainer.global_step, self.first_bad)
+        if loss.device.type == "cpu" or trainer.global_step % self.every_n_steps == 0:
+            self._check()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Look before the state is written."""
+        self._check()
+
+    def _check(self) -> None:
+        if self.first_bad is not None and self.first_bad.item():
+            raise InputError(
+                f"the loss became NaN or infinite at step {int(self.first_bad)}: lower the learning rate or use "
+                "--trainer.precision 32-true; the last checkpoint is good, resume from it with --ckpt_path last"
+            )

@@ -1,0 +1,173 @@
+"""``tenshot fit | validate | test | predict``: Lightning's command line with this project's classes and defaults."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_info
+
+from tenshot.callbacks import (
+    EMA,
+    AtomicCheckpointIO,
+    ImageWriter,
+    NanGuard,
+    SampleGrid,
+    StepCheckpoint,
+    StepSeed,
+)
+from tenshot.cli.parser import Parser
+from tenshot.datamodules import Samples
+from tenshot.errors import InputError
+from tenshot.lightning_modules.runs import checkpoint_file, newest_checkpoint
+from tenshot.models.pretrained import read_checkpoint
+
+__all__ = ["App", "run"]
+
+
+class SaveRun(SaveConfigCallback):
+    """Write the merged configuration to ``config.yaml`` in the run's folder, and to every logger."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Rank 0 only; a resumed run keeps the file it was started with."""
+        if stage != "fit":
+            return
+        text = self.parser.dump(self.config, skip_link_targets=False)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(yaml.safe_load(text))
+        path = Path(trainer.default_root_dir) / "config.yaml"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+
+class App(LightningCLI):
+    """The commands that run a Trainer."""
+
+    def add_arguments_to_parser(self, parser: Any) -> None:
+        """Callbacks that are always on, each a group of options."""
+        parser.add_lightning_class_args(EMA, "ema")
+        parser.add_lightning_class_args(StepCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(SampleGrid, "grid")
+        parser.add_lightning_class_args(ImageWriter, "images")
+
+    def _parse_ckpt_path(self) -> None:
+        """Not Lightning's: hyper-parameters of a checkpoint never override the command line here."""
+
+    def before_instantiate_classes(self) -> None:
+        """Find the run's folder and the checkpoint."""
+        config = self.config[self.subcommand]
+        folder = Path(config.trainer.default_root_dir or f"runs/{config.model.class_path.rsplit('.', 1)[-1].lower()}")
+        checkpoint = self._checkpoint(config.get("ckpt_path"), folder)
+        if self.subcommand == "fit" and config.ckpt_path is None:
+            folder = _free(folder)
+        config.trainer.default_root_dir = str(folder)
+        config.ckpt_path = str(checkpoint) if checkpoint else None
+        if checkpoint is not None:
+            _describe_by(config.model.init_args, checkpoint)
+
+    def _checkpoint(self, asked: str | None, folder: Path) -> Path | None:
+        """The file that --ckpt_path means: ``last``, a run's folder, or a file."""
+        if asked is None:
+            if self.subcommand != "fit":
+                raise InputError(f"tenshot {self.subcommand} needs --ckpt_path: a checkpoint, a run's folder, or last")
+            return None
+        if asked == "last" and self.subcommand == "fit" and newest_checkpoint(folder) is None:
+            rank_zero_info(f"{folder}: no checkpoint yet, starting from the beginning")
+            return None
+        return checkpoint_file(folder if asked == "last" else asked)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add what every run has: seeding by position, a watch on the loss, whole checkpoints, a CSV log."""
+        settings = self.config_init[self.subcommand]["trainer"]
+        plugins = settings.get("plugins") or []
+        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        kwargs["callbacks"] = [*(settings.get("callbacks") or []), StepSeed(), NanGuard()]
+        if settings.get("logger") is None:
+            kwargs["logger"] = (
+                CSVLogger(settings["default_root_dir"], name="logs") if self.subcommand == "fit" else False
+            )
+        return super().instantiate_trainer(**kwargs)
+
+    def before_fit(self) -> None:
+        """Refuse a run without an end.
+
+        Raises:
+            InputError: Neither steps nor time are limited.
+        """
+        settings = self.config_init["fit"]["trainer"]
+        if not (settings["max_steps"] > 0 or settings["max_time"] or settings["fast_dev_run"]):
+            raise InputError("the run has no end: set --trainer.max_steps")
+
+    def before_predict(self) -> None:
+        """Draw the pictures that are not there yet."""
+        writer: ImageWriter = self.config_init["predict"]["images"]
+        written = writer.written(self.trainer)
+        self.datamodule = Samples(writer.count, writer.batch_size, writer.seed, skip=tuple(written))
+        rank_zero_info(
+            f"{writer.folder(self.trainer)}: drawing {writer.count} pictures, {len(written)} of them are there already"
+        )
+
+
+def _free(folder: Path) -> Path:
+    """The folder, or the first of folder-2, folder-3, … that holds no run: an earlier run is never written into."""
+    candidate, number = folder, 1
+    while (candidate / "config.yaml").exists():
+        number += 1
+        candidate = folder.with_name(f"{folder.name}-{number}")
+    if number > 1:
+        rank_zero_info(f"{folder} holds a run (resume it with --ckpt_path last): this one goes to {candidate}")
+    return candidate
+
+
+def _describe_by(init_args: Namespace, checkpoint: Path) -> None:
+    """Let a checkpoint say what network it holds, so that the file the run once started from is not needed."""
+    if init_args.get("init_from") is None:
+        return
+    for name, fields in read_checkpoint(checkpoint).get("tenshot", {}).items():
+        if name in init_args:
+            init_args[name] = Namespace(**fields)
+    init_args.init_from = None
+
+
+def _with_config(words: list[str]) -> list[str]:
+    """Add the configuration of the run that the checkpoint belongs to, where the command line gives none."""
+    given = {word.split("=", 1)[0] for word in words}
+    if words[0] == "fit" or given & {"--config", "-c", "--model", "--help", "-h"}:
+        return words
+    paths = [
+        w.split("=", 1)[1] if "=" in w else after
+        for w, after in zip(words, [*words[1:], ""], strict=True)
+        if w.split("=", 1)[0] == "--ckpt_path"
+    ]
+    if not paths or not Path(paths[0]).exists():
+        return words
+    config = checkpoint_file(paths[0]).parent.parent / "config.yaml"
+    return [words[0], "--config", str(config), *words[1:]] if config.is_file() else words
+
+
+def run(words: list[str]) -> None:
+    """Run one command.
+
+    Args:
+        words: The command and its options. Without --config or --model, a checkpoint of a run brings the configuration
+            that the run was started with.
+    """
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # sys.argv stays, for the other ranks
+    App(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        save_config_callback=SaveRun,
+        save_config_kwargs={"save_to_log_dir": False},
+        seed_everything_default=0,
+        trainer_defaults={"num_sanity_val_steps": 0},
+        parser_class=Parser,
+        args=_with_config(words),
+    )

@@ -1,0 +1,78 @@
+"""Errors of the command line: one line, with the nearest name that exists."""
+
+import re
+import sys
+from collections.abc import Iterable
+from typing import NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from tenshot.cli.registry import CLASSES, class_options
+from tenshot.errors import did_you_mean
+
+__all__ = ["Parser", "explain"]
+
+
+class Parser(LightningArgumentParser):
+    """Lightning's parser, but a mistake ends in one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print what is wrong, and what was probably meant, and exit with status 2."""
+        own = {option.lstrip("-") for option in self._option_string_actions}
+        options = set(class_options()) | (own if "config" in own else set())  # inner parsers know no full names
+        print(f"tenshot: error: {explain(message, options)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def explain(message: str, options: Iterable[str]) -> str:
+    """One line out of jsonargparse's message.
+
+    Args:
+        message: As jsonargparse words it, often a tree of all types that did not fit.
+        options: All option names that exist, dotted, without dashes.
+    """
+    if unknown := re.search(r"unrecognized arguments: (.*)", message):
+        names = re.findall(r"--([\w.+-]+)", unknown[1])
+        if not names:
+            return f"unexpected argument {unknown[1]!r}"
+        return f"unknown option --{names[0]}{_nearest(names[0], options)}"
+    if unknown := re.search(r"Option '([\w.]+)' is not accepted", message):
+        return f"unknown option {unknown[1]!r} in {_key(message) or 'the configuration'}{_nearest(unknown[1], options)}"
+    key = _key(message) or "the configuration"
+    if choices := re.search(r"Literal\[([^\]]*)\]\. Got value: (.*)", message):
+        known = re.findall(r"'([^']*)'", choices[1])
+        return f"{key}: {choices[2]!r} is unknown{did_you_mean(choices[2], known)}: choose one of {', '.join(known)}"
+    if wrong := re.search(r"Expected a dot import path string: (\S+)", message):
+        known = [cls.__name__ for cls in CLASSES.get(key, ())]
+        remedy = f": choose one of {', '.join(known)}, or give an import path" if known else ": give its import path"
+        return f"{key}: there is no class {wrong[1]!r}{did_you_mean(wrong[1], known)}{remedy}"
+    if value := re.search(r"(?:Given|Got) value: (.*)", message):
+        kinds = re.findall(r"Expected an? (.*?)(?:\. Got.*)?$", message, re.MULTILINE)
+        return f"{key}: {value[1]!r} does not fit: expected {' or '.join(map(_plain, kinds))}"
+    return f"{key}: " * ("arser key" in message) + _plain(
+        " ".join(re.sub(r'.*[Pp]arser key "[^"]+":', "", message).split())
+    )
+
+
+def _key(message: str) -> str | None:
+    match = re.search(r'[Pp]arser key "([^"]+)"', message)
+    return match and match[1]
+
+
+def _plain(text: str) -> str:
+    """Python's spelling of types, as people write them."""
+    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
+    return re.sub(r"typing\.Literal\[([^\]]*)\]", r"one of \1", text)
+
+
+def _nearest(name: str, options: Iterable[str]) -> str:
+    """The option nearest to a name that may lack its leading groups."""
+    by_leaf: dict[str, str] = {}
+    for option in sorted(options, reverse=True):
+        by_leaf[option.rsplit(".", 1)[-1]] = option
+    full = did_you_mean(name, options) if "." in name else ""
+    if full:
+        return full.replace("'", "").replace("mean ", "mean --")
+    hint = did_you_mean(name.rsplit(".", 1)[-1], by_leaf)
+    leaf = re.search(r"'(.+)'", hint)
+    return f" (did you mean --{by_leaf[leaf[1]]}?)" if leaf else ""

@@ -1,0 +1,38 @@
+"""The classes that the command line knows by their short names, and all the options there are."""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from lightning.pytorch import LightningDataModule, LightningModule
+
+from tenshot.datamodules import FewShot, ImageFolder
+from tenshot.lightning_modules import DDPM
+
+__all__ = ["CLASSES", "DATA", "METHODS", "class_options"]
+
+METHODS: tuple[type[LightningModule], ...] = (DDPM,)
+DATA: tuple[type[LightningDataModule], ...] = (FewShot, ImageFolder)
+CLASSES = {"model": METHODS, "data": DATA}
+
+
+def class_options() -> Iterator[str]:
+    """``model.unet.channels`` and so on, for every parameter of every class."""
+    for group, classes in CLASSES.items():
+        for cls in classes:
+            yield from (f"{group}.{name}" for name in _parameters(cls))
+
+
+def _parameters(cls: type[Any]) -> Iterator[str]:
+    hints = get_type_hints(cls.__init__)
+    for name in inspect.signature(cls).parameters:
+        yield name
+        for kind in _alternatives(hints.get(name)):
+            if is_dataclass(kind) and isinstance(kind, type):
+                yield from (f"{name}.{inner}" for inner in _parameters(kind))
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)

@@ -1,0 +1,230 @@
+"""The diffusion baseline: DDPM (arXiv 2006.11239), Improved DDPM (2102.09672) and ADM (2105.05233), one module."""
+
+import logging
+from dataclasses import asdict
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+from torch.optim import AdamW
+from torchmetrics import MeanMetric
+
+from tenshot.diffusion import DiffusionConfig, GaussianDiffusion, LossAwareTimesteps, UniformTimesteps, bits_per_dim
+from tenshot.errors import InputError
+from tenshot.lightning_modules.initial import Weights, description, initial_from
+from tenshot.lightning_modules.sampler import Sampler
+from tenshot.lightning_modules.seeding import SeededNoise
+from tenshot.losses import hybrid_loss, vlb_loss
+from tenshot.models import UNet, UNetConfig
+from tenshot.models.pretrained import fill
+
+__all__ = ["DDPM"]
+
+log = logging.getLogger(__name__)
+
+ANCESTRAL_250 = Sampler()
+
+
+class DDPM(LightningModule):
+    """Train a diffusion model from scratch, or fine-tune one (init_from) on as few as ten pictures.
+
+    Args:
+        unet: Architecture. Not needed where init_from tells it.
+        diffusion: The noise process. Not needed where init_from tells it.
+        init_from: Weights to start from: a checkpoint of tenshot, a file of tenshot convert, or a public
+            guided-diffusion or improved-diffusion checkpoint.
+        init_weights: Which weights of a tenshot checkpoint to start from, the averaged or the raw ones.
+        optimizer: Built from the parameters.
+        lr_scheduler: Built from the optimiser, stepped every optimiser step.
+        objective: ``hybrid``: noise prediction, plus the variational term where the variance is learned;
+            ``vlb``: the variational bound alone (Improved DDPM, section 3.3).
+        vlb_weight: Weight of the whole variational bound in the hybrid loss (lambda; 0.001 in the papers).
+        timesteps: How training timesteps are drawn; ``loss_aware`` as Improved DDPM does for ``vlb``.
+        sampler: How pictures are drawn.
+        bits_per_dim: Respacing with which validation computes the variational bound ("250"; "" for all steps); none
+            to skip it.
+        compile: Compile the network with torch.compile: on GPUs faster, on CPUs not.
+        allow_pickle: Let init_from read files that may run code of their author.
+    """
+
+    averaged = ("unet",)
+    """Submodules that an EMA follows."""
+
+    def __init__(
+        self,
+        unet: UNetConfig | None = None,
+        diffusion: DiffusionConfig | None = None,
+        init_from: str | None = None,
+        init_weights: Weights = "ema",
+        optimizer: OptimizerCallable = lambda params: AdamW(params, lr=1e-4, weight_decay=0.0),
+        lr_scheduler: LRSchedulerCallable | None = None,
+        objective: Literal["hybrid", "vlb"] = "hybrid",
+        vlb_weight: float = 0.001,
+        timesteps: Literal["uniform", "loss_aware"] = "uniform",
+        sampler: Sampler = ANCESTRAL_250,
+        bits_per_dim: str | None = None,
+        compile: bool = False,
+        allow_pickle: bool = False,
+    ) -> None:
+        super().__init__()
+        if init_from is None and unet is None:
+            raise InputError("DDPM needs a network: give --model.unet, or weights to start from with --model.init_from")
+        self.unet_config, self.diffusion_config = unet, diffusion
+        self.init_from, self.init_weights, self.allow_pickle = init_from, init_weights, allow_pickle
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        self.objective, self.vlb_weight, self.timestep_choice = objective, vlb_weight, timesteps
+        self.sampler, self.bits_per_dim_steps, self.compile_network = sampler, bits_per_dim, compile
+        self.unet: UNet
+        self.val_loss, self.val_bits = MeanMetric(), MeanMetric()
+
+    def configure_model(self) -> None:
+        """Build the network, with the weights of init_from.
+
+        Raises:
+            InputError: init_from cannot be read or does not fit; or network and process disagree.
+        """
+        if "unet" in self._modules:
+            return
+        config, process, initial = self.unet_config, self.diffusion_config or DiffusionConfig(), None
+        if self.init_from is not None:
+            overrides = asdict(config) if config else {}
+            initial = initial_from(self.init_from, self.init_weights, self.allow_pickle, overrides)
+            config = config or initial.unet
+            if self.diffusion_config is None:
+                if initial.diffusion is None:
+                    raise InputError(f"{self.init_from}: does not tell its noise process: give --model.diffusion")
+                process = initial.diffusion
+            elif initial.diffusion not in (None, self.diffusion_config):
+                log.warning("%s was trained with %s, not %s", self.init_from, initial.diffusion, process)
+        assert config is not None
+        self.diffusion = GaussianDiffusion(process)
+        needed = config.in_channels * (2 if self.diffusion.learns_variance else 1)
+        if config.out_channels != needed:
+            raise InputError(
+                f"unet.out_channels is {config.out_channels}, but variance {process.variance} of {config.in_channels} "
+                f"channels needs {needed}: change --model.unet.out_channels or --model.diffusion.variance"
+            )
+        if self.objective == "vlb" and not self.diffusion.learns_variance:
+            log.warning("objective vlb with a fixed variance: the bound trains the mean only")
+        self.unet_config, self.diffusion_config = config, process
+        self.timesteps = (LossAwareTimesteps if self.timestep_choice == "loss_aware" else UniformTimesteps)(
+            self.diffusion.num_steps
+        )
+        self.unet = UNet(config)
+        if initial is not None:
+            fill(self.unet, initial.state, initial.path)
+            log.info("%s: starting from %s", initial.path, initial.origin)
+        if self.compile_network:
+            self.unet.compile()
+
+    def on_fit_start(self) -> None:
+        """Check that the pictures suit the network.
+
+        Raises:
+            InputError: Sizes or class labels disagree.
+        """
+        config, data = self.unet.config, getattr(self.trainer, "datamodule", None)
+        size, classes = getattr(data, "image_size", None), getattr(data, "num_classes", None)
+        if size is not None and size != config.image_size:
+            raise InputError(
+                f"pictures of {size} px (--data.image_size) for a network of {config.image_size} px "
+                "(--model.unet.image_size): make them equal"
+            )
+        if config.num_classes is not None and (classes is None or classes > config.num_classes):
+            raise InputError(
+                f"the network has {config.num_classes} classes, the data {classes or 'no labels'}: "
+                "set --data.labels true and --model.unet.num_classes to their number"
+            )
+
+    def loss_terms(self, x: Tensor, t: Tensor, noise: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """The terms of the loss, weighted, one value a sample.
+
+        x, noise: (N, C, H, W), t: (N,), labels: (N,) or none  ->  name: (N,)
+        """
+        x_t = self.diffusion.q_sample(x, t, noise)
+        output = self.unet(x_t, self.diffusion.model_timesteps(t), labels)
+        if self.objective == "vlb":
+            return vlb_loss(self.diffusion, output, x, x_t, t)
+        return hybrid_loss(self.diffusion, output, x, x_t, t, noise, vlb_weight=self.vlb_weight)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """One micro-batch: draw t and noise, and regress."""
+        x = batch["image"]
+        t, weights = self.timesteps.sample(len(x), x.device)
+        terms = self.loss_terms(x, t, torch.randn_like(x), self.labels_of(batch))
+        per_sample = torch.stack(list(terms.values())).sum(0)
+        self.timesteps.update(t, per_sample.detach())
+        loss = (weights * per_sample).mean()
+        self.log("train/loss", loss, prog_bar=True)
+        self.log_dict({f"train/{name}": value.detach().mean() for name, value in terms.items()})
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """The training loss at fixed timesteps and noise and, if asked for, the variational bound."""
+        x, labels = batch["image"], self.labels_of(batch)
+        t = torch.randint(self.diffusion.num_steps, (len(x),), device=x.device)
+        terms = self.loss_terms(x, t, torch.randn_like(x), labels)
+        self.val_loss.update(torch.stack(list(terms.values())).sum(0))
+        if self.bits_per_dim_steps is not None:
+            process = self.diffusion.respace(self.bits_per_dim_steps)
+            self.val_bits.update(bits_per_dim(process, lambda x_t, at: self.unet(x_t, at, labels), x).total)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over all validation pictures of all ranks."""
+        self.log("val/loss", self.val_loss.compute(), prog_bar=True)
+        self.val_loss.reset()
+        if self.bits_per_dim_steps is not None:
+            self.log("val/bits_per_dim", self.val_bits.compute(), prog_bar=True)
+            self.val_bits.reset()
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Draw the pictures that a batch of seeds asks for."""
+        return {"index": batch["index"], "image": self.sample(batch["seed"], batch.get("label"))}
+
+    @torch.no_grad()
+    def sample(self, seeds: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Draw pictures; each depends on its own seed alone.
+
+        Args:
+            seeds: (N,) int64, one a picture.
+            condition: (N,) int64 class labels, for a class-conditional model; drawn uniformly where not given.
+
+        Returns:
+            (N, C, H, W) float32 in [-1, 1]
+        """
+        config = self.unet.config
+        noise = SeededNoise(seeds, self.device)
+        if config.num_classes is not None and condition is None:
+            condition = noise.integers(config.num_classes)
+        training = self.unet.training
+        self.unet.eval()
+        try:
+            shape = (config.in_channels, config.image_size, config.image_size)
+            pictures = self.sampler(self.diffusion, lambda x, t: self.unet(x, t, condition), noise, shape)
+        finally:
+            self.unet.train(training)
+        return pictures.clamp(-1, 1)
+
+    def labels_of(self, batch: dict[str, Tensor]) -> Tensor | None:
+        """Class labels of a batch, for a class-conditional network."""
+        return batch["label"] if self.unet.config.num_classes is not None else None
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser of the network's weights, with its schedule in optimiser steps."""
+        optimizer = self.optimizer(self.unet.parameters())
+        if self.lr_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the checkpoint is, and the history of the timestep sampler."""
+        assert self.unet_config is not None
+        assert self.diffusion_config is not None
+        checkpoint["tenshot"] = description(self.unet_config, self.diffusion_config, type(self).__name__)
+        checkpoint["timesteps"] = self.timesteps.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the history of the timestep sampler."""
+        self.timesteps.load_state_dict(checkpoint["timesteps"])

@@ -1,0 +1,40 @@
+"""The folder of a run: ``checkpoints/step=00000500.ckpt``, of which the newest whole one counts."""
+
+from pathlib import Path
+
+from tenshot.errors import InputError
+from tenshot.models.pretrained import is_whole
+
+__all__ = ["checkpoint_file", "checkpoint_path", "checkpoints_of", "newest_checkpoint"]
+
+
+def checkpoint_path(run: Path, step: int) -> Path:
+    """Where a run saves that optimiser step."""
+    return run / "checkpoints" / f"step={step:08d}.ckpt"
+
+
+def checkpoints_of(run: Path) -> list[Path]:
+    """Checkpoints of a run, newest step first."""
+    return sorted((run / "checkpoints").glob("step=*.ckpt"), reverse=True)
+
+
+def newest_checkpoint(run: Path) -> Path | None:
+    """The newest whole checkpoint of a run, if it has one."""
+    return next((path for path in checkpoints_of(run) if is_whole(path)), None)
+
+
+def checkpoint_file(path: str | Path) -> Path:
+    """The file itself, or the newest checkpoint of a run's folder.
+
+    Raises:
+        InputError: There is no such file, or no checkpoint in the folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        newest = newest_checkpoint(path)
+        if newest is None:
+            raise InputError(f"{path}: no whole checkpoint in its folder checkpoints")
+        return newest
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint file or run folder")
+    return path

@@ -1,0 +1,77 @@
+"""Which sampler a diffusion method draws with, as part of its configuration."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from tenshot.diffusion import GaussianDiffusion, sample_ddim, sample_ddpm, sample_dpm_solver
+from tenshot.diffusion.guidance import Guidance
+from tenshot.diffusion.samplers import Model, Progress
+from tenshot.errors import InputError
+from tenshot.lightning_modules.seeding import SeededNoise
+
+__all__ = ["Sampler"]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How pictures are drawn from a diffusion model.
+
+    Args:
+        method: ``ddpm``: ancestral, what the papers report; ``ddim``: few deterministic steps; ``dpm_solver``:
+            DPM-Solver++ (2M), fewest steps, for previews.
+        steps: Which timesteps: a count ("250"), a DDIM stride ("ddim25"), or counts by section ("90,60,60,20,20");
+            for dpm_solver a count.
+        eta: Noise of DDIM; 0 is deterministic.
+        clip_denoised: Clamp the estimate of the clean picture to [-1, 1] at each step.
+    """
+
+    method: Literal["ddpm", "ddim", "dpm_solver"] = "ddpm"
+    steps: int | str = "250"
+    eta: float = 0.0
+    clip_denoised: bool = True
+
+    def __post_init__(self) -> None:
+        if self.method == "dpm_solver" and not str(self.steps).isdigit():
+            raise InputError(f"sampler.steps {self.steps!r}: dpm_solver takes a number of steps, such as 20")
+
+    def __call__(
+        self,
+        diffusion: GaussianDiffusion,
+        model: Model,
+        noise: SeededNoise,
+        shape: tuple[int, int, int],
+        guidance: Guidance | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Draw one picture for each generator of ``noise``.
+
+        Args:
+            diffusion: The whole process.
+            model: (x_t, t) -> output.
+            noise: Source of x_T and of the noise of every step.
+            shape: (C, H, W) of a picture.
+            guidance: See :func:`tenshot.diffusion.classifier_guidance`; not with dpm_solver.
+            progress: Called after each step with (done, total, estimate of the clean pictures).
+
+        Returns:
+            (N, C, H, W), about [-1, 1].
+        """
+        start = noise.normal(*shape)
+        if self.method == "dpm_solver":
+            if guidance is not None:
+                raise InputError("sampler.method dpm_solver takes no classifier guidance: choose ddpm or ddim")
+            return sample_dpm_solver(
+                diffusion, model, start, int(self.steps), clip_denoised=self.clip_denoised, progress=progress
+            )
+        spaced = diffusion.respace(str(self.steps))
+        if self.method == "ddim":
+            return sample_ddim(
+                spaced, model, start, eta=self.eta, randn=noise.normal_like, clip_denoised=self.clip_denoised,
+                guidance=guidance, progress=progress,
+            )  # fmt: skip
+        return sample_ddpm(
+            spaced, model, start, randn=noise.normal_like, clip_denoised=self.clip_denoised, guidance=guidance,
+            progress=progress,
+        )  # fmt: skip

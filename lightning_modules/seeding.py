@@ -1,0 +1,55 @@
+"""Randomness as a function of position: a number of a run's seed and of where it is, never of what came before."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["SeededNoise", "position_seed"]
+
+_MASK = 2**32 - 1
+
+
+def _mix(value: int) -> int:
+    """A bijection of 32-bit numbers that scatters neighbours (the finaliser of MurmurHash3)."""
+    value &= _MASK
+    value = ((value ^ (value >> 16)) * 0x85EBCA6B) & _MASK
+    value = ((value ^ (value >> 13)) * 0xC2B2AE35) & _MASK
+    return value ^ (value >> 16)
+
+
+def position_seed(position: Sequence[int]) -> int:
+    """A 32-bit seed from a tuple of integers; distinct values of the last one always give distinct seeds.
+
+    PyTorch's CPU generator uses 32 bits of a seed, so that (seed, step) must be mixed into them.
+    """
+    seed = 0
+    for number in position:
+        seed = _mix(seed ^ _mix(number >> 32)) ^ number & _MASK
+        seed = _mix(seed)
+    return seed
+
+
+class SeededNoise:
+    """Noise for a batch of which each sample has a generator of its own: its numbers do not depend on its neighbours.
+
+    Args:
+        seeds: (N,) int64, one a sample.
+        device: Where the noise is drawn. Other kinds of device draw other numbers.
+    """
+
+    def __init__(self, seeds: Tensor, device: torch.device) -> None:
+        self.device = device
+        self.generators = [torch.Generator(device).manual_seed(position_seed([seed])) for seed in seeds.tolist()]
+
+    def normal(self, *shape: int) -> Tensor:
+        """The next standard normal numbers: (N, *shape)."""
+        return torch.stack([torch.randn(shape, generator=g, device=self.device) for g in self.generators])
+
+    def normal_like(self, x: Tensor) -> Tensor:
+        """The next standard normal numbers, shaped like x: (N, ...)."""
+        return self.normal(*x.shape[1:])
+
+    def integers(self, high: int) -> Tensor:
+        """The next uniform integers in [0, high): (N,) int64."""
+        return torch.stack([torch.randint(high, (), generator=g, device=self.device) for g in self.generators])
