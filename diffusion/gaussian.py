@@ -118,6 +118,8 @@ class GaussianDiffusion:
             arrays
             | {
                 "one_minus_alphas_cumprod": rest,
+                "recip_coef1": 1 / self.posterior_mean_coef1,
+                "coef2_over_coef1": self.posterior_mean_coef2 / self.posterior_mean_coef1,
                 "log_betas": np.log(betas),
                 "large_variance": large_variance,
                 "large_log_variance": np.log(large_variance),
@@ -197,8 +199,7 @@ class GaussianDiffusion:
             return prediction
         if self.config.prediction == "epsilon":
             return self.predict_x0(x_t, t, prediction)
-        coef1, coef2 = self._at("posterior_mean_coef1", t, x_t), self._at("posterior_mean_coef2", t, x_t)
-        return (prediction - coef2 * x_t) / coef1
+        return self._at("recip_coef1", t, x_t) * prediction - self._at("coef2_over_coef1", t, x_t) * x_t
 
     def target(self, x0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """What the prediction half of the output should be: (N, C, H, W)."""

@@ -46,7 +46,8 @@ def normal_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor | float, log_v
     """KL( N(mean1, exp(log_variance1)) || N(mean2, exp(log_variance2)) ) of each element, in nats; shapes broadcast."""
     log_ratio = log_variance1 - log_variance2
     inverse_variance2 = torch.exp(-torch.as_tensor(log_variance2, dtype=mean1.dtype, device=mean1.device))
-    return 0.5 * (log_ratio.exp() - 1 - log_ratio + (mean1 - mean2).square() * inverse_variance2)
+    # expm1, since e^r - 1 - r would leave only rounding where the two are nearly equal, as in most steps
+    return 0.5 * (log_ratio.expm1() - log_ratio + (mean1 - mean2).square() * inverse_variance2)
 
 
 def _standard_normal_cdf(z: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ def sample_ddim(
         x0, eps = estimate_x0_eps(diffusion, model, x, step, clip_denoised, guidance)
         alpha_bar, previous = float(diffusion.alphas_cumprod[step]), float(diffusion.alphas_cumprod_prev[step])
         sigma = eta * math.sqrt((1 - previous) / (1 - alpha_bar) * (1 - alpha_bar / previous))
-        # Coarse steps with eta 1 leave exactly nothing for eps, and rounding would make that negative.
+        # A coarse step with eta 1 leaves next to nothing for eps: rounding, or a larger eta, would make that negative.
         direction = math.sqrt(max(1 - previous - sigma**2, 0.0))
         x = math.sqrt(previous) * x0 + direction * eps + (sigma * randn(x) if eta != 0 and step > 0 else 0.0)
         if progress is not None:

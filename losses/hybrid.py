@@ -60,10 +60,13 @@ def hybrid_loss(
     return terms
 
 
-def vlb_loss(diffusion: DiffusionProcess, output: Tensor, x0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """An estimate of L_vlb, which trains mean and variance alike: (N,) bits per dimension (IDDPM, eq. 4).
+def vlb_loss(diffusion: DiffusionProcess, output: Tensor, x0: Tensor, x_t: Tensor, t: Tensor) -> dict[str, Tensor]:
+    """An estimate of L_vlb, which trains prediction and variance alike (IDDPM, eq. 4).
 
     Each sample's term at its t, times the number of steps, since the bound is their sum. Noisy with uniform t: draw t
     by ``LossAwareTimesteps``. Arguments as in ``hybrid_loss``.
+
+    Returns:
+        ``vb`` (N,), bits per dimension.
     """
-    return diffusion.num_steps * diffusion.vlb_terms(output, x0, x_t, t)
+    return {"vb": diffusion.num_steps * diffusion.vlb_terms(output, x0, x_t, t)}

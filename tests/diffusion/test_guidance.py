@@ -1,0 +1,101 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tenshot.diffusion import (
+    DiffusionConfig,
+    GaussianDiffusion,
+    classifier_guidance,
+    sample_ddim,
+    sample_ddpm,
+    sample_dpm_solver,
+)
+
+
+class Classifier(nn.Module):
+    """Linear logits whose size depends on t, so that the gradient is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(5, 3 * 4 * 4))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return (1 + t.view(-1, 1)) * (x.flatten(1) @ self.weight.T)
+
+
+def test_gradient_is_that_of_the_chosen_log_probability_times_the_scale():
+    classifier, x, t, labels = Classifier(), torch.randn(2, 3, 4, 4), torch.tensor([0, 1]), torch.tensor([4, 1])
+    with torch.no_grad():
+        gradient = classifier_guidance(classifier, labels, scale=2.5)(x, t)
+    weight = classifier.weight.detach()
+    for n in range(2):
+        probability = classifier(x, t)[n].softmax(0).detach()
+        expected = 2.5 * (1 + t[n]) * (weight[labels[n]] - probability @ weight)
+        torch.testing.assert_close(gradient[n].flatten(), expected, rtol=1e-4, atol=1e-5)
+    assert classifier.weight.grad is None
+    assert not gradient.requires_grad
+
+
+def test_works_in_inference_mode_and_in_float32_with_a_bfloat16_classifier():
+    classifier = Classifier()
+    with torch.inference_mode():
+        x, t, labels = torch.randn(2, 3, 4, 4), torch.tensor([0, 1]), torch.tensor([4, 1])
+        expected = classifier_guidance(classifier, labels, 1.0)(x, t)
+        low = classifier_guidance(lambda x, t: classifier(x, t).bfloat16(), labels, 1.0)(x, t)
+    assert expected.abs().max() > 0.1
+    assert low.dtype == torch.float32
+
+
+class Observation:
+    """Standard normal data seen through noise of deviation 0.5, with the value 0.8: all of it is Gaussian."""
+
+    value, noise = 0.8, 0.5
+    mean, std = 0.8 / 1.25, math.sqrt(0.25 / 1.25)
+
+    def __init__(self, alpha_bar: Tensor) -> None:
+        self.alpha_bar = alpha_bar
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        a = self.alpha_bar[t].view(-1, 1, 1, 1)
+        return a.sqrt() * (self.value - a.sqrt() * x) / (1 - a + self.noise**2)
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddpm at mean", "ddim", "dpm_solver"])
+def test_guided_chains_sample_the_posterior_given_the_observation(gaussian_data, reference_alpha_bar, sampler):
+    config = DiffusionConfig(variance="fixed_large")  # right for data of deviation 1
+    process, network = GaussianDiffusion(config), gaussian_data(config, mean=0.0, std=1.0)
+    observed = Observation(torch.tensor(reference_alpha_bar(config)))
+    noise = torch.randn(5000, 1, 1, 1, dtype=torch.float64)
+    if sampler == "ddim":
+        x = sample_ddim(process.respace("250"), network, noise, clip_denoised=False, guidance=observed)
+    elif sampler == "dpm_solver":
+        x = sample_dpm_solver(process, network, noise, 20, clip_denoised=False, guidance=observed)
+    else:
+        at = "mean" if "mean" in sampler else "input"
+        x = sample_ddpm(process, network, noise, clip_denoised=False, guidance=observed, guidance_at=at)
+    assert abs(x.mean().item() - observed.mean) < 0.03
+    assert abs(x.std().item() / observed.std - 1) < 0.05
+
+
+@pytest.mark.parametrize(("at", "times"), [("input", [750, 500, 250, 0]), ("mean", [500, 250, 0, 0])])
+def test_where_the_ancestral_gradient_is_taken(at, times):
+    process = GaussianDiffusion(DiffusionConfig(variance="fixed_large")).respace("ddim4")
+    inputs: list[Tensor] = []
+    asked: list[tuple[Tensor, list[int]]] = []
+
+    def network(x: Tensor, t: Tensor) -> Tensor:
+        inputs.append(x)
+        return 0.5 * x
+
+    def guidance(x: Tensor, t: Tensor) -> Tensor:
+        asked.append((x, t.tolist()))
+        return torch.zeros_like(x)
+
+    sample_ddpm(process, network, torch.randn(2, 3, 4, 4), guidance=guidance, guidance_at=at)
+    assert [t for _, t in asked] == [[t, t] for t in times]
+    for step, (x, (given, _)) in enumerate(zip(inputs, asked, strict=True)):
+        t = torch.full((2,), 3 - step)
+        expected = x if at == "input" else process.p_mean_variance(0.5 * x, x, t).mean
+        torch.testing.assert_close(given, expected)
