@@ -1,16 +1,18 @@
 """Watch a run: a grid of samples from the same noise, next to the pictures it learns from."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 from torchvision.utils import make_grid
 
 from tenshot.callbacks.ema import averaged
 from tenshot.callbacks.image_writer import to_uint8, write_png
+from tenshot.lightning_modules import ImageGenerator
 
 __all__ = ["SampleGrid"]
 
@@ -54,8 +56,8 @@ class SampleGrid(Callback):
         # Every rank draws its share and takes part in the gathering: none waits alone in a collective.
         mine = torch.arange(trainer.global_rank, self._padded(trainer), trainer.world_size) + (self.seed << 32)
         with averaged(trainer, pl_module):
-            samples = pl_module.sample(mine.to(pl_module.device))
-        gathered = pl_module.all_gather(samples)  # (world, n, C, H, W), or (n, C, H, W) alone
+            samples = cast(ImageGenerator, pl_module).sample(mine.to(pl_module.device))
+        gathered = cast(Tensor, pl_module.all_gather(samples))  # (world, n, C, H, W), or (n, C, H, W) alone
         if trainer.world_size > 1:
             gathered = gathered.transpose(0, 1).flatten(0, 1)
         self._publish(trainer, gathered[: self.count].cpu())
@@ -80,5 +82,5 @@ class SampleGrid(Callback):
             log_image = getattr(logger, "log_image", None)
             if log_image is not None:
                 log_image(key="samples", images=[(grid + 1) / 2], step=trainer.global_step)
-            elif hasattr(logger.experiment, "add_image"):
+            elif isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("samples", ((grid + 1) / 2).clamp(0, 1), trainer.global_step)

@@ -202,9 +202,7 @@ class AdmCheckpoint:
     public: PublicModel | None
 
 
-def read_adm(
-    source: Source, allow_pickle: bool = False, name: str | None = None, **overrides: Any
-) -> AdmCheckpoint:
+def read_adm(source: Source, allow_pickle: bool = False, name: str | None = None, **overrides: Any) -> AdmCheckpoint:
     """Read a public checkpoint and find out its architecture.
 
     Args:

@@ -5,10 +5,13 @@ tell, to recognise it by, and the flags it was trained with.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tenshot.models.blocks import AttentionOrder
 
-__all__ = ["ZOO", "Classifier", "PublicModel"]
+__all__ = ["CLASSIFIERS", "ZOO", "Classifier", "PublicModel"]
+
+Schedule = Literal["linear", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class PublicModel:
     dropout: float = 0.0
     num_classes: int | None = None
     low_res: bool = False
-    schedule: str = "linear"
+    schedule: Schedule = "linear"
     num_steps: int = 1000
     rescale_timesteps: bool = False
 
@@ -62,7 +65,7 @@ class Classifier:
     image_size: int
     num_res_blocks: int
     channel_mult: tuple[float, ...]
-    schedule: str = "linear"
+    schedule: Schedule = "linear"
 
 
 _MULT_64 = (1, 2, 3, 4)
@@ -83,7 +86,7 @@ def _iddpm(
     dropout: float = 0.0,
     num_classes: int | None = None,
     low_res: bool = False,
-    schedule: str = "cosine",
+    schedule: Schedule = "cosine",
     num_steps: int = 4000,
     rescale_timesteps: bool = True,
 ) -> PublicModel:
