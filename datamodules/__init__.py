@@ -4,5 +4,6 @@ from tenshot.datamodules.base import Pictures
 from tenshot.datamodules.few_shot import FewShot
 from tenshot.datamodules.image_folder import ImageFolder
 from tenshot.datamodules.samples import Samples
+from tenshot.datamodules.synthetic_faces import SyntheticFaces
 
-__all__ = ["FewShot", "ImageFolder", "Pictures", "Samples"]
+__all__ = ["FewShot", "ImageFolder", "Pictures", "Samples", "SyntheticFaces"]
