@@ -1,0 +1,101 @@
+"""The domains: the same heads in flat colours, with sunglasses, as babies, drawn with a pen, painted with a brush."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from tenshot.datamodules.faces.attributes import FaceAttributes
+from tenshot.datamodules.faces.features import eyes_and_brows, lenses, mouth, nose, temples
+from tenshot.datamodules.faces.hair import Fluff, Hair
+from tenshot.datamodules.faces.head import head, neck, shoulders
+from tenshot.datamodules.faces.parts import Part, Pose
+from tenshot.datamodules.faces.shapes import Canvas, pixel_grid
+from tenshot.datamodules.faces.styles import brush, coloured, inked, oiled
+
+__all__ = ["DOMAINS", "blockwise", "parts", "render"]
+
+DOMAINS = ("faces", "sunglasses", "babies", "sketches", "paintings")
+
+_BLOCK = 2**16  # points worked on at a time: such a tensor stays in a core's cache
+
+
+def render(domain: str, attributes: FaceAttributes, size: int) -> Tensor:
+    """The pictures of the heads in one of DOMAINS: uint8 (N, 3, size, size), each a function of its own attributes."""
+    finer = _supersampling(size)
+
+    def draw(block: FaceAttributes) -> Tensor:
+        picture = _average(_draw(domain, block, pixel_grid(size * finer)), finer)
+        return (picture * 255).round().to(torch.uint8)
+
+    return blockwise(draw, attributes, size * finer)
+
+
+def parts(domain: str, attributes: FaceAttributes, canvas: Canvas) -> Iterator[Part]:
+    """What is drawn in one of DOMAINS, from back to front, made when it is asked for."""
+    baby, glasses = domain == "babies", domain == "sunglasses"
+    if baby:
+        attributes = _as_baby(attributes)
+    place = attributes, Pose(attributes), canvas
+    hair = Fluff(*place) if baby else Hair(*place)
+    yield from shoulders(*place)
+    yield from hair.behind()
+    yield from neck(*place)
+    yield from head(*place)
+    yield from hair.shadow()
+    yield from mouth(*place)
+    yield from nose(*place)
+    yield from eyes_and_brows(*place)
+    if glasses:
+        yield from temples(*place)
+    yield from hair.before()
+    if glasses:
+        yield from lenses(*place)
+
+
+def blockwise(draw: Callable[[FaceAttributes], Tensor], attributes: FaceAttributes, size: int) -> Tensor:
+    """What ``draw`` makes of the heads on canvases of ``size``, some pictures at a time: (N, ...)."""
+    count = max(1, _BLOCK // size**2)
+    starts = range(0, len(attributes), count)
+    return torch.cat([draw(attributes.take(slice(start, start + count))) for start in starts])
+
+
+def _draw(domain: str, attributes: FaceAttributes, canvas: Canvas) -> Tensor:
+    """float32 (N, 3, H, W) in [0, 1]."""
+    if domain == "sketches":
+        return inked(attributes, parts(domain, attributes, canvas), canvas)
+    if domain == "paintings":
+        displaced, thickness = brush(attributes, canvas)
+        return oiled(coloured(attributes, parts(domain, attributes, displaced), displaced), thickness)
+    return coloured(attributes, parts(domain, attributes, canvas), canvas)
+
+
+def _as_baby(grown: FaceAttributes) -> FaceAttributes:
+    """A rounder head with larger and lower eyes, a button nose and a small mouth."""
+    return replace(
+        grown,
+        head_width=grown.head_width * 1.12,
+        head_height=grown.head_width * 0.4 + grown.head_height * 0.6,
+        head_y=grown.head_y + 0.04,
+        jaw=grown.jaw * 0.4 - 0.06,
+        eye_height=grown.eye_height + 0.16,
+        eye_size=grown.eye_size * 1.2,
+        nose=grown.nose * 0.75,
+        mouth_width=grown.mouth_width * 0.68,
+        hair=grown.hair * 0.8 + grown.skin * 0.2,
+    )
+
+
+def _supersampling(size: int) -> int:
+    """Points along each side of a pixel: small pictures need more, for strokes thinner than a pixel."""
+    return max(2, -(-96 // size)) if size < 192 else 1
+
+
+def _average(picture: Tensor, block: int) -> Tensor:
+    """The means of block x block pixels, summed in one order: (..., H, W) -> (..., H / block, W / block)."""
+    total = torch.zeros(())
+    for row in range(block):
+        for column in range(block):
+            total = total + picture[..., row::block, column::block]
+    return total / block**2

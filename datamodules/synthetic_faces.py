@@ -1,0 +1,111 @@
+"""SyntheticFaces: the data set that Tenshot draws itself, so that everything runs where nothing can be downloaded."""
+
+import numpy as np
+import torch
+
+from tenshot.datamodules.base import Pictures
+from tenshot.datamodules.batches import Batch, Source
+from tenshot.datamodules.faces import CONDITIONS, DOMAINS, FacesSource
+from tenshot.datamodules.faces.counter import hash_keys
+from tenshot.errors import InputError, did_you_mean
+
+__all__ = ["SyntheticFaces"]
+
+_SMALLEST = 16
+
+
+class SyntheticFaces(Pictures):
+    """Cartoon heads of varied skin, hair, pose and background, drawn on demand in five domains.
+
+    Picture i of a seed shows the same head in every domain. Training uses the pictures 0 ... num_images - 1, validation
+    the num_val after them. Give source and target different seeds for an adaptation to people never seen in the source.
+
+    Args:
+        domain: faces, sunglasses, babies, sketches or paintings.
+        image_size: Height and width of the pictures, at least 16.
+        batch_size: Pictures a step on each device.
+        num_images: Size of the training set.
+        shots: How many of them, drawn by the seed, to train on instead of all.
+        num_val: Size of the validation set; 0 for none.
+        labels: Give each picture its class, one of 9: hair (short, medium, long) by mouth (sad, neutral, smiling).
+        condition: Give each picture what it can be made from: mask (classes of its parts), sketch (contours), depth or
+            normal (relief); null for nothing.
+        flip: Mirror each training picture, with its condition, with probability one half.
+        seed: Decides what the pictures show, which are the shots, and their order and mirroring in training.
+        num_workers: Processes that draw pictures and prepare batches; 0 does so in the training process.
+
+    Raises:
+        InputError: a name is not one of those above, or a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        domain: str = "faces",
+        image_size: int = 32,
+        batch_size: int = 32,
+        num_images: int = 10000,
+        shots: int | None = None,
+        num_val: int = 512,
+        labels: bool = False,
+        condition: str | None = None,
+        flip: bool = True,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(batch_size, image_size, seed, flip, num_workers)
+        _check_name("domain", domain, DOMAINS)
+        if condition is not None:
+            _check_name("condition", condition, CONDITIONS)
+        for name, value, least in (
+            ("image_size", image_size, _SMALLEST),
+            ("num_images", num_images, 1),
+            ("num_val", num_val, 0),
+        ):
+            if value < least:
+                raise InputError(f"--data.{name} is {value}: choose at least {least}")
+        if shots is not None and not 1 <= shots <= num_images:
+            raise InputError(f"--data.shots is {shots}: choose 1 to {num_images} (--data.num_images)")
+        self.domain = domain
+        self.num_images = num_images
+        self.shots = shots
+        self.num_val = num_val
+        self.labels = labels
+        self.condition = condition
+
+    def sources(self) -> tuple[Source, Source | None]:
+        """The training pictures, or the shots among them, and the validation pictures."""
+        val = self._source(range(self.num_images, self.num_images + self.num_val)) if self.num_val else None
+        return self._source(range(self.num_images) if self.shots is None else self._drawn(self.shots)), val
+
+    def reference(self, count: int, start: int | None = None) -> FacesSource:
+        """The pictures ``start`` ... ``start + count - 1`` of this domain and seed: a sample of the true distribution.
+
+        By default they are the first that neither training nor validation uses.
+        """
+        first = self.num_images + self.num_val if start is None else start
+        return self._source(range(first, first + count))
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Also turn the normals of a mirrored picture round: right becomes left."""
+        flip = batch.get("flip")
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
+        if self.condition == "normal" and flip is not None:
+            right = batch["condition"][:, :1]
+            turned = torch.where(flip.view(-1, 1, 1, 1), -right, right)
+            batch["condition"] = torch.cat([turned, batch["condition"][:, 1:]], dim=1)
+        return batch
+
+    def _source(self, indices: range | list[int]) -> FacesSource:
+        return FacesSource(self.domain, self.seed, indices, self.image_size, self.labels, self.condition)
+
+    def _drawn(self, shots: int) -> list[int]:
+        """``shots`` of the training pictures, sorted; fewer shots of the same seed are a subset of more."""
+        order = np.argsort(hash_keys(self.seed, torch.arange(self.num_images), "shots"), kind="stable")
+        return sorted(order[:shots].tolist())
+
+
+def _check_name(option: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise InputError(
+            f"--data.{option} {name!r} does not exist{did_you_mean(name, known)}: choose one of {', '.join(known)}"
+        )
