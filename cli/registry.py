@@ -8,13 +8,13 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from lightning.pytorch import LightningDataModule, LightningModule
 
-from tenshot.datamodules import FewShot, ImageFolder
+from tenshot.datamodules import FewShot, ImageFolder, SyntheticFaces
 from tenshot.lightning_modules import DDPM
 
 __all__ = ["CLASSES", "DATA", "METHODS", "class_options"]
 
 METHODS: tuple[type[LightningModule], ...] = (DDPM,)
-DATA: tuple[type[LightningDataModule], ...] = (FewShot, ImageFolder)
+DATA: tuple[type[LightningDataModule], ...] = (FewShot, ImageFolder, SyntheticFaces)
 CLASSES = {"model": METHODS, "data": DATA}
 
 
