@@ -23,6 +23,7 @@ from tenshot.callbacks import (
 from tenshot.cli.parser import Parser
 from tenshot.datamodules import Samples
 from tenshot.errors import InputError
+from tenshot.lightning_modules.initial import initial_from
 from tenshot.lightning_modules.runs import checkpoint_file, newest_checkpoint
 from tenshot.models.pretrained import read_checkpoint
 
@@ -69,6 +70,12 @@ class App(LightningCLI):
         config.ckpt_path = str(checkpoint) if checkpoint else None
         if checkpoint is not None:
             _describe_by(config.model.init_args, checkpoint)
+        if (
+            config.data is not None
+            and "image_size" in config.data.init_args
+            and config.data.init_args.image_size is None
+        ):
+            config.data.init_args.image_size = _network_size(config.model.init_args)
 
     def _checkpoint(self, asked: str | None, folder: Path) -> Path | None:
         """The file that --ckpt_path means: ``last``, a run's folder, or a file."""
@@ -132,6 +139,15 @@ def _describe_by(init_args: Namespace, checkpoint: Path) -> None:
         if name in init_args:
             init_args[name] = Namespace(**fields)
     init_args.init_from = None
+
+
+def _network_size(init_args: Namespace) -> int | None:
+    """Side of the pictures of the network that a method is configured with, where it has one."""
+    if init_args.get("unet") is not None:
+        return int(init_args.unet.image_size)
+    if init_args.get("init_from") is not None:
+        return initial_from(init_args.init_from, init_args.init_weights, init_args.allow_pickle, {}).unet.image_size
+    return None
 
 
 def _with_config(words: list[str]) -> list[str]:

@@ -31,8 +31,10 @@ class Pictures(LightningDataModule, ABC):
         InputError: a number is out of its range.
     """
 
-    def __init__(self, batch_size: int, image_size: int, seed: int, flip: bool, num_workers: int) -> None:
+    def __init__(self, batch_size: int, image_size: int | None, seed: int, flip: bool, num_workers: int) -> None:
         super().__init__()
+        if image_size is None:
+            raise InputError("--data.image_size is not set: give the side of the pictures in pixels")
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("image_size", image_size, 1),

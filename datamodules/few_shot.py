@@ -23,7 +23,8 @@ class FewShot(Pictures):
         shots: How many to take, drawn by the seed; all of them by default.
         names: Take exactly these files, named relative to the folder, instead of drawing.
         seed: Draws the shots and decides their order and mirroring in training.
-        image_size: Height and width; the short side is scaled to it and the centre cropped.
+        image_size: Height and width; the short side is scaled to it and the centre cropped. The command line takes
+            that of the network where it is not given.
         batch_size: Pictures a step on each device; it may well be larger than the number of shots.
         flip: Mirror each training picture with probability one half.
         val_root: Folder (or list) of other pictures of the domain, for validation.
@@ -36,7 +37,7 @@ class FewShot(Pictures):
         shots: int | None = None,
         names: list[str] | None = None,
         seed: int = 0,
-        image_size: int = 256,
+        image_size: int | None = None,
         batch_size: int = 16,
         flip: bool = True,
         val_root: str | list[str] | None = None,

@@ -19,7 +19,8 @@ class ImageFolder(Pictures):
 
     Args:
         root: Folder of pictures.
-        image_size: Height and width; the short side is scaled to it and the centre cropped.
+        image_size: Height and width; the short side is scaled to it and the centre cropped. The command line takes
+            that of the network where it is not given.
         batch_size: Pictures a step on each device.
         labels: Take the class of a picture from the folder right below ``root`` it lies in, numbered in sorted order.
         val_fraction: Part of the pictures, drawn by the seed, kept out of training for validation.
@@ -32,7 +33,7 @@ class ImageFolder(Pictures):
     def __init__(
         self,
         root: str,
-        image_size: int = 256,
+        image_size: int | None = None,
         batch_size: int = 16,
         labels: bool = False,
         val_fraction: float = 0.0,
