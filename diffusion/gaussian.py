@@ -81,16 +81,13 @@ class GaussianDiffusion:
     def __init__(self, config: DiffusionConfig, timestep_map: Sequence[int] | None = None) -> None:
         self.config = config
         betas = linear_betas(config.num_steps) if config.schedule == "linear" else cosine_betas(config.num_steps)
-        if timestep_map is None:
-            timestep_map = range(config.num_steps)
-        elif len(timestep_map) < 2:
-            raise InputError(f"a diffusion process of {len(timestep_map)} step can't be sampled; keep at least 2")
-        else:
-            kept = np.cumprod(1 - betas)[list(timestep_map)]
-            betas = 1 - kept / np.append(1.0, kept[:-1])
-        self.timestep_map: tuple[int, ...] = tuple(timestep_map)
+        self.timestep_map = tuple(range(config.num_steps) if timestep_map is None else timestep_map)
+        if self.num_steps < 2:
+            raise InputError(f"a diffusion process of {self.num_steps} step can't be sampled; keep at least 2")
 
-        alphas_cumprod = np.cumprod(1 - betas)
+        kept = np.cumprod(1 - betas)[list(self.timestep_map)]
+        betas = 1 - kept / np.append(1.0, kept[:-1])
+        alphas_cumprod = np.cumprod(1 - betas)  # ``kept`` again, with the rounding that published numbers have
         previous, rest = np.append(1.0, alphas_cumprod[:-1]), 1 - alphas_cumprod
         posterior_variance = betas * (1 - previous) / rest
         # The posterior variance of the first step is 0: its logarithm, and beta_0 beside it, borrow the second's.
@@ -127,9 +124,8 @@ class GaussianDiffusion:
         )
         self._model_timesteps: dict[torch.device, Tensor] = {}
 
-    def __reduce__(self) -> tuple[type["GaussianDiffusion"], tuple[DiffusionConfig, tuple[int, ...] | None]]:
-        whole = self.num_steps == self.config.num_steps
-        return type(self), (self.config, None if whole else self.timestep_map)
+    def __reduce__(self) -> tuple[type["GaussianDiffusion"], tuple[DiffusionConfig, tuple[int, ...]]]:
+        return type(self), (self.config, self.timestep_map)
 
     # What kind of process, and what its network is given and returns
 
@@ -159,8 +155,7 @@ class GaussianDiffusion:
         t: (N,) int64  ->  (N,) int64, or float32 in [0, 1000) with ``rescale_timesteps``
         """
         if t.device not in self._model_timesteps:
-            with torch.inference_mode(False):
-                self._model_timesteps[t.device] = torch.tensor(self.timestep_map, device=t.device)
+            self._model_timesteps[t.device] = torch.tensor(self.timestep_map, device=t.device)
         original = self._model_timesteps[t.device][t]
         return original.float() * (1000 / self.config.num_steps) if self.config.rescale_timesteps else original
 

@@ -25,11 +25,9 @@ class TimeTables:
         """All tables as tensors (T,) of that device and dtype."""
         key = (device, dtype)
         if key not in self._tensors:
-            # The first use may be inside a validation loop: a table born in inference mode could not be trained with.
-            with torch.inference_mode(False):
-                self._tensors[key] = {
-                    name: torch.tensor(array, dtype=dtype, device=device) for name, array in self._arrays.items()
-                }
+            self._tensors[key] = {
+                name: torch.tensor(array, dtype=dtype, device=device) for name, array in self._arrays.items()
+            }
         return self._tensors[key]
 
     def at(self, name: str, t: Tensor, like: Tensor) -> Tensor:

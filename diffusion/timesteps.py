@@ -87,13 +87,13 @@ class LossAwareTimesteps:
         drawn_on = device if generator is None else generator.device
         u = torch.rand(n, dtype=torch.float64, generator=generator, device=drawn_on).to(device, non_blocking=True)
         cumulative = p.cumsum(dim=0)
-        t = torch.searchsorted(cumulative, u * cumulative[-1], right=True).clamp(max=self.num_steps - 1)
+        t = torch.searchsorted(cumulative, u * cumulative[-1], right=True)
         return t, (1 / (self.num_steps * p[t])).float()
 
     @torch.no_grad()
     def update(self, t: Tensor, losses: Tensor) -> None:
         """Remember the unweighted losses (n,) at t (n,); gathers them from all ranks, which must bring equally many."""
-        t, losses = _gather(t, losses.detach().double())
+        t, losses = _gather(t, losses.double())
         self._move_to(t.device)
         size = self._history.shape[1]
 

@@ -60,6 +60,13 @@ def test_series_are_indexed_by_step_and_noise_is_drawn_from_the_last_one_down():
         torch.testing.assert_close(bound.x0_mse[:, step], x0_error)
 
 
+def test_bits_are_counted_in_float32_without_a_graph():
+    process = GaussianDiffusion(DiffusionConfig(num_steps=30, schedule="cosine", variance="fixed_large"))
+    weight = torch.ones(1, requires_grad=True)
+    bound = bits_per_dim(process, lambda x, t: weight * x, torch.zeros(2, 1, 4, 4).bfloat16())
+    assert all((series.dtype, series.requires_grad) == (torch.float32, False) for series in bound)
+
+
 def test_clipping_is_on_by_default():
     process = GaussianDiffusion(DiffusionConfig(num_steps=30, schedule="cosine", variance="fixed_large"))
     x0 = torch.rand(2, 1, 4, 4) * 2 - 1

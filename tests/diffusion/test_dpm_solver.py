@@ -89,10 +89,17 @@ def test_clipping_bounds_the_samples(schedule):
     assert x.abs().max() <= 1
 
 
-def test_learned_variance_and_bfloat16_networks_are_sampled_in_float32():
+def test_a_bfloat16_network_of_learned_variance_is_walked_in_float32_without_a_graph():
     process = GaussianDiffusion(DiffusionConfig(variance="learned_range"))
-    x = sample_dpm_solver(process, lambda x, t: torch.cat([x, x], 1).bfloat16(), torch.randn(2, 3, 4, 4), 5)
-    assert (x.dtype, x.shape) == (torch.float32, (2, 3, 4, 4))
+    weight, seen = torch.ones(1, requires_grad=True), []
+
+    def network(x: Tensor, t: Tensor) -> Tensor:
+        seen.append(x.dtype)
+        return torch.cat([weight * x, x], dim=1).bfloat16()
+
+    x = sample_dpm_solver(process, network, torch.randn(2, 3, 4, 4).bfloat16(), 5)
+    assert (x.dtype, x.shape, x.requires_grad) == (torch.float32, (2, 3, 4, 4), False)
+    assert set(seen) == {torch.float32}
 
 
 @pytest.mark.parametrize("steps", [0, 1001])

@@ -15,6 +15,14 @@ def test_kl_is_that_of_the_distributions():
     torch.testing.assert_close(normal_kl(mean1, log1, mean2, log2), expected)
 
 
+def test_kl_of_nearly_equal_gaussians_survives_float32():
+    mean, log_variance = torch.zeros(1000), torch.full((1000,), -9.0)
+    kl = normal_kl(mean, log_variance + torch.linspace(-1e-3, 1e-3, 1000), mean, log_variance)
+    exact = 0.25 * torch.linspace(-1e-3, 1e-3, 1000).square()
+    assert kl.min() >= 0
+    torch.testing.assert_close(kl, exact, rtol=1e-2, atol=1e-9)
+
+
 def test_the_bins_of_all_pixel_values_share_out_the_whole_probability():
     for mean in (-1.3, -0.2, 0.0, 0.999, 1.0):
         for log_scale in (-4.0, -1.0, 1.0):

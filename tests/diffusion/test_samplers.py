@@ -155,7 +155,7 @@ def test_progress_shows_the_clean_image_emerge(gaussian_data):
 
 
 @pytest.mark.parametrize("sampler", [sample_ddpm, sample_ddim, ddim_encode])
-def test_a_bfloat16_network_is_sampled_in_float32_without_a_graph(sampler):
+def test_a_bfloat16_network_is_walked_in_float32_without_a_graph(sampler):
     process = GaussianDiffusion(DiffusionConfig(variance="fixed_large")).respace("10")
     weight = torch.ones(1, requires_grad=True)
     seen = []
@@ -164,7 +164,7 @@ def test_a_bfloat16_network_is_sampled_in_float32_without_a_graph(sampler):
         seen.append(x.dtype)
         return (weight * x).bfloat16()
 
-    x = sampler(process, network, torch.randn(2, 3, 4, 4))
+    x = sampler(process, network, torch.randn(2, 3, 4, 4).bfloat16())
     assert x.dtype == torch.float32
     assert not x.requires_grad
     assert set(seen) == {torch.float32}
