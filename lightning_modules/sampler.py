@@ -52,7 +52,7 @@ class Sampler:
             model: (x_t, t) -> output.
             noise: Source of x_T and of the noise of every step.
             shape: (C, H, W) of a picture.
-            guidance: See :func:`tenshot.diffusion.classifier_guidance`; not with dpm_solver.
+            guidance: See :func:`tenshot.diffusion.classifier_guidance`.
             progress: Called after each step with (done, total, estimate of the clean pictures).
 
         Returns:
@@ -60,11 +60,10 @@ class Sampler:
         """
         start = noise.normal(*shape)
         if self.method == "dpm_solver":
-            if guidance is not None:
-                raise InputError("sampler.method dpm_solver takes no classifier guidance: choose ddpm or ddim")
             return sample_dpm_solver(
-                diffusion, model, start, int(self.steps), clip_denoised=self.clip_denoised, progress=progress
-            )
+                diffusion, model, start, int(self.steps), clip_denoised=self.clip_denoised, guidance=guidance,
+                progress=progress,
+            )  # fmt: skip
         spaced = diffusion.respace(str(self.steps))
         if self.method == "ddim":
             return sample_ddim(

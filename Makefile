@@ -1,0 +1,38 @@
+# Everything runs in .venv, which the first target that needs it sets up. PYTHON=python3.12 make … picks another one.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet torch torchvision
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(READY)  ## train, adapt and compare on the drawn faces: a table and a picture in about ten minutes
+	$(BIN)/python scripts/demo.py
+
+test: $(READY)  ## lint, check types and imports, run the tests, print the coverage of each floor
+	$(MAKE) --no-print-directory lint
+	OMP_WAIT_POLICY=passive $(BIN)/python -m coverage run -m pytest
+	$(BIN)/python scripts/coverage_by_floor.py
+
+lint: $(READY)  ## style, types, import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=.typing $(BIN)/lint-imports
+
+bench: $(READY)  ## measure against the official code (GUIDED_DIFFUSION=its checkout)
+	$(BIN)/python benchmarks/compare.py
+
+clean:  ## remove the environment and caches, never runs
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage
