@@ -12,24 +12,25 @@ from tenshot.datamodules.faces.hair import Fluff, Hair
 from tenshot.datamodules.faces.head import head, neck, shoulders
 from tenshot.datamodules.faces.parts import Part, Pose
 from tenshot.datamodules.faces.shapes import Canvas, pixel_grid
-from tenshot.datamodules.faces.styles import brush, coloured, inked, oiled
+from tenshot.datamodules.faces.styles import Planes, brush, coloured, inked, oiled
 
-__all__ = ["DOMAINS", "blockwise", "parts", "render"]
+__all__ = ["DOMAINS", "parts", "piecewise", "render", "to_byte"]
 
 DOMAINS = ("faces", "sunglasses", "babies", "sketches", "paintings")
 
-_BLOCK = 2**16  # points worked on at a time: such a tensor stays in a core's cache
+# Torch hands a tensor of 2**15 numbers or more to several threads, for which the work on it is too short: they would
+# mostly wait for each other, for very long where the cores are busy with something else.
+_POINTS = 2**15 - 1
 
 
 def render(domain: str, attributes: FaceAttributes, size: int) -> Tensor:
     """The pictures of the heads in one of DOMAINS: uint8 (N, 3, size, size), each a function of its own attributes."""
     finer = _supersampling(size)
 
-    def draw(block: FaceAttributes) -> Tensor:
-        picture = _average(_draw(domain, block, pixel_grid(size * finer)), finer)
-        return (picture * 255).round().to(torch.uint8)
+    def draw(heads: FaceAttributes, canvas: Canvas) -> Planes:
+        return [to_byte(_average(plane, finer)) for plane in _draw(domain, heads, canvas)]
 
-    return blockwise(draw, attributes, size * finer)
+    return piecewise(draw, attributes, size, finer)
 
 
 def parts(domain: str, attributes: FaceAttributes, canvas: Canvas) -> Iterator[Part]:
@@ -54,15 +55,35 @@ def parts(domain: str, attributes: FaceAttributes, canvas: Canvas) -> Iterator[P
         yield from lenses(*place)
 
 
-def blockwise(draw: Callable[[FaceAttributes], Tensor], attributes: FaceAttributes, size: int) -> Tensor:
-    """What ``draw`` makes of the heads on canvases of ``size``, some pictures at a time: (N, ...)."""
-    count = max(1, _BLOCK // size**2)
-    starts = range(0, len(attributes), count)
-    return torch.cat([draw(attributes.take(slice(start, start + count))) for start in starts])
+def piecewise(
+    draw: Callable[[FaceAttributes, Canvas], Planes], attributes: FaceAttributes, size: int, finer: int = 1
+) -> Tensor:
+    """What ``draw`` makes of the heads, a few small pictures or a strip of a large one at a time: (N, C, size, size).
+
+    finer: points of the canvas along each side of a pixel
+    """
+    grid = pixel_grid(size * finer)
+    rows = min(size, max(1, _POINTS // (size * finer**2)))
+    count = max(1, _POINTS // (size * rows * finer**2))
+    pictures = torch.empty(0)
+    for first in range(0, len(attributes), count):
+        heads = slice(first, first + count)
+        for top in range(0, size, rows):
+            strip = Canvas(grid.x, grid.y[:, top * finer : (top + rows) * finer], grid.pixel)
+            planes = draw(attributes.take(heads), strip)
+            if not len(pictures):
+                pictures = planes[0].new_empty(len(attributes), len(planes), size, size)
+            for channel, plane in enumerate(planes):
+                pictures[heads, channel, top : top + rows] = plane
+    return pictures
 
 
-def _draw(domain: str, attributes: FaceAttributes, canvas: Canvas) -> Tensor:
-    """float32 (N, 3, H, W) in [0, 1]."""
+def to_byte(plane: Tensor) -> Tensor:
+    """[0, 1] -> uint8 0 ... 255, rounded."""
+    return (plane * 255 + 0.5).to(torch.uint8)
+
+
+def _draw(domain: str, attributes: FaceAttributes, canvas: Canvas) -> Planes:
     if domain == "sketches":
         return inked(attributes, parts(domain, attributes, canvas), canvas)
     if domain == "paintings":
@@ -89,7 +110,7 @@ def _as_baby(grown: FaceAttributes) -> FaceAttributes:
 
 def _supersampling(size: int) -> int:
     """Points along each side of a pixel: small pictures need more, for strokes thinner than a pixel."""
-    return max(2, -(-96 // size)) if size < 192 else 1
+    return max(2, -(-64 // size)) if size < 192 else 1
 
 
 def _average(picture: Tensor, block: int) -> Tensor:

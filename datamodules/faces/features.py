@@ -62,7 +62,7 @@ def mouth(attributes: FaceAttributes, pose: Pose, canvas: Canvas) -> list[Part]:
     x, y = canvas.x - x0, canvas.y - y0 + 0.6 * bow
     lip = 0.1 * width + 0.018
     inside = stroke(x, y, half, bow + gap, 0.009 + gap, taper=0.9)
-    teeth = torch.maximum(inside, stroke(x, y + gap, half, bow + gap, 0.001 + gap, taper=0.7))
+    teeth = torch.maximum(inside, stroke(x, y + gap, half, bow + gap, 1.4 * gap - 0.012, taper=0.7))
     return [
         Part("mouth", stroke(x, y, half, bow + gap, lip + gap, taper=0.5), attributes.lips, ink=0.3, outlined=False),
         Part("mouth", inside, attributes.lips * 0.35, ink=1.0, outlined=False),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tenshot.datamodules.faces.attributes import FaceAttributes
-from tenshot.datamodules.faces.shapes import Canvas
+from tenshot.datamodules.faces.shapes import Canvas, root
 
 __all__ = ["REGIONS", "Part", "Pose", "Solid", "per_picture"]
 
@@ -37,8 +37,8 @@ class Solid:
         """Unit vectors away from the surface: right, down, towards the viewer; each broadcasts to (N, H, W)."""
         u, v, w = self._sphere(canvas)
         p, q, r = u / self.rx, v / self.ry, w / self.rise
-        length = (p * p + q * q + r * r).sqrt()
-        return p / length, q / length, r / length
+        scale = (p * p + q * q + r * r).rsqrt()
+        return p * scale, q * scale, r * scale
 
     def height(self, canvas: Canvas) -> Tensor:
         """How far the surface stands before the picture's plane, (N, H, W)."""
@@ -47,14 +47,14 @@ class Solid:
     def light(self, canvas: Canvas) -> Tensor:
         """Brightness about 1 under a lamp above the viewer, (N, H, W)."""
         _, v, w = self._sphere(canvas)
-        return 0.78 + 0.28 * w - 0.10 * v
+        return (0.78 - 0.10 * v) + 0.28 * w
 
     def _sphere(self, canvas: Canvas) -> tuple[Tensor, Tensor, Tensor]:
         """The point of the unit sphere that the ellipsoid's point stretches; its rim is kept from standing upright."""
         u, v = (canvas.x - self.x) / self.rx, (canvas.y - self.y) / self.ry
         if self.hanging:
             v = v.clamp(max=0)
-        return u, v, (1 - u * u - v * v).clamp(min=0.02).sqrt()
+        return u, v, root(((1 - u * u) - v * v).clamp(min=0.02))
 
 
 @dataclass(frozen=True)

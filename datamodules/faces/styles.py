@@ -10,39 +10,40 @@ from tenshot.datamodules.faces.counter import lattice
 from tenshot.datamodules.faces.parts import Part, per_picture
 from tenshot.datamodules.faces.shapes import Canvas
 
-__all__ = ["PEN", "brush", "coloured", "inked", "oiled"]
+__all__ = ["PEN", "Planes", "brush", "coloured", "inked", "oiled"]
+
+Planes = list[Tensor]  # red, green and blue, each (N, H, W) in [0, 1]
 
 PEN = 0.014  # half the width of a pen's line, in half picture sizes
 _INK = 0.1  # its grey value on paper of 1
 _HATCHING = 0.09  # from one line of it to the next
-_EARTH = (1.0, 0.9, 0.7)  # an old varnish
+_EARTH = (0.92, 0.83, 0.64)  # red, green and blue that an old varnish lets through
 _TONES = 5  # steps of each colour in oil
 
 
-def coloured(attributes: FaceAttributes, parts: Iterable[Part], canvas: Canvas) -> Tensor:
-    """Flat colours under a lamp: float32 (N, 3, H, W) in [0, 1]."""
-    slope = attributes.background_gradient[:, :, None, None]
-    wall = 1 + slope[:, 0] * canvas.x + slope[:, 1] * canvas.y
-    picture = attributes.background[:, :, None, None] * wall[:, None]
+def coloured(attributes: FaceAttributes, parts: Iterable[Part], canvas: Canvas) -> Planes:
+    """Flat colours under a lamp."""
+    right, down = (per_picture(slope) for slope in attributes.background_gradient.unbind(1))
+    wall = 1 + right * canvas.x + down * canvas.y
+    planes = [per_picture(colour) * wall for colour in attributes.background.unbind(1)]
     for part in parts:
-        cover = canvas.cover(part.distance, part.softness)[:, None]
+        cover = canvas.cover(part.distance, part.softness)
         if part.opacity < 1:
-            cover = cover * part.opacity
+            cover *= part.opacity
         if part.within is not None:
-            cover = cover * canvas.cover(part.within)[:, None]
-        colour = part.colour[:, :, None, None]
-        if part.light is not None:
-            colour = colour * part.light[:, None]
-        picture += (colour - picture) * cover
-    return picture.clamp(0, 1)
+            cover *= canvas.cover(part.within)
+        for plane, colour in zip(planes, part.colour.unbind(1), strict=True):
+            lit = per_picture(colour) if part.light is None else per_picture(colour) * part.light
+            plane += (lit - plane) * cover
+    return [plane.clamp(0, 1) for plane in planes]
 
 
-def inked(attributes: FaceAttributes, parts: Iterable[Part], canvas: Canvas) -> Tensor:
-    """Dark lines on white paper, the hair hatched, the thicker the darker it is: float32 (N, 3, H, W) in [0, 1]."""
+def inked(attributes: FaceAttributes, parts: Iterable[Part], canvas: Canvas) -> Planes:
+    """Dark lines on white paper, the hair hatched, the thicker the darker it is."""
     red, green, blue = attributes.hair.unbind(1)
     darkness = per_picture(0.85 - 0.5 * (red + green + blue) / 3)
-    phase = (canvas.x * _side(attributes.parting) + canvas.y) / _HATCHING
-    hatch = canvas.cover((phase - phase.round()).abs() * _HATCHING - 0.03 * darkness) * darkness
+    phase = (canvas.x * _side(attributes.parting) + canvas.y) / _HATCHING + 99.5  # positive
+    hatch = canvas.cover((phase - phase.int() - 0.5).abs() * _HATCHING - 0.03 * darkness) * darkness
     ink = torch.zeros(())
     for part in parts:
         if part.region is None:
@@ -51,7 +52,7 @@ def inked(attributes: FaceAttributes, parts: Iterable[Part], canvas: Canvas) -> 
         ink = ink + (tone - ink) * canvas.cover(part.distance)
         if part.outlined:
             ink = ink + (1 - ink) * canvas.cover(part.distance.abs() - PEN)
-    return (1 - (1 - _INK) * ink)[:, None].expand(-1, 3, -1, -1)
+    return [1 - (1 - _INK) * ink] * 3
 
 
 def brush(attributes: FaceAttributes, canvas: Canvas) -> tuple[Canvas, Tensor]:
@@ -71,17 +72,19 @@ def brush(attributes: FaceAttributes, canvas: Canvas) -> tuple[Canvas, Tensor]:
     return displaced, 1 + 0.22 * bristles + 0.12 * broad
 
 
-def oiled(picture: Tensor, thickness: Tensor) -> Tensor:
-    """Few tones in earthen colours, with the relief of the strokes.
+def oiled(planes: Planes, thickness: Tensor) -> Planes:
+    """Few tones in earthen colours, with the relief of the strokes: ``thickness``, (N, H, W), comes from ``brush``."""
+    red, green, blue = tones = [_stepped(plane * thickness * _TONES) / _TONES for plane in planes]
+    grey = (red + green + blue) / 3
+    return [
+        ((grey + (tone - grey) * 0.8) * varnish + 0.04).clamp(0, 1) for tone, varnish in zip(tones, _EARTH, strict=True)
+    ]
 
-    picture: (N, 3, H, W) in [0, 1]; thickness: (N, H, W) from ``brush``  ->  (N, 3, H, W) in [0, 1]
-    """
-    steps = picture * thickness[:, None] * _TONES
-    low = steps.floor()
-    tones = (low + ((steps - low - 0.5) * 4 + 0.5).clamp(0, 1)) / _TONES  # steps with short ramps between
-    grey = (tones[:, 0:1] + tones[:, 1:2] + tones[:, 2:3]) / 3
-    muted = grey + (tones - grey) * 0.8
-    return (muted * torch.tensor(_EARTH)[None, :, None, None] * 0.92 + 0.04).clamp(0, 1)
+
+def _stepped(x: Tensor) -> Tensor:
+    """Stairs of width and height 1, with short ramps between, for x >= 0."""
+    low = x.int()
+    return low + ((x - low - 0.5) * 4 + 0.5).clamp(0, 1)
 
 
 def _side(parting: Tensor) -> Tensor:
@@ -95,7 +98,7 @@ def _noise(keys: Tensor, layer: int, x: Tensor, y: Tensor) -> Tensor:
     nodes = lattice(keys, rows, columns, layer).flatten(1)
     x, y = torch.broadcast_tensors(x + columns / 2, y + rows / 2)
     x, y = x.expand(len(keys), -1, -1), y.expand(len(keys), -1, -1)
-    column, row = x.floor(), y.floor()
+    column, row = x.int(), y.int()  # positive, so these round down
     s, t = x - column, y - row
     s, t = s * s * (3 - 2 * s), t * t * (3 - 2 * t)
     corner = (row * columns + column).long().flatten(1)

@@ -67,8 +67,8 @@ def test_small_pictures_are_large_ones_seen_from_afar(domain: str):
     large = render(domain, HEADS, 256).float()
     for size in (16, 32, 64):
         error = (F.avg_pool2d(large, 256 // size) - render(domain, HEADS, size)).abs()
-        assert error.mean() < 1.5
-        assert error.amax((1, 2, 3)).mean() < 35
+        assert error.mean() < 2.5
+        assert error.amax((1, 2, 3)).mean() < 45
 
 
 @pytest.mark.parametrize("domain", ["faces", "sunglasses", "babies"])
@@ -126,6 +126,15 @@ def test_sunglasses_are_dark_and_eyes_are_bright():
     shaded, bare = (render(domain, HEADS, 64).float().mean(1, keepdim=True) for domain in ("sunglasses", "faces"))
     assert ((shaded * glasses).sum((1, 2, 3)) / glasses.sum((1, 2, 3))).max() < 75
     assert (bare * eyes).amax((1, 2, 3)).min() > 180
+
+
+def test_only_a_broad_smile_shows_teeth():
+    inside = where(mask_of("faces", 128), "mouth") & ~where(mask_of("faces", 128), "nose")
+    brightest = (render("faces", HEADS, 128).amin(1) * inside).amax((1, 2))
+    assert brightest[HEADS.mouth_curve > 0.7].min() > 220
+    closed = HEADS.mouth_curve < 0.5
+    lit = 1.1 * 255 * torch.maximum(HEADS.lips, HEADS.skin).amin(1)  # as bright as lips and skin get under the lamp
+    assert (brightest <= lit)[closed].all()
 
 
 def test_babies_have_round_heads_low_eyes_and_hardly_any_hair():
