@@ -129,12 +129,12 @@ def test_sunglasses_are_dark_and_eyes_are_bright():
 
 
 def test_only_a_broad_smile_shows_teeth():
-    inside = where(mask_of("faces", 128), "mouth") & ~where(mask_of("faces", 128), "nose")
+    inside = where(mask_of("faces", 128), "mouth")
     brightest = (render("faces", HEADS, 128).amin(1) * inside).amax((1, 2))
     assert brightest[HEADS.mouth_curve > 0.7].min() > 220
     closed = HEADS.mouth_curve < 0.5
-    lit = 1.1 * 255 * torch.maximum(HEADS.lips, HEADS.skin).amin(1)  # as bright as lips and skin get under the lamp
-    assert (brightest <= lit)[closed].all()
+    palest = 255 * torch.maximum(HEADS.lips, HEADS.skin).amin(1)
+    assert (brightest - palest)[closed].max() < 22  # the lamp adds some, teeth would add far more
 
 
 def test_babies_have_round_heads_low_eyes_and_hardly_any_hair():
