@@ -4,6 +4,7 @@ from tenshot.callbacks.atomic_io import AtomicCheckpointIO
 from tenshot.callbacks.ema import EMA
 from tenshot.callbacks.image_writer import ImageWriter
 from tenshot.callbacks.nan_guard import NanGuard
+from tenshot.callbacks.progress import StepProgress
 from tenshot.callbacks.sample_grid import SampleGrid
 from tenshot.callbacks.step_checkpoint import StepCheckpoint
 from tenshot.callbacks.step_seed import StepSeed
@@ -15,5 +16,6 @@ __all__ = [
     "NanGuard",
     "SampleGrid",
     "StepCheckpoint",
+    "StepProgress",
     "StepSeed",
 ]

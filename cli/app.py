@@ -1,5 +1,6 @@
 """``tenshot fit | validate | test | predict``: Lightning's command line with this project's classes and defaults."""
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tenshot.callbacks import (
     NanGuard,
     SampleGrid,
     StepCheckpoint,
+    StepProgress,
     StepSeed,
 )
 from tenshot.cli.parser import Parser
@@ -94,6 +96,8 @@ class App(LightningCLI):
         plugins = settings.get("plugins") or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         kwargs["callbacks"] = [*(settings.get("callbacks") or []), StepSeed(), NanGuard()]
+        if settings.get("enable_progress_bar") is not False:
+            kwargs["callbacks"].append(StepProgress())
         if settings.get("logger") is None:
             kwargs["logger"] = (
                 CSVLogger(settings["default_root_dir"], name="logs") if self.subcommand == "fit" else False
@@ -174,6 +178,10 @@ def run(words: list[str]) -> None:
             that the run was started with.
     """
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # sys.argv stays, for the other ranks
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)  # inside Lightning
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "Tip:" not in record.getMessage()
+    )
     App(
         LightningModule,
         LightningDataModule,
