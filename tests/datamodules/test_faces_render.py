@@ -64,9 +64,10 @@ def test_no_two_heads_look_the_same(domain: str):
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_small_pictures_are_large_ones_seen_from_afar(domain: str):
-    large = render(domain, HEADS, 256).float()
+    heads = HEADS.take(slice(0, 8))
+    large = render(domain, heads, 256).float()
     for size in (16, 32, 64):
-        error = (F.avg_pool2d(large, 256 // size) - render(domain, HEADS, size)).abs()
+        error = (F.avg_pool2d(large, 256 // size) - render(domain, heads, size)).abs()
         assert error.mean() < 2.5
         assert error.amax((1, 2, 3)).mean() < 45
 

@@ -17,7 +17,7 @@ def nearest(x: Tensor, y: Tensor, outline_x: Tensor, outline_y: Tensor) -> Tenso
 @pytest.fixture
 def points() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    x, y = torch.rand(2, 2000, generator=generator, dtype=torch.float64) * 1.6 - 0.8
+    x, y = torch.rand(2, 1500, generator=generator, dtype=torch.float64) * 1.6 - 0.8
     return x, y
 
 
@@ -36,8 +36,8 @@ def test_ellipse(points: tuple[Tensor, Tensor]):
 def test_box(points: tuple[Tensor, Tensor]):
     x, y = points
     corner = 0.1
-    side = torch.linspace(-1, 1, 2001, dtype=torch.float64)
-    angle = torch.linspace(0, math.pi / 2, 501, dtype=torch.float64)
+    side = torch.linspace(-1, 1, 501, dtype=torch.float64)
+    angle = torch.linspace(0, math.pi / 2, 101, dtype=torch.float64)
     outline_x, outline_y = [], []
     for sx in (-1, 1):
         for sy in (-1, 1):
