@@ -10,8 +10,8 @@ __all__ = ["main"]
 
 COMMANDS = {
     "fit": "train or adapt a generator, or resume a run (--ckpt_path last)",
-    "validate": "compute the validation losses of a checkpoint",
-    "test": "measure a checkpoint and print one table",
+    "validate": "compute the validation losses and the bits per dimension of a checkpoint",
+    "test": "measure samples of a checkpoint (no metrics yet)",
     "predict": "draw pictures from a checkpoint as numbered PNG files",
     "convert": "turn public or tenshot checkpoints into safetensors with their configuration",
 }

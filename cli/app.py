@@ -114,6 +114,28 @@ class App(LightningCLI):
         if not (settings["max_steps"] > 0 or settings["max_time"] or settings["fast_dev_run"]):
             raise InputError("the run has no end: set --trainer.max_steps")
 
+    def before_validate(self) -> None:
+        """Refuse to measure nothing.
+
+        Raises:
+            InputError: There are no validation pictures.
+        """
+        if getattr(self.datamodule, "val_source", True) is None:
+            raise InputError(
+                "there are no validation pictures: set --data.val_root, --data.val_fraction or --data.num_val"
+            )
+
+    def before_test(self) -> None:
+        """Say what there is instead.
+
+        Raises:
+            InputError: Always, until there are metrics.
+        """
+        raise InputError(
+            'tenshot test has no metrics of samples yet: tenshot validate --model.bits_per_dim "" measures the '
+            "likelihood, tenshot predict draws pictures for other tools"
+        )
+
     def before_predict(self) -> None:
         """Draw the pictures that are not there yet."""
         writer: ImageWriter = self.config_init["predict"]["images"]
