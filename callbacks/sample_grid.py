@@ -56,7 +56,7 @@ class SampleGrid(Callback):
         # Every rank draws its share and takes part in the gathering: none waits alone in a collective.
         mine = torch.arange(trainer.global_rank, self._padded(trainer), trainer.world_size) + (self.seed << 32)
         with averaged(trainer, pl_module):
-            samples = cast(ImageGenerator, pl_module).sample(mine.to(pl_module.device))
+            samples = cast(ImageGenerator, pl_module).sample(mine.to(pl_module.device), preview=True)
         gathered = cast(Tensor, pl_module.all_gather(samples))  # (world, n, C, H, W), or (n, C, H, W) alone
         if trainer.world_size > 1:
             gathered = gathered.transpose(0, 1).flatten(0, 1)

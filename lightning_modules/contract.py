@@ -13,12 +13,13 @@ class ImageGenerator(Protocol):
     averaged: tuple[str, ...]
     """Submodules that an EMA follows."""
 
-    def sample(self, seeds: Tensor, condition: Tensor | None = None) -> Tensor:
+    def sample(self, seeds: Tensor, condition: Tensor | None = None, preview: bool = False) -> Tensor:
         """Draw pictures; each depends on its own seed (and condition) alone.
 
         Args:
             seeds: (N,) int64.
             condition: What the method is conditioned on, first dimension N.
+            preview: For looking at during training: as quickly as the method can. Never for a metric.
 
         Returns:
             (N, C, H, W) float32 in [-1, 1]

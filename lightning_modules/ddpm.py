@@ -1,12 +1,12 @@
 """The diffusion baseline: DDPM (arXiv 2006.11239), Improved DDPM (2102.09672) and ADM (2105.05233), one module."""
 
-import logging
 from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.optim import AdamW
 from torchmetrics import MeanMetric
@@ -22,9 +22,8 @@ from tenshot.models.pretrained import fill
 
 __all__ = ["DDPM"]
 
-log = logging.getLogger(__name__)
-
 ANCESTRAL_250 = Sampler()
+PREVIEW = Sampler("dpm_solver", 20)
 
 
 class DDPM(LightningModule):
@@ -43,6 +42,7 @@ class DDPM(LightningModule):
         vlb_weight: Weight of the whole variational bound in the hybrid loss (lambda; 0.001 in the papers).
         timesteps: How training timesteps are drawn; ``loss_aware`` as Improved DDPM does for ``vlb``.
         sampler: How pictures are drawn.
+        preview_sampler: How the grids during training are drawn.
         bits_per_dim: Respacing with which validation computes the variational bound ("250"; "" for all steps); none
             to skip it.
         compile: Compile the network with torch.compile: on GPUs faster, on CPUs not.
@@ -64,6 +64,7 @@ class DDPM(LightningModule):
         vlb_weight: float = 0.001,
         timesteps: Literal["uniform", "loss_aware"] = "uniform",
         sampler: Sampler = ANCESTRAL_250,
+        preview_sampler: Sampler = PREVIEW,
         bits_per_dim: str | None = None,
         compile: bool = False,
         allow_pickle: bool = False,
@@ -75,7 +76,8 @@ class DDPM(LightningModule):
         self.init_from, self.init_weights, self.allow_pickle = init_from, init_weights, allow_pickle
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.objective, self.vlb_weight, self.timestep_choice = objective, vlb_weight, timesteps
-        self.sampler, self.bits_per_dim_steps, self.compile_network = sampler, bits_per_dim, compile
+        self.sampler, self.preview_sampler = sampler, preview_sampler
+        self.bits_per_dim_steps, self.compile_network = bits_per_dim, compile
         self.unet: UNet
         self.val_loss, self.val_bits = MeanMetric(), MeanMetric()
 
@@ -97,7 +99,7 @@ class DDPM(LightningModule):
                     raise InputError(f"{self.init_from}: does not tell its noise process: give --model.diffusion")
                 process = initial.diffusion
             elif initial.diffusion not in (None, self.diffusion_config):
-                log.warning("%s was trained with %s, not %s", self.init_from, initial.diffusion, process)
+                rank_zero_warn(f"{self.init_from} was trained with {initial.diffusion}, not {process}")
         assert config is not None
         self.diffusion = GaussianDiffusion(process)
         needed = config.in_channels * (2 if self.diffusion.learns_variance else 1)
@@ -107,7 +109,7 @@ class DDPM(LightningModule):
                 f"channels needs {needed}: change --model.unet.out_channels or --model.diffusion.variance"
             )
         if self.objective == "vlb" and not self.diffusion.learns_variance:
-            log.warning("objective vlb with a fixed variance: the bound trains the mean only")
+            rank_zero_warn("objective vlb with a fixed variance: the bound trains the mean only")
         self.unet_config, self.diffusion_config = config, process
         self.timesteps = (LossAwareTimesteps if self.timestep_choice == "loss_aware" else UniformTimesteps)(
             self.diffusion.num_steps
@@ -115,7 +117,7 @@ class DDPM(LightningModule):
         self.unet = UNet(config)
         if initial is not None:
             fill(self.unet, initial.state, initial.path)
-            log.info("%s: starting from %s", initial.path, initial.origin)
+            rank_zero_info(f"{initial.path}: starting from {initial.origin}")
         if self.compile_network:
             self.unet.compile()
 
@@ -184,12 +186,13 @@ class DDPM(LightningModule):
         return {"index": batch["index"], "image": self.sample(batch["seed"], batch.get("label"))}
 
     @torch.no_grad()
-    def sample(self, seeds: Tensor, condition: Tensor | None = None) -> Tensor:
+    def sample(self, seeds: Tensor, condition: Tensor | None = None, preview: bool = False) -> Tensor:
         """Draw pictures; each depends on its own seed alone.
 
         Args:
             seeds: (N,) int64, one a picture.
             condition: (N,) int64 class labels, for a class-conditional model; drawn uniformly where not given.
+            preview: Draw with preview_sampler.
 
         Returns:
             (N, C, H, W) float32 in [-1, 1]
@@ -202,7 +205,8 @@ class DDPM(LightningModule):
         self.unet.eval()
         try:
             shape = (config.in_channels, config.image_size, config.image_size)
-            pictures = self.sampler(self.diffusion, lambda x, t: self.unet(x, t, condition), noise, shape)
+            sampler = self.preview_sampler if preview else self.sampler
+            pictures = sampler(self.diffusion, lambda x, t: self.unet(x, t, condition), noise, shape)
         finally:
             self.unet.train(training)
         return pictures.clamp(-1, 1)

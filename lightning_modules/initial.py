@@ -82,7 +82,11 @@ def initial_from(path: str, weights: Weights, allow_pickle: bool, overrides: Map
             variance="learned_range" if adm.config.out_channels == 2 * adm.config.in_channels else "fixed_large",
             rescale_timesteps=adm.public.rescale_timesteps,
         )
-    name = f"public weights ({adm.public.names[0]})" if adm.public else "foreign weights"
+    heads = (
+        f"{adm.config.head_channels} channels a head" if adm.config.head_channels else f"{adm.config.num_heads} heads"
+    )
+    name = f"weights of {adm.public.names[0]}, by their shapes" if adm.public else "foreign weights"
+    name += f" ({heads}, {adm.config.attention_order} attention order, dropout {adm.config.dropout})"
     return Initial(path, adm.config, process, adm.state, name)
 
 
