@@ -74,8 +74,9 @@ class _NormActConv(torch.autograd.Function):
         x, mean, rstd, factor, offset, weight = ctx.saved_tensors
         n, c, height, width = x.shape
         # normalise and modulate again, folded into one multiply-add per pixel
-        gain = rstd.float().repeat_interleave(c // ctx.groups, dim=1)  # (N, C)
-        centre = mean.float().repeat_interleave(c // ctx.groups, dim=1) * gain
+        full = torch.promote_types(x.dtype, torch.float32)
+        gain = rstd.to(full).repeat_interleave(c // ctx.groups, dim=1)  # (N, C)
+        centre = mean.to(full).repeat_interleave(c // ctx.groups, dim=1) * gain
         hidden = torch.addcmul(_per_pixel(offset - factor * centre, x), x, _per_pixel(factor * gain, x))
         pad = weight.shape[-1] // 2
         grad_activated, grad_weight, grad_bias = aten.convolution_backward(
@@ -83,8 +84,8 @@ class _NormActConv(torch.autograd.Function):
             [True, ctx.needs_input_grad[3], ctx.needs_input_grad[4]],
         )  # fmt: skip
         grad_hidden = aten.silu_backward(grad_activated, hidden)
-        grad_offset = grad_hidden.sum((2, 3), dtype=torch.float32)  # (N, C)
-        grad_factor = (grad_hidden * x).sum((2, 3), dtype=torch.float32) * gain - grad_offset * centre
+        grad_offset = grad_hidden.sum((2, 3), dtype=full)  # (N, C)
+        grad_factor = (grad_hidden * x).sum((2, 3), dtype=full) * gain - grad_offset * centre
         if factor.dim() == 1:
             grad_factor, grad_offset = grad_factor.sum(0), grad_offset.sum(0)
         grad_x = None

@@ -1,0 +1,229 @@
+"""The U-Net: what it refuses, what it must not change, and its attention against a naive one."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tenshot.errors import InputError
+from tenshot.models import UNet, UNetConfig
+from tenshot.models.blocks import Attention, attend
+
+SMALL = UNetConfig(
+    image_size=16, channels=32, channel_mult=(1, 2), num_res_blocks=1, attention_resolutions=(8,), head_channels=32
+)
+
+
+def configured(**changes: object) -> UNetConfig:
+    fields = {name: getattr(SMALL, name) for name in SMALL.__dataclass_fields__}
+    return UNetConfig(**(fields | changes))
+
+
+def awake(config: UNetConfig = SMALL) -> UNet:
+    """A network whose zeroed layers have values, so that every part of it shows in its output."""
+    torch.manual_seed(1)
+    network = UNet(config)
+    for parameter in network.parameters():
+        if parameter.dim() > 1:
+            nn.init.kaiming_uniform_(parameter, a=math.sqrt(5))
+    return network
+
+
+def inputs(batch: int = 2, side: int = 16) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    return torch.randn(batch, 3, side, side, generator=generator), torch.tensor([3, 700])[:batch]
+
+
+# What it outputs
+
+
+def test_fresh_network_outputs_zero_and_an_awake_one_does_not():
+    x, t = inputs()
+    out = UNet(SMALL)(x, t)
+    assert out.shape == (2, 6, 16, 16)
+    assert not out.any()
+    assert awake()(x, t).abs().mean() > 1e-3
+
+
+def test_depends_on_time_and_class_but_not_on_its_neighbours():
+    network = awake(configured(num_classes=5)).eval()
+    x, t = inputs()
+    y = torch.tensor([0, 4])
+    with torch.no_grad():
+        both = network(x, t, y)
+        alone = network(x[:1], t[:1], y[:1])
+        later, other = network(x[:1], t[:1] + 200, y[:1]), network(x[:1], t[:1], y[1:])
+    torch.testing.assert_close(both[:1], alone, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(alone, later, atol=1e-3)
+    assert not torch.allclose(alone, other, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (32, 8), (2, 6)])
+def test_any_size_that_can_be_halved_passes(shape):
+    x = torch.randn(1, 3, *shape)
+    assert UNet(SMALL)(x, torch.tensor([5])).shape == (1, 6, *shape)
+
+
+def test_result_has_the_dtype_of_the_pictures_under_autocast():
+    x, t = inputs()
+    network = awake().eval()
+    with torch.no_grad():
+        exact = network(x, t)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = network(x, t)
+    assert rough.dtype == torch.float32
+    assert 0 < (rough - exact).abs().max() < 0.1 * exact.abs().max()
+
+
+@pytest.mark.parametrize("size", [8, 4])
+def test_low_resolution_condition_is_enlarged_and_used(size):
+    network = awake(configured(low_res_channels=3)).eval()
+    x, t = inputs()
+    low = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        given = network(x, t, low_res=low)
+        enlarged = nn.functional.interpolate(low, (16, 16), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(network(x, t, low_res=enlarged), given)
+        assert not torch.allclose(network(x, t, low_res=-low), given, atol=1e-3)
+
+
+# Memory
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_recomputed_blocks_give_the_same_gradients_and_keep_less(dropout):
+    x, t = inputs()
+    gradients, kept = [], []
+    for checkpoint_blocks in (False, True):
+        network = awake(configured(dropout=dropout, checkpoint_blocks=checkpoint_blocks))
+        sizes: dict[int, int] = {}
+
+        def note(tensor: Tensor, sizes: dict[int, int] = sizes) -> Tensor:
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        torch.manual_seed(3)  # of the dropout masks
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            loss = network(x, t).square().mean()
+        own = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+        kept.append(sum(size for pointer, size in sizes.items() if pointer not in own))
+        loss.backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    assert kept[1] < 0.6 * kept[0]
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(recomputed, plain)
+
+
+def test_dropout_acts_in_training_only():
+    network = awake(configured(dropout=0.5))
+    x, t = inputs()
+    with torch.no_grad():
+        assert not torch.allclose(network(x, t), network(x, t), atol=1e-4)
+        network.eval()
+        assert torch.equal(network(x, t), network(x, t))
+
+
+# Attention
+
+
+def naive_attention(qkv: Tensor, heads: int, order: str) -> Tensor:
+    """Head by head, with the layouts written out; qkv: (N, L, 3C) -> (N, L, C)."""
+    width = qkv.shape[2] // 3
+    depth = width // heads
+    out = []
+    for head in range(heads):
+        if order == "legacy":
+            starts = [head * 3 * depth + part * depth for part in range(3)]
+        else:
+            starts = [part * width + head * depth for part in range(3)]
+        q, k, v = (qkv[:, :, start : start + depth] for start in starts)
+        weights = torch.einsum("nqd,nkd->nqk", q, k).div(math.sqrt(depth)).softmax(dim=2)
+        out.append(torch.einsum("nqk,nkd->nqd", weights, v))
+    return torch.cat(out, dim=2)
+
+
+@pytest.mark.parametrize("order", ["legacy", "new"])
+@pytest.mark.parametrize("heads", [1, 3])
+def test_attention_equals_a_naive_one_in_both_channel_orders(heads, order):
+    qkv = torch.randn(2, 10, 3 * 24, dtype=torch.float64)
+    torch.testing.assert_close(attend(qkv, heads, order), naive_attention(qkv, heads, order))
+
+
+def test_attention_layer_equals_the_formula_on_pixels():
+    layer = Attention(64, num_heads=2, order="new").double()
+    nn.init.normal_(layer.proj.weight)
+    nn.init.normal_(layer.norm.weight)
+    x = torch.randn(2, 64, 3, 5, dtype=torch.float64)
+    normalized = nn.functional.group_norm(x, 32, layer.norm.weight, layer.norm.bias, 1e-5)
+    pixels = normalized.flatten(2).transpose(1, 2)  # (N, L, C)
+    qkv = pixels @ layer.qkv.weight[:, :, 0, 0].T + layer.qkv.bias
+    mixed = naive_attention(qkv, 2, "new") @ layer.proj.weight[:, :, 0, 0].T + layer.proj.bias
+    torch.testing.assert_close(layer(x), x + mixed.transpose(1, 2).reshape(x.shape))
+
+
+def test_orders_differ_in_what_they_compute():
+    qkv = torch.randn(1, 4, 3 * 8)
+    assert not torch.allclose(attend(qkv, 2, "legacy"), attend(qkv, 2, "new"))
+    assert torch.equal(attend(qkv, 1, "legacy"), attend(qkv, 1, "new"))
+
+
+@pytest.mark.parametrize(
+    ("options", "heads"), [({"head_channels": 16}, 4), ({"head_channels": None, "num_heads": 2}, 2)]
+)
+def test_heads_follow_from_their_width_or_their_number(options, heads):
+    assert configured(**options).heads(64) == heads
+
+
+def test_attention_sits_on_the_levels_of_its_resolutions():
+    network = UNet(configured(channel_mult=(1, 1, 2), attention_resolutions=(16, 4), num_res_blocks=1))
+    sides = [stage.attention is not None for stage in network.encoder.stages]
+    assert sides == [True, False, False, False, True]  # 16 px, down, 8 px, down, 4 px
+    assert [stage.attention is not None for stage in network.decoder] == [True, True, False, False, True, True]
+
+
+# What it refuses
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"image_size": 15}, ["image_size 15", "multiple of 2"]),
+        ({"channel_mult": ()}, ["channel_mult"]),
+        ({"channels": 48}, ["48", "multiple of 32"]),
+        ({"channel_mult": (0, 1)}, ["channel_mult 0"]),
+        ({"head_channels": 48}, ["32 channels", "48", "head_channels"]),
+        ({"head_channels": None, "num_heads": 5}, ["num_heads 5"]),
+    ],
+)
+def test_impossible_configurations_are_one_line(changes, words):
+    with pytest.raises(InputError) as error:
+        configured(**changes)
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+def test_a_size_that_cannot_be_halved_is_one_line():
+    with pytest.raises(InputError, match=r"\(16, 15\).*multiples of 2"):
+        UNet(SMALL)(torch.randn(1, 3, 16, 15), torch.tensor([0]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "given", "words"),
+    [
+        ({"num_classes": 4}, {}, ["num_classes=4", "without y"]),
+        ({}, {"y": torch.tensor([1])}, ["num_classes=None", "with y"]),
+        ({"low_res_channels": 3}, {}, ["low_res_channels=3", "without low_res"]),
+        ({}, {"low_res": torch.zeros(1, 3, 8, 8)}, ["low_res_channels=0", "with low_res"]),
+    ],
+)
+def test_a_missing_or_unwanted_condition_is_one_line(changes, given, words):
+    with pytest.raises(InputError) as error:
+        UNet(configured(**changes))(torch.zeros(1, 3, 16, 16), torch.tensor([0]), **given)
+    assert "\n" not in str(error.value)
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_lists_of_a_configuration_file_become_tuples():
+    assert configured(channel_mult=[1, 2], attention_resolutions=[8]) == SMALL
