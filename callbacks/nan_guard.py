@@ -1,4 +1,4 @@
-"""Stop a run whose loss is no longer a number, before it overwrites what is good."""
+"""Stop a run whose loss or weights are no longer numbers, before it overwrites what is good."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,8 @@ class NanGuard(Callback):
     """Raise when the loss is NaN or infinite, naming the step; never let such a state be saved.
 
     The loss is watched on the device and read every ``every_n_steps`` steps (each step on a CPU) and before each
-    checkpoint, so that no step waits for the host.
+    checkpoint, so that no step waits for the host. Before a checkpoint the weights are looked at too: a finite loss may
+    have had an infinite gradient, or the bad loss may have been another rank's.
 
     Raises:
         InputError: The step of the first bad loss, and the remedies.
@@ -25,6 +26,11 @@ class NanGuard(Callback):
     def __init__(self, every_n_steps: int = 50) -> None:
         self.every_n_steps = every_n_steps
         self.first_bad: Tensor | None = None  # () int64, the step counted from 1, 0 while all is well
+        self._step = 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Note the step; the trainer counts it only with the last of the accumulated batches."""
+        self._step = trainer.global_step + 1
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -34,17 +40,24 @@ class NanGuard(Callback):
         if self.first_bad is None:
             self.first_bad = torch.zeros((), dtype=torch.int64, device=loss.device)
         bad = ~loss.detach().isfinite() & (self.first_bad == 0)
-        self.first_bad = torch.where(bad, trainer.global_step, self.first_bad)
+        self.first_bad = torch.where(bad, self._step, self.first_bad)
         if loss.device.type == "cpu" or trainer.global_step % self.every_n_steps == 0:
             self._check()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Look before the state is written."""
         self._check()
+        weights = list(pl_module.parameters())
+        if weights and not torch.stack([weight.detach().isfinite().all() for weight in weights]).all():
+            raise InputError(_message("the weights", trainer.global_step))
 
     def _check(self) -> None:
         if self.first_bad is not None and self.first_bad.item():
-            raise InputError(
-                f"the loss became NaN or infinite at step {int(self.first_bad)}: lower the learning rate or use "
-                "--trainer.precision 32-true; the last checkpoint is good, resume from it with --ckpt_path last"
-            )
+            raise InputError(_message("the loss", int(self.first_bad)))
+
+
+def _message(what: str, step: int) -> str:
+    return (
+        f"{what} became NaN or infinite at step {step}: lower the learning rate or use --trainer.precision 32-true; "
+        "the last checkpoint is good, resume from it with --ckpt_path last"
+    )
