@@ -47,7 +47,10 @@ class StepCheckpoint(Checkpoint):
             return
         self._saved_step = trainer.global_step
         run = Path(trainer.default_root_dir)
-        trainer.save_checkpoint(checkpoint_path(run, trainer.global_step), weights_only=False)
+        saved = checkpoint_path(run, trainer.global_step)
+        trainer.save_checkpoint(saved, weights_only=False)
         if trainer.is_global_zero:
-            for old in checkpoints_of(run)[self.keep :]:
+            # later ones may be there, torn by a kill or of a run that was resumed from an earlier step: not ours to count
+            earlier = [path for path in checkpoints_of(run) if path.name < saved.name]
+            for old in earlier[self.keep - 1 :]:
                 old.unlink()
