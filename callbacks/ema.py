@@ -64,7 +64,7 @@ class EMA(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the average towards the weights, once an optimiser step."""
-        if not self.decay or trainer.global_step == self._seen_step:
+        if not self.average or trainer.global_step == self._seen_step:
             return
         self._seen_step = trainer.global_step
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
