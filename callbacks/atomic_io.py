@@ -1,6 +1,7 @@
 """Write checkpoints so that a kill or a full disk at any moment leaves the previous one whole."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             _sync_folder(target.parent)
         except (OSError, RuntimeError) as error:
             # torch reports a failed write as a RuntimeError, raised from the OSError or while handling it
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):  # what is in the way of the folder is in the way of this too
+                partial.unlink(missing_ok=True)
             previous = newest_checkpoint(target.parent.parent)
             kept = f"the last whole checkpoint is {previous}" if previous else "there is no earlier checkpoint"
             raise InputError(
