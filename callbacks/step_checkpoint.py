@@ -50,7 +50,7 @@ class StepCheckpoint(Checkpoint):
         saved = checkpoint_path(run, trainer.global_step)
         trainer.save_checkpoint(saved, weights_only=False)
         if trainer.is_global_zero:
-            # later ones may be there, torn by a kill or of a run that was resumed from an earlier step: not ours to count
+            # later ones may be there, torn by a kill or of a run resumed from an earlier step: they do not count
             earlier = [path for path in checkpoints_of(run) if path.name < saved.name]
             for old in earlier[self.keep - 1 :]:
                 old.unlink()
