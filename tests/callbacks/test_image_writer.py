@@ -1,0 +1,67 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tenshot.callbacks import ImageWriter
+from tenshot.callbacks.image_writer import to_uint8, write_png
+from tenshot.errors import InputError
+
+
+def test_pixels_are_truncated_as_published_samples_were():
+    x = torch.linspace(-1.2, 1.2, 999).view(1, 1, 27, 37)
+    expected = np.clip((x.double().numpy() + 1) * 127.5, 0, 255).astype(np.uint8)  # astype truncates
+
+    difference = to_uint8(x)[0, ..., 0].numpy().astype(int) - expected[0, 0]
+    assert np.abs(difference).max() <= 1  # float32 against float64 at the very edge of a level
+    assert (difference != 0).mean() < 0.01
+    assert to_uint8(torch.tensor([-1.0, 0.0, 1.0]).view(1, 3, 1, 1)).tolist() == [[[[0, 127, 255]]]]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_png_reads_back_as_it_was(tmp_path: Path, channels: int):
+    pixels = torch.randint(256, (5, 7, channels), dtype=torch.uint8)
+    write_png(pixels, tmp_path / "new" / "1.png")
+
+    read = np.asarray(Image.open(tmp_path / "new" / "1.png"))
+    assert (read.reshape(5, 7, channels) == pixels.numpy()).all()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["1.png"]
+
+
+def test_a_write_that_fails_is_one_line_and_leaves_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "1.png"
+    write_png(torch.zeros(2, 2, 3, dtype=torch.uint8), path)
+    before = path.read_bytes()
+
+    def save(self: Image.Image, file: Path, format: str) -> None:
+        Path(file).write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    with pytest.raises(InputError, match=r"1\.png: could not be written \(No space left on device\)"):
+        write_png(torch.ones(2, 2, 3, dtype=torch.uint8), path)
+    assert path.read_bytes() == before
+
+
+def test_pictures_that_are_there_are_told_from_other_files(tmp_path: Path):
+    for name in ("000000.png", "000012.png", "grid.png", ".000003.png.partial", "000004.txt", "1234567.png"):
+        (tmp_path / name).touch()
+    trainer = SimpleNamespace(default_root_dir="elsewhere")
+
+    assert ImageWriter(str(tmp_path)).written(trainer) == {0, 12, 1234567}  # type: ignore[arg-type]
+
+
+def test_by_default_pictures_go_to_the_folder_of_the_run():
+    trainer = SimpleNamespace(default_root_dir="some/run")
+    assert ImageWriter().folder(trainer) == Path("some/run/images")  # type: ignore[arg-type]
+
+
+def test_a_batch_is_written_under_its_numbers(tmp_path: Path):
+    outputs = {"index": torch.tensor([7, 2]), "image": torch.stack([torch.ones(3, 2, 2), -torch.ones(3, 2, 2)])}
+    ImageWriter(str(tmp_path)).on_predict_batch_end(None, None, outputs, None, 0)  # type: ignore[arg-type]
+
+    assert (np.asarray(Image.open(tmp_path / "000007.png")) == 255).all()
+    assert (np.asarray(Image.open(tmp_path / "000002.png")) == 0).all()

@@ -1,0 +1,96 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from tenshot.callbacks import AtomicCheckpointIO, StepCheckpoint
+from tenshot.errors import InputError
+
+
+class Small(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self.weight.sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(folder: Path, steps: int, every: int, keep: int = 2, resume: int | None = None, **arguments: Any) -> None:
+    path = folder / "checkpoints" / f"step={resume:08d}.ckpt" if resume is not None else None
+    tiny.trainer(folder, steps, StepCheckpoint(every, keep), **arguments).fit(Small(), tiny.faces(), ckpt_path=path)
+
+
+def saved(folder: Path) -> list[int]:
+    return sorted(int(path.stem.removeprefix("step=")) for path in (folder / "checkpoints").glob("*.ckpt"))
+
+
+@pytest.mark.parametrize(("keep", "left"), [(1, [7]), (2, [6, 7]), (3, [4, 6, 7]), (9, [2, 4, 6, 7])])
+def test_the_newest_are_kept_and_the_end_is_saved(tmp_path: Path, keep: int, left: list[int]):
+    fit(tmp_path, 7, every=2, keep=keep)
+    assert saved(tmp_path) == left
+
+
+def test_an_end_on_the_beat_is_saved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    written = []
+    original = AtomicCheckpointIO.save_checkpoint
+    monkeypatch.setattr(
+        AtomicCheckpointIO,
+        "save_checkpoint",
+        lambda self, checkpoint, path, **rest: (written.append(Path(path).name), original(self, checkpoint, path)),
+    )
+    fit(tmp_path, 4, every=2)
+    assert written == ["step=00000002.ckpt", "step=00000004.ckpt"]
+
+
+def test_it_counts_optimiser_steps(tmp_path: Path):
+    fit(tmp_path, 4, every=3, accumulate_grad_batches=3)
+    assert saved(tmp_path) == [3, 4]
+
+
+def test_the_old_one_goes_only_when_the_new_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    original, present = AtomicCheckpointIO.save_checkpoint, []
+
+    def save(self: AtomicCheckpointIO, checkpoint: dict[str, Any], path: Path, **rest: Any) -> None:
+        present.append(saved(tmp_path))
+        if checkpoint["global_step"] == 3:
+            raise InputError("disk full")
+        original(self, checkpoint, path)
+
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", save)
+    with pytest.raises(InputError, match="disk full"):
+        fit(tmp_path, 4, every=1, keep=1)
+    assert present == [[], [1], [2]]
+    assert saved(tmp_path) == [2]
+
+
+def test_a_resumed_run_does_not_save_again_what_it_was_loaded_from(tmp_path: Path):
+    fit(tmp_path, 2, every=2)
+    path = tmp_path / "checkpoints" / "step=00000002.ckpt"
+    before = path.stat().st_mtime_ns
+    fit(tmp_path, 2, every=2, resume=2)
+    assert path.stat().st_mtime_ns == before
+
+
+def test_later_checkpoints_do_not_push_out_what_a_run_resumed_before_them_saves(tmp_path: Path):
+    fit(tmp_path, 4, every=1, keep=4)
+    fit(tmp_path, 3, every=1, keep=1, resume=2)
+    assert saved(tmp_path) == [3, 4]
+
+
+def test_a_trial_run_saves_nothing(tmp_path: Path):
+    fit(tmp_path, 2, every=1, fast_dev_run=2)
+    assert not saved(tmp_path)
+
+
+@pytest.mark.parametrize("option", ["every_n_steps", "keep"])
+def test_nothing_below_1(option: str):
+    with pytest.raises(InputError, match=rf"checkpoint\.{option} is 0: choose at least 1"):
+        StepCheckpoint(**{option: 0})

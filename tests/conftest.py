@@ -1,0 +1,86 @@
+"""What the tests of methods, callbacks and command line share."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+from tenshot.cli import main
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny networks gain nothing from threads, and lose much where another process wants the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command line did."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def complaint(self) -> str:
+        """The one line that an error must consist of, without its beginning."""
+        lines = [line for line in self.err.splitlines() if line.startswith("tenshot: error: ")]
+        assert self.status != 0, self.out
+        assert len(lines) == 1, self.err
+        assert "Traceback" not in self.err
+        assert self.err.splitlines()[-1] == lines[0], self.err
+        return lines[0].removeprefix("tenshot: error: ")
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def tenshot(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run ``tenshot`` with these words in this process."""
+
+    def run(*words: str | Path) -> Outcome:
+        capfd.readouterr()
+        status = 0
+        try:
+            main([str(word) for word in words])
+        except SystemExit as end:
+            status = int(end.code or 0)
+        out, err = capfd.readouterr()
+        return Outcome(status, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of ``tenshot fit``: four steps, checkpoints of steps 2 and 4. Not to be changed."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = tiny.config_file(folder, {"trainer": {"max_steps": 4}, "checkpoint": {"every_n_steps": 2}})
+    main(["fit", "--config", config, "--trainer.default_root_dir", str(folder / "run")])
+    return folder / "run"
+
+
+@pytest.fixture
+def run_copy(trained: Path, tmp_path: Path) -> Path:
+    """A copy of that folder, to be changed."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of five PNGs of 16 x 16 pixels."""
+    folder = tmp_path_factory.mktemp("shots")
+    pixels = torch.randint(256, (5, 16, 16, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    for number, picture in enumerate(pixels):
+        Image.fromarray(picture.numpy()).save(folder / f"{number}.png")
+    return folder

@@ -1,0 +1,160 @@
+"""Networks, data, trainers and command lines that take a test no time."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.cli import OptimizerCallable
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tenshot.callbacks import EMA, AtomicCheckpointIO, NanGuard, StepCheckpoint, StepSeed
+from tenshot.datamodules import SyntheticFaces
+from tenshot.diffusion import DiffusionConfig
+from tenshot.lightning_modules import DDPM, Sampler
+from tenshot.models import UNetConfig
+
+UNET: dict[str, Any] = {
+    "image_size": 16, "channels": 32, "channel_mult": (1, 2), "num_res_blocks": 1, "attention_resolutions": (8,),
+    "head_channels": 32,
+}  # fmt: skip
+DDIM5 = Sampler("ddim", "ddim5")
+
+COMMAND_LINE: dict[str, Any] = {
+    "model": {
+        "class_path": "DDPM",
+        "init_args": {
+            "unet": UNET | {name: list(value) for name, value in UNET.items() if isinstance(value, tuple)},
+            "sampler": {"method": "ddim", "steps": "ddim5"},
+        },
+    },
+    "data": {
+        "class_path": "SyntheticFaces",
+        "init_args": {"image_size": 16, "batch_size": 4, "num_images": 12, "num_val": 0},
+    },
+    "trainer": {"max_steps": 2, "accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False},
+    "grid": {"every_n_steps": 0},
+}
+
+
+def unet_config(**changes: Any) -> UNetConfig:
+    return UNetConfig(**(UNET | changes))
+
+
+def adam(lr: float = 1e-2) -> OptimizerCallable:
+    return lambda params: torch.optim.AdamW(params, lr=lr)
+
+
+def ddpm(**arguments: Any) -> DDPM:
+    """A method with its network; a fresh one outputs 0, see ``randomised``."""
+    module = DDPM(**({"unet": unet_config(), "sampler": DDIM5, "optimizer": adam()} | arguments))
+    module.configure_model()
+    return module
+
+
+def randomised(module: DDPM, seed: int = 0) -> DDPM:
+    """The method with every weight random, none zero, so that nothing agrees vacuously."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.unet.parameters():
+        fan_in = max(1, parameter[0].numel()) if parameter.dim() > 1 else 16
+        parameter.data = torch.randn(parameter.shape, generator=generator) / fan_in**0.5
+    return module
+
+
+def faces(**arguments: Any) -> SyntheticFaces:
+    return SyntheticFaces(**({"image_size": 16, "batch_size": 4, "num_images": 12, "num_val": 0} | arguments))
+
+
+def trainer(folder: Path, max_steps: int, *callbacks: Callback, ema: EMA | None = None, **arguments: Any) -> Trainer:
+    """What the command line sets up, in the same order, without logs and bars."""
+    every = [StepSeed(seed=3), NanGuard(), ema or EMA()]
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    return Trainer(
+        accelerator="cpu", devices=1, max_steps=max_steps, default_root_dir=folder, plugins=[AtomicCheckpointIO()],
+        callbacks=[*every, *callbacks],
+        **({"enable_checkpointing": any(isinstance(c, StepCheckpoint) for c in callbacks)} | quiet | arguments),
+    )  # fmt: skip
+
+
+def config_file(folder: Path, *changes: Mapping[str, Any]) -> str:
+    """``COMMAND_LINE`` with nested changes, as a file that --config takes."""
+    merged: dict[str, Any] = {}
+    for change in (COMMAND_LINE, *changes):
+        _merge(merged, change)
+    path = folder / f"config{len(list(folder.glob('config*.yaml')))}.yaml"
+    path.write_text(yaml.safe_dump(merged))
+    return str(path)
+
+
+def _merge(into: dict[str, Any], change: Mapping[str, Any]) -> None:
+    for name, value in change.items():
+        if isinstance(value, Mapping) and isinstance(into.get(name), dict):
+            _merge(into[name], value)
+        else:
+            into[name] = dict(value) if isinstance(value, Mapping) else value
+
+
+def assert_same(ours: Any, theirs: Any, at: str = "") -> None:
+    """Equal to the last bit, all the way down."""
+    if isinstance(theirs, Tensor):
+        assert torch.equal(ours, theirs), f"{at} differs by {(ours - theirs).abs().max()}"
+    elif isinstance(theirs, Mapping):
+        assert ours.keys() == theirs.keys(), f"{at}: {ours.keys() ^ theirs.keys()}"
+        for key in theirs:
+            assert_same(ours[key], theirs[key], f"{at}.{key}")
+    elif isinstance(theirs, Sequence) and not isinstance(theirs, str):
+        assert len(ours) == len(theirs), at
+        for number, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            assert_same(a, b, f"{at}.{number}")
+    else:
+        assert ours == theirs, at
+
+
+_PUBLIC = (
+    (r"time_embedding\.fc1", "time_embed.0"), (r"time_embedding\.fc2", "time_embed.2"),
+    (r"class_embedding", "label_emb"), (r"encoder\.stem", "input_blocks.0.0"),
+    (r"^norm\b", "out.0"), (r"^conv\b", "out.2"),
+    (r"encoder\.middle\.0\.block", "middle_block.0"), (r"encoder\.middle\.0\.attention", "middle_block.1"),
+    (r"encoder\.middle\.1\.block", "middle_block.2"),
+    (r"encoder\.stages\.(\d+)\.block", lambda m: f"input_blocks.{int(m[1]) + 1}.0"),
+    (r"encoder\.stages\.(\d+)\.attention", lambda m: f"input_blocks.{int(m[1]) + 1}.1"),
+    (r"decoder\.(\d+)\.block", r"output_blocks.\1.0"), (r"decoder\.(\d+)\.attention", r"output_blocks.\1.1"),
+    (r"decoder\.(\d+)\.upsample", lambda m: f"output_blocks.{m[1]}.@"),
+    (r"\.norm1\.", ".in_layers.0."), (r"\.conv1\.", ".in_layers.2."), (r"\.embed\.", ".emb_layers.1."),
+    (r"\.norm2\.", ".out_layers.0."), (r"\.conv2\.", ".out_layers.3."), (r"\.skip\.", ".skip_connection."),
+    (r"\.proj\.", ".proj_out."),
+)  # fmt: skip
+
+
+def public_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a U-Net of ours under the names and in the shapes of the public code."""
+    renamed = {}
+    for name, value in state.items():
+        for ours, theirs in _PUBLIC:
+            name = re.sub(ours, theirs, name)
+        if ".@" in name:  # the upsampler follows the attention, where there is one
+            block = name.split(".@")[0]
+            attends = f"{block.replace('output_blocks', 'decoder')}.attention.norm.weight" in state
+            name = name.replace(".@", ".2" if attends else ".1")
+        attention = ".qkv." in name or ".proj_out." in name
+        renamed[name] = value[..., 0].clone() if attention and value.dim() == 4 else value.clone()
+    return renamed
+
+
+def process(**changes: Any) -> DiffusionConfig:
+    return DiffusionConfig(**({"num_steps": 50} | changes))
+
+
+def weights_file(path: Path, module: DDPM) -> Path:
+    """The weights of a method as ``tenshot convert`` writes them."""
+    assert module.diffusion_config is not None
+    header = {"unet": asdict(module.unet.config), "diffusion": asdict(module.diffusion_config)}
+    state = {name: value.contiguous() for name, value in module.unet.state_dict().items()}
+    save_file(state, path, metadata={name: json.dumps(value) for name, value in header.items()})
+    return path
