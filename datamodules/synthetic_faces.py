@@ -5,7 +5,7 @@ import torch
 
 from tenshot.datamodules.base import Pictures
 from tenshot.datamodules.batches import Batch, Source
-from tenshot.datamodules.faces import CONDITIONS, DOMAINS, FacesSource
+from tenshot.datamodules.faces import CONDITIONS, DOMAINS, NUM_LABELS, FacesSource
 from tenshot.datamodules.faces.counter import hash_keys
 from tenshot.errors import InputError, did_you_mean
 
@@ -71,6 +71,11 @@ class SyntheticFaces(Pictures):
         self.num_val = num_val
         self.labels = labels
         self.condition = condition
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes; None without labels."""
+        return NUM_LABELS if self.labels else None
 
     def sources(self) -> tuple[Source, Source | None]:
         """The training pictures, or the shots among them, and the validation pictures."""
