@@ -1,6 +1,7 @@
 """The diffusion baseline: DDPM (arXiv 2006.11239), Improved DDPM (2102.09672) and ADM (2105.05233), one module."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -15,7 +16,7 @@ from tenshot.diffusion import DiffusionConfig, GaussianDiffusion, LossAwareTimes
 from tenshot.errors import InputError
 from tenshot.lightning_modules.initial import Weights, description, initial_from
 from tenshot.lightning_modules.sampler import Sampler
-from tenshot.lightning_modules.seeding import SeededNoise
+from tenshot.lightning_modules.seeding import SeededNoise, in_equal_batches
 from tenshot.losses import hybrid_loss, vlb_loss
 from tenshot.models import UNet, UNetConfig
 from tenshot.models.pretrained import fill
@@ -197,19 +198,21 @@ class DDPM(LightningModule):
         Returns:
             (N, C, H, W) float32 in [-1, 1]
         """
+        sampler = self.preview_sampler if preview else self.sampler
+        training = self.unet.training
+        self.unet.eval()
+        try:
+            return in_equal_batches(partial(self._draw, sampler), seeds, condition, self.device)
+        finally:
+            self.unet.train(training)
+
+    def _draw(self, sampler: Sampler, seeds: Tensor, condition: Tensor | None) -> Tensor:
         config = self.unet.config
         noise = SeededNoise(seeds, self.device)
         if config.num_classes is not None and condition is None:
             condition = noise.integers(config.num_classes)
-        training = self.unet.training
-        self.unet.eval()
-        try:
-            shape = (config.in_channels, config.image_size, config.image_size)
-            sampler = self.preview_sampler if preview else self.sampler
-            pictures = sampler(self.diffusion, lambda x, t: self.unet(x, t, condition), noise, shape)
-        finally:
-            self.unet.train(training)
-        return pictures.clamp(-1, 1)
+        shape = (config.in_channels, config.image_size, config.image_size)
+        return sampler(self.diffusion, lambda x, t: self.unet(x, t, condition), noise, shape).clamp(-1, 1)
 
     def labels_of(self, batch: dict[str, Tensor]) -> Tensor | None:
         """Class labels of a batch, for a class-conditional network."""

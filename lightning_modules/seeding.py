@@ -1,12 +1,13 @@
 """Randomness as a function of position: a number of a run's seed and of where it is, never of what came before."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["SeededNoise", "position_seed"]
+__all__ = ["SeededNoise", "in_equal_batches", "position_seed"]
 
+CPU_BATCH = 4  # about as many pictures a second as any larger batch
 _MASK = 2**32 - 1
 
 
@@ -53,3 +54,28 @@ class SeededNoise:
     def integers(self, high: int) -> Tensor:
         """The next uniform integers in [0, high): (N,) int64."""
         return torch.stack([torch.randint(high, (), generator=g, device=self.device) for g in self.generators])
+
+
+def in_equal_batches(
+    draw: Callable[[Tensor, Tensor | None], Tensor], seeds: Tensor, condition: Tensor | None, device: torch.device
+) -> Tensor:
+    """On a CPU, draw CPU_BATCH pictures at a time, filling up the last batch; elsewhere all together.
+
+    Which kernels a CPU runs depends on the batch size, and on them the last bits of the network's output: enough to
+    move some pixels of a picture by one level. With one batch size for all, a picture depends on its seed alone, bit
+    for bit. On other devices that would cost more than it is worth.
+
+    Args:
+        draw: (seeds (n,), condition (n, ...) or none) -> (n, C, H, W).
+        seeds: (N,) int64.
+        condition: (N, ...), or none.
+        device: Where it is drawn.
+
+    Returns:
+        (N, C, H, W)
+    """
+    if device.type != "cpu":
+        return draw(seeds, condition)
+    filled = torch.arange(-(-len(seeds) // CPU_BATCH) * CPU_BATCH).clamp(max=len(seeds) - 1)
+    parts = [draw(seeds[i], None if condition is None else condition[i]) for i in filled.split(CPU_BATCH)]
+    return torch.cat(parts)[: len(seeds)]
