@@ -48,7 +48,7 @@ def unet_config(**changes: Any) -> UNetConfig:
 
 
 def adam(lr: float = 1e-2) -> OptimizerCallable:
-    return lambda params: torch.optim.AdamW(params, lr=lr)
+    return lambda params: torch.optim.AdamW(params, lr=lr, weight_decay=0.0)
 
 
 def ddpm(**arguments: Any) -> DDPM:
