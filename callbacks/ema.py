@@ -57,6 +57,9 @@ class EMA(Callback):
                 name: {key: value.detach().clone() for key, value in network.state_dict().items()}
                 for name, network in self._networks(pl_module).items()
             }
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from here: only now does the trainer know the step of a resumed run."""
         self._seen_step = trainer.global_step
 
     @torch.no_grad()
