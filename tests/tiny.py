@@ -73,12 +73,14 @@ def faces(**arguments: Any) -> SyntheticFaces:
 
 def trainer(folder: Path, max_steps: int, *callbacks: Callback, ema: EMA | None = None, **arguments: Any) -> Trainer:
     """What the command line sets up, in the same order, without logs and bars."""
-    every = [StepSeed(seed=3), NanGuard(), ema or EMA()]
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    every = [StepSeed(seed=3), NanGuard(), ema or EMA(), *callbacks]
+    settings = {
+        "accelerator": "cpu", "devices": 1, "logger": False, "enable_progress_bar": False, "num_sanity_val_steps": 0,
+        "enable_model_summary": False, "enable_checkpointing": any(isinstance(c, StepCheckpoint) for c in callbacks),
+    }  # fmt: skip
     return Trainer(
-        accelerator="cpu", devices=1, max_steps=max_steps, default_root_dir=folder, plugins=[AtomicCheckpointIO()],
-        callbacks=[*every, *callbacks],
-        **({"enable_checkpointing": any(isinstance(c, StepCheckpoint) for c in callbacks)} | quiet | arguments),
+        max_steps=max_steps, default_root_dir=folder, plugins=[AtomicCheckpointIO()], callbacks=every,
+        **(settings | arguments),
     )  # fmt: skip
 
 

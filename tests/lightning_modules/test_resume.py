@@ -1,0 +1,86 @@
+"""A run that was stopped and resumed ends in the same bits as one that never stopped, within one process."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from torch.optim.lr_scheduler import OneCycleLR
+
+from tenshot.callbacks import EMA, SampleGrid, StepCheckpoint
+from tenshot.datamodules import FewShot
+from tenshot.lightning_modules import DDPM
+
+DROPOUT = {"unet": tiny.unet_config(dropout=0.3)}
+
+
+def fit(folder: Path, steps: int, module: DDPM, data: Any, resume: bool = False, **arguments: Any) -> dict[str, Any]:
+    """Train to that step, and read the checkpoint of it."""
+    callbacks = [StepCheckpoint(every_n_steps=100), SampleGrid(every_n_steps=2, count=1, columns=1)]
+    path = max((folder / "checkpoints").glob("*.ckpt")) if resume else None
+    trainer = tiny.trainer(folder, steps, *callbacks, ema=EMA(0.9), **arguments)
+    trainer.fit(module, data, ckpt_path=path)
+    return torch.load(folder / "checkpoints" / f"step={steps:08d}.ckpt", weights_only=True)
+
+
+def assert_resuming_changes_nothing(
+    folder: Path, make: Any, data: Any, stop: int, steps: int, **arguments: Any
+) -> None:
+    whole = fit(folder / "whole", steps, make(), data(), **arguments)
+    fit(folder / "halves", stop, make(), data(), **arguments)
+    torch.manual_seed(12345)  # another process would be in another state
+    resumed = fit(folder / "halves", steps, make(), data(), resume=True, **arguments)
+
+    assert whole["global_step"] == resumed["global_step"] == steps
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "ema", "timesteps", "tenshot"):
+        tiny.assert_same(resumed[part], whole[part], part)
+    moments = whole["optimizer_states"][0]["state"][0]
+    assert moments["exp_avg"].abs().max() > 0  # so the comparison is of something
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_dropout_flips_schedule_and_average(tmp_path: Path, accumulate: int):
+    def make() -> DDPM:
+        schedule = lambda optimizer: OneCycleLR(optimizer, 1e-2, total_steps=6)  # noqa: E731
+        return tiny.randomised(tiny.ddpm(**DROPOUT, lr_scheduler=schedule, preview_sampler=tiny.DDIM5))
+
+    assert_resuming_changes_nothing(tmp_path, make, tiny.faces, 3, 6, accumulate_grad_batches=accumulate)
+
+
+def test_few_shots_that_come_round_within_a_batch_and_validation(tmp_path: Path, shots: Path):
+    def make() -> DDPM:
+        return tiny.randomised(tiny.ddpm(**DROPOUT, preview_sampler=tiny.DDIM5))
+
+    def data() -> FewShot:
+        return FewShot(str(shots), shots=3, image_size=16, batch_size=4, val_root=str(shots))
+
+    often = {"val_check_interval": 2, "check_val_every_n_epoch": None}
+    assert_resuming_changes_nothing(tmp_path, make, data, 3, 5, **often)
+
+
+def test_the_history_of_loss_aware_timesteps(tmp_path: Path):
+    """Four steps of noise, so that the histories are full, and the draws depend on them, before the run stops."""
+    made: list[DDPM] = []
+
+    def make() -> DDPM:
+        process = tiny.process(num_steps=4, schedule="cosine")
+        method = {
+            "objective": "vlb",
+            "timesteps": "loss_aware",
+            "diffusion": process,
+            "preview_sampler": tiny.Sampler("ddim", "4"),
+        }
+        made.append(tiny.randomised(tiny.ddpm(**method)))
+        return made[-1]
+
+    def data() -> Any:
+        return tiny.faces(batch_size=16)
+
+    assert_resuming_changes_nothing(tmp_path, make, data, 7, 9)
+    stopped = made[1].timesteps.state_dict()["counts"]
+    assert stopped.sum() == 7 * 16
+    assert stopped.min() >= 10
+    probabilities = made[1].timesteps.probabilities()  # type: ignore[attr-defined]
+    assert (probabilities - 0.25).abs().max() > 0.01
+    assert made[2].timesteps.state_dict()["counts"].sum() == 9 * 16

@@ -1,0 +1,213 @@
+"""Two gloo processes: the gradient of the joint batch, ranks that stay the same, and the same pictures as from one.
+
+Run by torchrun, this file is the script of one rank.
+"""
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
+from torch import Tensor
+
+from tenshot.callbacks import NanGuard
+from tenshot.callbacks.image_writer import to_uint8
+from tenshot.cli import main
+from tenshot.datamodules import Pictures, SyntheticFaces
+from tenshot.datamodules.batches import Batch, Source
+from tenshot.lightning_modules import DDPM
+from tenshot.lightning_modules.seeding import SeededNoise
+
+STEPS = 3
+CHANGES: dict[str, Any] = {
+    "model": {
+        "init_args": {
+            "unet": {"dropout": 0.2},
+            "diffusion": {"num_steps": 50},
+            "objective": "vlb",
+            "timesteps": "loss_aware",
+            "preview_sampler": {"method": "ddim", "steps": "ddim5"},
+        }
+    },
+    "data": {"init_args": {"num_val": 5, "batch_size": 2}},
+    "trainer": {"max_steps": 4, "val_check_interval": 2, "check_val_every_n_epoch": None, "log_every_n_steps": 1},
+    "checkpoint": {"every_n_steps": 2},
+    "grid": {"every_n_steps": 2, "count": 3, "columns": 3},
+}
+DDP = {"trainer": {"devices": 2, "strategy": "ddp"}}
+
+
+@dataclass
+class Numbered:
+    """Drawn faces whose label is their number."""
+
+    count: int
+    first: int = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, indices: Sequence[int]) -> Batch:
+        numbers = [self.first + index for index in indices]
+        return SyntheticFaces(image_size=16).train_source.read(numbers) | {"label": torch.tensor(numbers)}
+
+
+class NumberedFaces(Pictures):
+    def __init__(self, batch_size: int) -> None:
+        super().__init__(batch_size, image_size=16, seed=0, flip=True, num_workers=0)
+
+    def sources(self) -> tuple[Source, Source | None]:
+        return Numbered(10), Numbered(5, first=10)
+
+
+class ByPicture(DDPM):
+    """Draws timestep and noise by the picture's number, so that sharing pictures out changes nothing."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.numbers = batch["label"]
+        return super().training_step(batch, batch_idx)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.numbers = batch["label"]
+        super().validation_step(batch, batch_idx)
+
+    def loss_terms(self, x: Tensor, t: Tensor, noise: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        source = SeededNoise(self.numbers, x.device)
+        return super().loss_terms(x, source.integers(self.diffusion.num_steps), source.normal_like(x), labels)
+
+
+class Follow(Callback):
+    """The weights after every step, and what validation logs."""
+
+    def __init__(self) -> None:
+        self.weights: list[dict[str, Tensor]] = []
+        self.val_losses: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
+        self.weights.append({name: value.clone() for name, value in pl_module.state_dict().items()})
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.val_losses.append(trainer.callback_metrics["val/loss"].item())
+
+
+def train_by_picture(folder: Path, batch_size: int, **arguments: Any) -> Follow:
+    method = ByPicture(tiny.unet_config(), optimizer=lambda params: torch.optim.SGD(params, lr=0.1))
+    method.configure_model()
+    follow = Follow()
+    trainer = tiny.trainer(
+        folder, STEPS, follow, val_check_interval=1, check_val_every_n_epoch=None, **arguments
+    )  # fmt: skip
+    trainer.fit(tiny.randomised(method), NumberedFaces(batch_size))  # type: ignore[type-var]
+    return follow
+
+
+def one_rank(folder: Path, config: str) -> None:
+    torch.set_num_threads(1)
+    rank = int(os.environ["RANK"])
+    follow = train_by_picture(folder, 2, devices=2, strategy="ddp")
+    torch.save({"weights": follow.weights, "val_losses": follow.val_losses}, folder / f"by_picture{rank}.pt")
+
+    def dump(self: NanGuard, trainer: Trainer, pl_module: DDPM) -> None:
+        [ema] = [callback for callback in trainer.callbacks if hasattr(callback, "average")]  # type: ignore[attr-defined]
+        state = {"weights": pl_module.state_dict(), "history": pl_module.timesteps.state_dict()}
+        torch.save(state | {"average": ema.average, "seed": torch.initial_seed()}, folder / f"end{rank}.pt")
+
+    NanGuard.on_train_end = dump  # type: ignore[method-assign,assignment]
+    main(["fit", "--config", config, "--trainer.default_root_dir", str(folder / "run")])
+    main(["predict", "--ckpt_path", str(folder / "run"), "--images.count", "7", "--images.batch_size", "3"])
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the two processes left."""
+    folder = tmp_path_factory.mktemp("ranks")
+    config = tiny.config_file(folder, CHANGES, DDP)
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, str(folder), config]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *words], env=environment, timeout=200, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Follow:
+    """One process with the joint batch."""
+    return train_by_picture(tmp_path_factory.mktemp("alone"), 4)
+
+
+def test_the_gradient_is_that_of_the_joint_batch(ranks: Path, alone: Follow):
+    for rank in range(2):
+        shared = torch.load(ranks / f"by_picture{rank}.pt")
+        for step, (ours, theirs) in enumerate(zip(shared["weights"], alone.weights, strict=True)):
+            for name, value in theirs.items():
+                torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-6, msg=f"step {step}, {name}")
+    moved = (alone.weights[-1]["unet.conv.weight"] - alone.weights[0]["unet.conv.weight"]).abs().max()
+    assert moved > 1e-3
+
+
+def test_validation_means_are_over_all_pictures_of_uneven_shares(ranks: Path, alone: Follow):
+    assert len(set(alone.val_losses)) == STEPS
+    for rank in range(2):
+        shared = torch.load(ranks / f"by_picture{rank}.pt")
+        assert shared["val_losses"] == pytest.approx(alone.val_losses, rel=1e-5)
+
+
+def test_ranks_draw_different_noise_and_stay_the_same(ranks: Path):
+    first, second = (torch.load(ranks / f"end{rank}.pt") for rank in range(2))
+
+    assert first.pop("seed") != second.pop("seed")
+    tiny.assert_same(first, second)
+    assert first["history"]["counts"].sum() == 4 * 2 * 2  # steps, ranks, pictures
+
+
+def test_the_checkpoint_is_what_the_ranks_ended_with(ranks: Path):
+    content = torch.load(ranks / "run" / "checkpoints" / "step=00000004.ckpt", weights_only=True)
+    end = torch.load(ranks / "end0.pt")
+
+    tiny.assert_same(content["state_dict"], end["weights"])
+    tiny.assert_same(content["ema"]["weights"], end["average"])
+    tiny.assert_same(content["timesteps"], end["history"])
+
+
+def test_grids_are_drawn_by_all_ranks_in_order(ranks: Path):
+    module = DDPM(init_from=str(ranks / "run"), preview_sampler=tiny.DDIM5)
+    module.configure_model()
+    expected = to_uint8(module.sample(torch.arange(3), preview=True)).numpy()
+
+    samples = ranks / "run" / "samples"
+    assert sorted(path.name for path in samples.iterdir()) == ["step=00000002.png", "step=00000004.png"]
+    grid = np.asarray(Image.open(samples / "step=00000004.png"))
+    for column in range(3):
+        assert (grid[2 + 18 :][:16, 2 + 18 * column :][:, :16] == expected[column]).all()
+
+
+def test_predict_draws_what_one_process_draws(ranks: Path, tmp_path: Path):
+    words = ["predict", "--ckpt_path", str(ranks / "run"), "--images.count", "7", "--images.dir", str(tmp_path)]
+    main([*words, "--trainer.devices", "1", "--trainer.strategy", "auto"])
+    ours, theirs = (
+        {path.name: path.read_bytes() for path in folder.iterdir()} for folder in (ranks / "run" / "images", tmp_path)
+    )
+    assert ours == theirs
+    assert sorted(theirs) == [f"{number:06d}.png" for number in range(7)]
+    assert len(set(theirs.values())) == 7
+
+
+def test_a_run_of_two_writes_one_log(ranks: Path):
+    [log] = (ranks / "run" / "logs").glob("*/metrics.csv")
+    rows = list(csv.DictReader(log.open()))
+    assert [row["step"] for row in rows if row["train/loss"]] == ["0", "1", "2", "3"]
+    assert len([row for row in rows if row["val/loss"]]) == 2
+
+
+if __name__ == "__main__":
+    one_rank(Path(sys.argv[1]), sys.argv[2])
