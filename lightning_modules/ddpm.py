@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric
 
 from tenshot.diffusion import DiffusionConfig, GaussianDiffusion, LossAwareTimesteps, UniformTimesteps, bits_per_dim
 from tenshot.errors import InputError
-from tenshot.lightning_modules.initial import Weights, description, initial_from
+from tenshot.lightning_modules.initial import Weights, description, initial_from, refuse_other_network
 from tenshot.lightning_modules.sampler import Sampler
 from tenshot.lightning_modules.seeding import SeededNoise, in_equal_batches
 from tenshot.losses import hybrid_loss, vlb_loss
@@ -233,5 +233,13 @@ class DDPM(LightningModule):
         checkpoint["timesteps"] = self.timesteps.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the history of the timestep sampler."""
+        """Restore the history of the timestep sampler.
+
+        Raises:
+            InputError: It is a checkpoint of another network.
+        """
+        assert self.unet_config is not None
+        assert self.diffusion_config is not None
+        where = str(self.trainer.ckpt_path) if self._trainer else "the checkpoint"
+        refuse_other_network(checkpoint, where, self.unet_config, self.diffusion_config)
         self.timesteps.load_state_dict(checkpoint["timesteps"])

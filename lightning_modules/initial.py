@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from tenshot.diffusion import DiffusionConfig
@@ -13,7 +14,7 @@ from tenshot.lightning_modules.runs import checkpoint_file
 from tenshot.models import UNetConfig
 from tenshot.models.pretrained import read_adm, read_checkpoint, safetensors_metadata
 
-__all__ = ["Initial", "Weights", "description", "initial_from"]
+__all__ = ["Initial", "Weights", "description", "initial_from", "refuse_other_network"]
 
 Weights = Literal["ema", "raw"]
 
@@ -93,6 +94,35 @@ def initial_from(path: str, weights: Weights, allow_pickle: bool, overrides: Map
 def description(unet: UNetConfig, diffusion: DiffusionConfig, method: str) -> dict[str, Any]:
     """What a checkpoint of ours says of itself, in plain numbers and strings."""
     return {"method": method, "unet": _plain(asdict(unet)), "diffusion": asdict(diffusion)}
+
+
+def refuse_other_network(
+    checkpoint: Mapping[str, Any], where: str, unet: UNetConfig, diffusion: DiffusionConfig
+) -> None:
+    """Compare a checkpoint that is to be resumed or evaluated with what the configuration asks for.
+
+    Raises:
+        InputError: It is not of a diffusion U-Net, or of another one. Dropout and recomputation may differ.
+    """
+    ours = checkpoint.get("tenshot", {})
+    if "unet" not in ours:
+        raise InputError(
+            f"{where}: a checkpoint of {ours.get('method', 'another program')}, which has no diffusion U-Net: "
+            "give another --ckpt_path"
+        )
+    found, asked = UNetConfig(**ours["unet"]), asdict(unet)
+    differ = [
+        f"{name} {value} (here {asked[name]})"
+        for name, value in asdict(found).items()
+        if value != asked[name] and name not in ("dropout", "checkpoint_blocks")
+    ]
+    if differ:
+        raise InputError(
+            f"{where}: a checkpoint of another network, with unet.{', unet.'.join(differ)}: give the configuration of "
+            "its run, or start from its weights with --model.init_from"
+        )
+    if DiffusionConfig(**ours["diffusion"]) != diffusion:
+        rank_zero_warn(f"{where} was trained with {DiffusionConfig(**ours['diffusion'])}, not {diffusion}")
 
 
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:
