@@ -11,12 +11,13 @@ from lightning.fabric.utilities.types import _PATH
 
 from tenshot.errors import InputError
 from tenshot.lightning_modules.runs import newest_checkpoint
+from tenshot.models.pretrained import read_checkpoint
 
 __all__ = ["AtomicCheckpointIO"]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write beside the target, flush to disk, then rename: the target is either absent or whole."""
+    """Write beside the target, flush to disk, then rename: the target is either absent or whole. Read without code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
         """Write one checkpoint.
@@ -44,6 +45,24 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"{target}: could not be written ({_reason(error)}); {kept}: free space or choose another folder, then "
                 "resume with --ckpt_path last"
             ) from None
+
+    def load_checkpoint(
+        self, path: _PATH, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read one checkpoint, on the CPU.
+
+        Args:
+            path: The file.
+            map_location: Not used.
+            weights_only: False also reads files that may run code of their author.
+
+        Raises:
+            InputError: The file is missing, truncated, holds code, or is no checkpoint of a run.
+        """
+        content = read_checkpoint(path, allow_pickle=weights_only is False)
+        if "pytorch-lightning_version" not in content:
+            raise InputError(f"{path}: not a checkpoint of a run: start from such weights with --model.init_from")
+        return content
 
 
 def _reason(error: BaseException) -> str:

@@ -60,7 +60,7 @@ def read_checkpoint(path: str | Path, allow_pickle: bool = False) -> dict[str, A
             raise InputError(_refusal(path, str(error))) from None
         content = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # on bytes that are no pickle the unpickler stumbles in many ways
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: truncated or not a checkpoint ({reason}): copy or download it again") from None
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
@@ -71,10 +71,10 @@ def _refusal(path: Path, error: str) -> str:
     """Why a pickle was refused: a foreign class in it, or bytes that are no pickle at all."""
     marker = "GLOBAL "
     if marker in error:
-        name = error.split(marker, 1)[1].split(" was", 1)[0].strip()
+        name = error.split(marker, 1)[1].split()[0]
         return (
             f"{path}: holds {name}, which may run code when read: if you trust the file, opt in with allow_pickle "
-            "(--model.allow_pickle true)"
+            "(--model.allow_pickle true; for --ckpt_path, --weights_only false)"
         )
     return f"{path}: truncated or not a checkpoint: copy or download it again"
 
