@@ -46,6 +46,9 @@ class ImageWriter(Callback):
     """
 
     def __init__(self, dir: str | None = None, count: int = 64, batch_size: int = 32, seed: int = 0) -> None:
+        for name, value, least in (("count", count, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+            if value < least:
+                raise InputError(f"images.{name} is {value}: choose at least {least}")
         self.dir, self.count, self.batch_size, self.seed = dir, count, batch_size, seed
 
     def folder(self, trainer: Trainer) -> Path:
