@@ -1,6 +1,7 @@
 """``tenshot fit | validate | test | predict``: Lightning's command line with this project's classes and defaults."""
 
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from tenshot.callbacks import (
     EMA,
@@ -91,7 +93,11 @@ class App(LightningCLI):
         return checkpoint_file(folder if asked == "last" else asked)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add what every run has: seeding by position, a watch on the loss, whole checkpoints, a CSV log."""
+        """Add what every run has: seeding by position, a watch on the loss, whole checkpoints, a CSV log.
+
+        Raises:
+            InputError: The machine cannot do what --trainer asks for.
+        """
         settings = self.config_init[self.subcommand]["trainer"]
         plugins = settings.get("plugins") or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
@@ -102,7 +108,10 @@ class App(LightningCLI):
             kwargs["logger"] = (
                 CSVLogger(settings["default_root_dir"], name="logs") if self.subcommand == "fit" else False
             )
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError) as error:  # a device that is not there, a name it does not know
+            raise InputError(f"--trainer: {' '.join(str(error).split())}") from error
 
     def before_fit(self) -> None:
         """Refuse a run without an end.
@@ -181,15 +190,47 @@ def _with_config(words: list[str]) -> list[str]:
     given = {word.split("=", 1)[0] for word in words}
     if words[0] == "fit" or given & {"--config", "-c", "--model", "--help", "-h"}:
         return words
-    paths = [
-        w.split("=", 1)[1] if "=" in w else after
-        for w, after in zip(words, [*words[1:], ""], strict=True)
-        if w.split("=", 1)[0] == "--ckpt_path"
-    ]
-    if not paths or not Path(paths[0]).exists():
+    paths = _values(words, "--ckpt_path")
+    if not paths or paths[0] == "last":
         return words
-    config = checkpoint_file(paths[0]).parent.parent / "config.yaml"
-    return [words[0], "--config", str(config), *words[1:]] if config.is_file() else words
+    folder = checkpoint_file(paths[0]).parent.parent
+    config = folder / "config.yaml"
+    if not config.is_file():
+        return words
+    return [
+        words[0],
+        "--config",
+        str(config),
+        "--trainer.default_root_dir",
+        str(folder),
+        *words[1:],
+    ]  # it may have moved
+
+
+def _values(words: list[str], *options: str) -> list[str]:
+    """What the command line gives these options, as ``--option value`` or ``--option=value``."""
+    return [
+        word.split("=", 1)[1] if "=" in word else after
+        for word, after in zip(words, [*words[1:], ""], strict=True)
+        if word.split("=", 1)[0] in options
+    ]
+
+
+def _check_yaml(paths: list[str]) -> None:
+    """Name the file and the line of a mistake in YAML, which the parser would not.
+
+    Raises:
+        InputError: A file is not YAML, or not a set of options.
+    """
+    for path in filter(os.path.isfile, paths):
+        try:
+            content = yaml.safe_load(Path(path).read_text())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+            where = f", line {mark.line + 1}" if mark else ""
+            raise InputError(f"{path}{where}: not valid YAML ({problem or type(error).__name__}): mend it") from None
+        if not isinstance(content, dict):
+            raise InputError(f"{path}: holds no options: write a configuration as --print_config shows one")
 
 
 def run(words: list[str]) -> None:
@@ -204,6 +245,7 @@ def run(words: list[str]) -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.getMessage()
     )
+    _check_yaml(_values(words, "--config", "-c"))
     App(
         LightningModule,
         LightningDataModule,

@@ -18,8 +18,9 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong, and what was probably meant, and exit with status 2."""
-        own = {option.lstrip("-") for option in self._option_string_actions}
-        options = set(class_options()) | (own if "config" in own else set())  # inner parsers know no full names
+        commands = getattr(self._subcommands_action, "choices", None) or {}
+        own = {option.lstrip("-") for parser in (self, *commands.values()) for option in parser._option_string_actions}
+        options = set(class_options()) | (own if "config" in own else set())  # parsers of classes know no full names
         print(f"tenshot: error: {explain(message, options)}", file=sys.stderr)
         sys.exit(2)
 
@@ -29,29 +30,44 @@ def explain(message: str, options: Iterable[str]) -> str:
 
     Args:
         message: As jsonargparse words it, often a tree of all types that did not fit.
-        options: All option names that exist, dotted, without dashes.
+        options: All option names that exist, dotted, without dashes; with ``config`` unless it is a class that misses
+            something.
     """
     if unknown := re.search(r"unrecognized arguments: (.*)", message):
         names = re.findall(r"--([\w.+-]+)", unknown[1])
         if not names:
             return f"unexpected argument {unknown[1]!r}"
         return f"unknown option --{names[0]}{_nearest(names[0], options)}"
-    if unknown := re.search(r"Option '([\w.]+)' is not accepted", message):
-        return f"unknown option {unknown[1]!r} in {_key(message) or 'the configuration'}{_nearest(unknown[1], options)}"
+    if unknown := re.search(r"Option '([\w.]+)' is not accepted|does not accept option '([\w.]+)'", message):
+        name = unknown[1] or unknown[2]
+        return f"unknown option {name!r} in {_key(message) or 'the configuration'}{_nearest(name, options)}"
+    if missing := re.search(r"arguments are required: (.*)", message):
+        names = [_full(name, options) for name in missing[1].split(", ")]
+        return f"{' and '.join(names)} must be given, on the command line or in a --config"
     key = _key(message) or "the configuration"
     if choices := re.search(r"Literal\[([^\]]*)\]\. Got value: (.*)", message):
         known = re.findall(r"'([^']*)'", choices[1])
         return f"{key}: {choices[2]!r} is unknown{did_you_mean(choices[2], known)}: choose one of {', '.join(known)}"
-    if wrong := re.search(r"Expected a dot import path string: (\S+)", message):
+    wrong = re.search(r"Expected a dot import path string: (\S+)", message)
+    if wrong and not re.search(r"Expected a <class '(?:float|int)'>", message):
         known = [cls.__name__ for cls in CLASSES.get(key, ())]
         remedy = f": choose one of {', '.join(known)}, or give an import path" if known else ": give its import path"
         return f"{key}: there is no class {wrong[1]!r}{did_you_mean(wrong[1], known)}{remedy}"
     if value := re.search(r"(?:Given|Got) value: (.*)", message):
-        kinds = re.findall(r"Expected an? (.*?)(?:\. Got.*)?$", message, re.MULTILINE)
+        kinds = re.findall(r"Expected an? (?!path|dot import)(.*?)(?:\. Got.*)?$", message, re.MULTILINE)
         return f"{key}: {value[1]!r} does not fit: expected {' or '.join(map(_plain, kinds))}"
     return f"{key}: " * ("arser key" in message) + _plain(
         " ".join(re.sub(r'.*[Pp]arser key "[^"]+":', "", message).split())
     )
+
+
+def _full(name: str, options: Iterable[str]) -> str:
+    """``--model`` for ``fit.model``; ``--data.root`` for the ``root`` of a class; a positional argument as it is."""
+    if "." in name:
+        return f"--{name.split('.', 1)[1]}"
+    if "config" in options:
+        return name
+    return next((f"--{option}" for option in sorted(options) if option.endswith(f".{name}")), name)
 
 
 def _key(message: str) -> str | None:
