@@ -22,7 +22,7 @@ demo: $(READY)  ## train, adapt and compare on the drawn faces: a table and a pi
 
 test: $(READY)  ## lint, check types and imports, run the tests, print the coverage of each floor
 	$(MAKE) --no-print-directory lint
-	OMP_WAIT_POLICY=passive $(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage run -m pytest
 	$(BIN)/python scripts/coverage_by_floor.py
 
 lint: $(READY)  ## style, types, import contract
