@@ -78,4 +78,7 @@ def convert_unet(
 
 def convert(words: list[str]) -> None:
     """Run ``tenshot convert`` with the words after it."""
-    auto_cli(convert_unet, args=words, prog="tenshot convert", as_positional=True, parser_class=Parser)
+    about = (convert_unet.__doc__ or "").split("\n\n    Args:")[0]
+    auto_cli(
+        convert_unet, args=words, prog="tenshot convert", description=about, as_positional=True, parser_class=Parser
+    )

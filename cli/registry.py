@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from tenshot.datamodules import FewShot, ImageFolder, SyntheticFaces
 from tenshot.lightning_modules import DDPM
 
-__all__ = ["CLASSES", "DATA", "METHODS", "class_options"]
+__all__ = ["CLASSES", "DATA", "METHODS", "class_options", "parameters"]
 
 METHODS: tuple[type[LightningModule], ...] = (DDPM,)
 DATA: tuple[type[LightningDataModule], ...] = (FewShot, ImageFolder, SyntheticFaces)
@@ -22,16 +22,17 @@ def class_options() -> Iterator[str]:
     """``model.unet.channels`` and so on, for every parameter of every class."""
     for group, classes in CLASSES.items():
         for cls in classes:
-            yield from (f"{group}.{name}" for name in _parameters(cls))
+            yield from (f"{group}.{name}" for name in parameters(cls))
 
 
-def _parameters(cls: type[Any]) -> Iterator[str]:
+def parameters(cls: type[Any]) -> Iterator[str]:
+    """``unet.channels`` and so on: the parameters of a class, and the fields of those that are dataclasses."""
     hints = get_type_hints(cls.__init__)
     for name in inspect.signature(cls).parameters:
         yield name
         for kind in _alternatives(hints.get(name)):
             if is_dataclass(kind) and isinstance(kind, type):
-                yield from (f"{name}.{inner}" for inner in _parameters(kind))
+                yield from (f"{name}.{inner}" for inner in parameters(kind))
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
