@@ -21,7 +21,7 @@ __all__ = ["DiffusionConfig", "GaussianDiffusion"]
 
 Schedule = Literal["linear", "cosine"]
 Variance = Literal["learned_range", "learned", "fixed_small", "fixed_large"]
-Prediction = Literal["epsilon", "x0", "previous"]
+Prediction = Literal["epsilon", "x0", "previous", "velocity"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,9 @@ class DiffusionConfig:
         variance: Of a reverse step. ``learned_range``: the network interpolates log-variances between the two fixed
             choices, ``learned``: it gives the log-variance; both need a network with twice the image's channels,
             the prediction first. ``fixed_small``: the posterior variance, ``fixed_large``: beta.
-        prediction: What the network estimates: ``epsilon`` (the noise), ``x0`` (the clean image) or ``previous``
-            (the mean of x_{t-1}).
+        prediction: What the network estimates: ``epsilon`` (the noise), ``x0`` (the clean image), ``previous``
+            (the mean of x_{t-1}) or ``velocity`` (sqrt(alpha-bar) eps - sqrt(1 - alpha-bar) x_0, arXiv 2202.00512: of
+            one size at all t, which small budgets need).
         rescale_timesteps: Give the network t * 1000 / num_steps instead of t, as improved-diffusion's models expect.
 
     Raises:
@@ -194,6 +195,9 @@ class GaussianDiffusion:
             return prediction
         if self.config.prediction == "epsilon":
             return self.predict_x0(x_t, t, prediction)
+        if self.config.prediction == "velocity":
+            signal, noise = self._signal_and_noise(t, x_t)
+            return signal * x_t - noise * prediction
         return self._at("recip_coef1", t, x_t) * prediction - self._at("coef2_over_coef1", t, x_t) * x_t
 
     def target(self, x0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
@@ -203,6 +207,10 @@ class GaussianDiffusion:
                 return full_precision(noise)
             case "x0":
                 return full_precision(x0)
+            case "velocity":
+                x0 = full_precision(x0)
+                signal, sigma = self._signal_and_noise(t, x0)
+                return signal * full_precision(noise) - sigma * x0
             case "previous":
                 return self.posterior(x0, x_t, t).mean
 
@@ -287,6 +295,9 @@ class GaussianDiffusion:
         last = torch.full((len(x0),), self.num_steps - 1, device=x0.device)
         mean, _, log_variance = self.q_mean_variance(x0, last)
         return bits_per_dimension(normal_kl(mean, log_variance, 0.0, 0.0))
+
+    def _signal_and_noise(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        return self._at("sqrt_alphas_cumprod", t, like), self._at("sqrt_one_minus_alphas_cumprod", t, like)
 
     def _at(self, name: str, t: Tensor, like: Tensor) -> Tensor:
         return self._tables.at(name, t, like)

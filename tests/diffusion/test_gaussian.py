@@ -66,7 +66,7 @@ def test_tables_follow_from_alpha_bar_at_the_steps_kept(schedule: str, spec: str
 
 
 @pytest.mark.parametrize("variance", ["learned_range", "learned", "fixed_small", "fixed_large"])
-@pytest.mark.parametrize("prediction", ["epsilon", "x0", "previous"])
+@pytest.mark.parametrize("prediction", ["epsilon", "x0", "previous", "velocity"])
 @pytest.mark.parametrize("clip", [True, False])
 def test_reverse_step_for_every_kind_of_network(
     variance: str, prediction: str, clip: bool, reference_alpha_bar: AlphaBar
@@ -84,6 +84,8 @@ def test_reverse_step_for_every_kind_of_network(
             x0 = (x - np.sqrt(1 - ref.a) * out) / np.sqrt(ref.a)
         elif prediction == "x0":
             x0 = out
+        elif prediction == "velocity":
+            x0 = np.sqrt(ref.a) * x - np.sqrt(1 - ref.a) * out
         else:
             x0 = (out - ref.coef2 * x) / ref.coef1
         x0 = x0.clip(-1, 1) if clip else x0
@@ -132,7 +134,7 @@ def test_x0_and_eps_are_two_views_of_x_t():
     torch.testing.assert_close(process.predict_eps(x_t, T, x0), noise)
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "x0", "previous"])
+@pytest.mark.parametrize("prediction", ["epsilon", "x0", "previous", "velocity"])
 def test_a_network_that_hits_its_target_sees_the_clean_image(prediction: str):
     process = GaussianDiffusion(DiffusionConfig(num_steps=100, variance="fixed_large", prediction=prediction))
     x0, noise = images(3, 3)
@@ -181,7 +183,7 @@ def test_arithmetic_is_float32_under_autocast_and_with_a_bfloat16_network():
         assert torch.equal(ours, expected)
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "x0", "previous"])
+@pytest.mark.parametrize("prediction", ["epsilon", "x0", "previous", "velocity"])
 def test_bfloat16_images_are_taken_to_float32_before_the_arithmetic(prediction: str):
     process = GaussianDiffusion(DiffusionConfig(num_steps=100, variance="fixed_large", prediction=prediction))
     x0, noise, x_t = (image.bfloat16() for image in images(1, 1, 1))

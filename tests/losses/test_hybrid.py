@@ -21,7 +21,7 @@ def batch(
     return process, {"x0": x0, "x_t": x_t, "t": t, "noise": noise}
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "x0", "previous"])
+@pytest.mark.parametrize("prediction", ["epsilon", "x0", "previous", "velocity"])
 def test_mse_compares_the_prediction_half_with_what_the_network_should_say(prediction):
     process, tensors = batch(DiffusionConfig(num_steps=100, schedule="cosine", prediction=prediction))
     a = torch.tensor(process.alphas_cumprod)[tensors["t"]].view(-1, 1, 1, 1)
@@ -29,7 +29,8 @@ def test_mse_compares_the_prediction_half_with_what_the_network_should_say(predi
     # the mean of q(x_{t-1} | x_t, x_0), in DDIM's form with sigma^2 the posterior variance
     sigma2 = (1 - prev) / (1 - a) * (1 - a / prev)
     mean = prev.sqrt() * tensors["x0"] + (1 - prev - sigma2).sqrt() * tensors["noise"]
-    target = {"epsilon": tensors["noise"], "x0": tensors["x0"], "previous": mean}[prediction]
+    velocity = a.sqrt() * tensors["noise"] - (1 - a).sqrt() * tensors["x0"]
+    target = {"epsilon": tensors["noise"], "x0": tensors["x0"], "previous": mean, "velocity": velocity}[prediction]
     output = torch.randn(4, 6, 4, 4, dtype=torch.float64)
     mse = hybrid_loss(process, output, **tensors)["mse"]
     torch.testing.assert_close(
