@@ -112,7 +112,9 @@ def main() -> None:
         lines.append(row(name, images, shots, steps, f"{minutes[name]:.1f}"))
     with open(ROOT / "table.csv", "w", newline="") as file:
         csv.writer(file).writerows([header, *lines])
-    sheet = picture({"the ten shots": shots} | {f"{name}: same noise in each column": x for name, x in samples.items()})
+    sheet = picture(
+        {"the ten shots": shots} | {f"{name} (same noise in each column)": x for name, x in samples.items()}
+    )
     sheet.save(ROOT / "picture.png")
 
     table = Table(*header, title=f"{SAMPLES} pictures each; pixel distances in grey levels (root mean square)")
