@@ -74,6 +74,8 @@ def _run(words: list[str]) -> None:
 
         convert(words[1:])
     else:
+        from tenshot.cli.allocator import keep_freed_memory
         from tenshot.cli.app import run
 
+        keep_freed_memory()
         run(words)
