@@ -25,8 +25,8 @@ commands:
 
 A first run, on ten pictures that tenshot draws itself:
   tenshot fit --config configs/ddpm/faces32_source.yaml
-  tenshot fit --config configs/ddpm/faces32_sunglasses.yaml --model.init_from runs/ddpm/faces32_source
-  tenshot predict --ckpt_path runs/ddpm/faces32_sunglasses --images.count 64
+  tenshot fit --config configs/ddpm/faces32_finetune.yaml --model.init_from runs/ddpm/faces32_source
+  tenshot predict --ckpt_path runs/ddpm/faces32_finetune --images.count 64
 
 tenshot COMMAND --help           all options of a command
 tenshot fit --model.help DDPM    the options of a method      tenshot fit --data.help FewShot   ... of a data set
