@@ -1,8 +1,7 @@
 """What the tests of methods, callbacks and command line share."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,41 +21,20 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a command line did."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def complaint(self) -> str:
-        """The one line that an error must consist of, without its beginning."""
-        lines = [line for line in self.err.splitlines() if line.startswith("tenshot: error: ")]
-        assert self.status != 0, self.out
-        assert len(lines) == 1, self.err
-        assert "Traceback" not in self.err
-        assert self.err.splitlines()[-1] == lines[0], self.err
-        return lines[0].removeprefix("tenshot: error: ")
-
-
-Run = Callable[..., Outcome]
-
-
 @pytest.fixture
-def tenshot(capfd: pytest.CaptureFixture[str]) -> Run:
+def tenshot(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> tiny.Run:
     """Run ``tenshot`` with these words in this process."""
 
-    def run(*words: str | Path) -> Outcome:
+    def run(*words: str | Path) -> tiny.Outcome:
         capfd.readouterr()
+        caplog.clear()
         status = 0
         try:
             main([str(word) for word in words])
         except SystemExit as end:
             status = int(end.code or 0)
         out, err = capfd.readouterr()
-        return Outcome(status, out, err)
+        return tiny.Outcome(status, out, err, caplog.text)
 
     return run
 

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,29 @@ COMMAND_LINE: dict[str, Any] = {
     "trainer": {"max_steps": 2, "accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False},
     "grid": {"every_n_steps": 0},
 }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command line did."""
+
+    status: int
+    out: str
+    err: str
+    log: str
+
+    @property
+    def complaint(self) -> str:
+        """The one line that an error must consist of, without its beginning."""
+        lines = [line for line in self.err.splitlines() if line.startswith("tenshot: error: ")]
+        assert self.status != 0, self.out
+        assert len(lines) == 1, self.err
+        assert "Traceback" not in self.err
+        assert self.err.splitlines()[-1] == lines[0], self.err
+        return lines[0].removeprefix("tenshot: error: ")
+
+
+Run = Callable[..., Outcome]
 
 
 def unet_config(**changes: Any) -> UNetConfig:

@@ -1,0 +1,98 @@
+"""Every recipe that is shipped parses, and trains for a step at debug size."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+import yaml
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+FRAGMENTS = [path for folder in ("trainer", "logger") for path in sorted((CONFIGS / folder).glob("*.yaml"))]
+RECIPES = [path for path in sorted(CONFIGS.glob("**/*.yaml")) if path not in FRAGMENTS]
+
+
+def ids(paths: list[Path]) -> list[str]:
+    return [str(path.relative_to(CONFIGS)) for path in paths]
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights for recipes that start from some."""
+    return tiny.weights_file(tmp_path_factory.mktemp("source") / "source.safetensors", tiny.randomised(tiny.ddpm()))
+
+
+def debug_size(recipe: dict[str, Any], shots: Path, source: Path, folder: Path) -> list[str | Path]:
+    """The options that make a recipe small. What else it says stays as it is."""
+    method, data = recipe["model"]["init_args"], recipe["data"]["init_args"]
+    words: list[str | Path] = ["--trainer.max_steps", "1", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
+    words += ["--trainer.precision", "32-true", "--trainer.default_root_dir", folder, "--images.count", "1"]
+    words += ["--trainer.enable_progress_bar", "false", "--trainer.limit_val_batches", "1"]
+    words += ["--grid.count", "1", "--grid.columns", "1", "--data.batch_size", "2", "--data.image_size", "16"]
+    if "unet" in method:
+        unet = {name: value for name, value in tiny.UNET.items() if name != "head_channels"}
+        if method["unet"].get("head_channels"):
+            unet["head_channels"] = 32
+        for name, value in unet.items():
+            words += [f"--model.unet.{name}", str(list(value) if isinstance(value, tuple) else value)]
+    elif recipe["model"]["class_path"] == "DDPM":
+        words += ["--model.init_from", source]
+    for scheduler in [method.get("lr_scheduler", {})]:
+        if "total_steps" in scheduler.get("init_args", {}):
+            words += ["--model.lr_scheduler.init_args.total_steps", "5"]
+    if method.get("bits_per_dim") is not None:
+        words += ["--model.bits_per_dim", "2"]
+    words += ["--model.sampler.steps", "3", "--model.preview_sampler.steps", "2"]
+    if "root" in data:
+        words += ["--data.root", shots]
+    for name, most in (("shots", 5), ("num_val", 2), ("num_images", 10)):
+        if isinstance(data.get(name), int):
+            words += [f"--data.{name}", str(min(data[name], most))]
+    if "num_workers" in data:
+        words += ["--data.num_workers", "0"]
+    return words
+
+
+def test_there_are_recipes_and_fragments():
+    assert len(RECIPES) > 5
+    assert len(FRAGMENTS) > 2
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=ids(RECIPES))
+def test_a_recipe_trains_and_draws(tenshot: tiny.Run, tmp_path: Path, shots: Path, source: Path, path: Path):
+    recipe = yaml.safe_load(path.read_text())
+    run = tmp_path / "run"
+    outcome = tenshot("fit", "--config", path, *debug_size(recipe, shots, source, run))
+
+    assert outcome.status == 0, outcome.err
+    saved = torch.load(run / "checkpoints" / "step=00000001.ckpt", weights_only=True)
+    assert saved["global_step"] == 1
+    written = yaml.safe_load((run / "config.yaml").read_text())
+    for group in ("ema", "grid"):  # what was not overridden went through
+        for name, value in recipe.get(group, {}).items():
+            assert written[group][name] == value
+    assert written["model"]["init_args"]["sampler"]["method"] == recipe["model"]["init_args"]["sampler"]["method"]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=ids(RECIPES))
+def test_a_recipe_says_what_it_is(path: Path):
+    """What it repeats, the result, what it costs, the command."""
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    recipe = yaml.safe_load(path.read_text())
+    for beginning in ("# Result:", "# Cost:", "# Run"):
+        assert any(line.startswith(beginning) for line in head), f"{path.name} has no line '{beginning}'"
+    assert f"configs/{path.relative_to(CONFIGS)}" in path.read_text()
+    assert recipe["trainer"]["default_root_dir"] == f"runs/{path.relative_to(CONFIGS).with_suffix('')}"
+
+
+@pytest.mark.parametrize("path", FRAGMENTS, ids=ids(FRAGMENTS))
+def test_a_fragment_goes_on_top_of_a_recipe(tenshot: tiny.Run, tmp_path: Path, path: Path):
+    fragment = yaml.safe_load(path.read_text())
+    outcome = tenshot("fit", "--config", tiny.config_file(tmp_path), "--config", path, "--print_config")
+    assert outcome.status == 0, outcome.err
+    merged = yaml.safe_load(outcome.out)["trainer"]
+    for name, value in fragment["trainer"].items():
+        found = merged[name]
+        assert found == value or found["class_path"].endswith(value["class_path"].rsplit(".")[-1])
+    assert merged["max_steps"] == 2

@@ -1,0 +1,278 @@
+"""What a user's mistake looks like: one line that says what to do, and a status other than 0."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+
+from tenshot.callbacks import AtomicCheckpointIO
+from tenshot.cli import main
+from tenshot.lightning_modules import DDPM
+
+
+class Bomb:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, fuse: Path) -> None:
+        self.fuse = fuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.fuse,)
+
+
+@pytest.fixture(scope="session")
+def bad(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
+    """A folder of things that are not what they should be, and a configuration that is."""
+    folder = tmp_path_factory.mktemp("bad")
+    Path(tiny.config_file(folder)).rename(folder / "good.yaml")
+    unet = (folder / "good.yaml").read_text().replace("head_channels", "head_chanels")
+    (folder / "unknown.yaml").write_text(unet)
+    (folder / "section.yaml").write_text("trainr: {max_steps: 2}\n")
+    (folder / "broken.yaml").write_text("trainer: {max_steps: 2}\nmodel: [a\n  b: {")
+    (folder / "text.yaml").write_text("max_steps is 2")
+    (folder / "weights.pt").write_text("see elsewhere")
+    whole = (trained / "checkpoints" / "step=00000004.ckpt").read_bytes()
+    (folder / "torn.ckpt").write_bytes(whole[: len(whole) // 2])
+    torch.save({"weights": Bomb(folder / "fuse")}, folder / "bomb.ckpt")
+    torch.save({"weights": torch.zeros(3)}, folder / "plain.ckpt")
+    torch.save({"pytorch-lightning_version": "2.6", "state_dict": {}}, folder / "foreign.ckpt")
+    (folder / "empty").mkdir()
+    return folder
+
+
+Words = Callable[[Path, Path, Path], list[str]]
+
+
+def fit(*words: str) -> Words:
+    """``tenshot fit`` with a good configuration and these words, in which {bad}, {run}, {shots} stand for folders."""
+    return line("fit", "--config", "{bad}/good.yaml", "--trainer.default_root_dir", "{bad}/out", *words)
+
+
+def predict(*words: str) -> Words:
+    return line("predict", "--config", "{bad}/good.yaml", "--trainer.default_root_dir", "{bad}/out", *words)
+
+
+def few(*words: str) -> Words:
+    return line(
+        "fit", "--config", "{bad}/good.yaml", "--trainer.default_root_dir", "{bad}/out", "--data", "FewShot", *words
+    )  # fmt: skip
+
+
+def line(*words: str) -> Words:
+    return lambda bad, run, shots: [word.format(bad=bad, run=run, shots=shots) for word in words]
+
+
+MISTAKES: dict[str, tuple[Words, int, str]] = {
+    # words
+    "unknown command": (line("fitt"), 1, r"unknown command 'fitt' \(did you mean 'fit'\?\): see tenshot --help"),
+    "no command": (line("--config", "x"), 1, "unknown command '--config'"),
+    "unknown option": (fit("--trainer.max_stps", "3"), 2, r"--trainer\.max_stps \(did you mean --trainer\.max_steps\?"),
+    "option without its group": (fit("--max_steps", "3"), 2, r"--max_steps \(did you mean --trainer\.max_steps\?\)"),
+    "option like no other": (fit("--xyzzy", "3"), 2, r"unknown option --xyzzy$"),
+    "unknown option of the method": (fit("--model.objectiv", "vlb"), 2, r"did you mean --model\.objective\?"),
+    "unknown option of the network": (fit("--model.unet.chanels", "32"), 2, r"did you mean --model\.unet\.channels\?"),
+    "unknown option of the average": (fit("--ema.decai", "0.9"), 2, r"did you mean --ema\.decay\?"),
+    "stray word": (fit("stray"), 2, "unexpected argument 'stray'"),
+    "nothing at all": (line("fit"), 2, "--data and --model must be given, on the command line or in a --config"),
+    "no root": (few(), 2, r"--data\.root must be given"),
+    # values
+    "unknown method": (line("fit", "--model", "DDMP"), 2, r"there is no class 'DDMP' \(did you mean 'DDPM'\?\)"),
+    "unknown data": (fit("--data", "FewShots"), 2, r"did you mean 'FewShot'\?\): choose one of FewShot, ImageFolder"),
+    "unknown optimiser": (fit("--model.optimizer", "Adm"), 2, "optimizer: there is no class 'Adm'"),
+    "a word for a number": (fit("--trainer.max_steps", "many"), 2, r"trainer\.max_steps: 'many' does not fit: .* int"),
+    "a word in the network": (fit("--model.unet.channels", "wide"), 2, "channels: 'wide' does not fit: expected int"),
+    "a word for a rate": (fit("--model.optimizer.init_args.lr", "x"), 2, "lr: 'x' does not fit: expected float"),
+    "unknown choice": (fit("--model.objective", "hybird"), 2, r"'hybird' is unknown \(did you mean 'hybrid'\?\)"),
+    "unknown sampler": (fit("--model.sampler.method", "dim"), 2, r"did you mean 'ddim'\?\): choose one of ddpm, ddim"),
+    "decay out of range": (fit("--ema.decay", "1.5"), 1, r"ema\.decay is 1\.5: choose a number in \[0, 1\)"),
+    "no pictures asked for": (fit("--images.count", "0"), 1, r"images\.count is 0: choose at least 1"),
+    "no checkpoints": (fit("--checkpoint.keep", "0"), 1, r"checkpoint\.keep is 0: choose at least 1"),
+    "size that cannot be halved": (fit("--model.unet.image_size", "17"), 1, r"unet\.image_size 17 cannot be halved"),
+    "sizes that differ": (fit("--data.image_size", "32"), 1, "pictures of 32 px .* for a network of 16 px"),
+    "no end": (fit("--trainer.max_steps", "-1"), 1, "the run has no end: set --trainer.max_steps"),
+    "a device that is not there": (fit("--trainer.accelerator", "mps"), 1, "--trainer: .*(?i:mps)"),
+    "unknown strategy": (fit("--trainer.strategy", "dpp"), 1, "--trainer: .*strategy='dpp'"),
+    # configuration files
+    "unknown option in YAML": (line("fit", "--config", "{bad}/unknown.yaml"), 2, r"'head_chanels' .*head_channels\?"),
+    "unknown section in YAML": (line("fit", "--config", "{bad}/section.yaml"), 2, r"mean --trainer\.max_steps\?"),
+    "missing file": (line("fit", "--config", "{bad}/missing.yaml"), 2, r"missing\.yaml"),
+    "broken YAML": (line("fit", "--config", "{bad}/broken.yaml"), 1, r"bad.*/broken\.yaml, line 3: not valid YAML"),
+    "broken YAML, with =": (line("fit", "--config={bad}/broken.yaml"), 1, r"/broken\.yaml, line 3: not valid YAML"),
+    "text for YAML": (fit("-c", "{bad}/text.yaml"), 1, r"/text\.yaml: holds no options"),
+    # checkpoints
+    "predict what": (predict(), 1, "tenshot predict needs --ckpt_path: a checkpoint, a run's folder, or last"),
+    "validate what": (line("validate", "--config", "{bad}/good.yaml"), 1, "tenshot validate needs --ckpt_path"),
+    "no such checkpoint": (predict("--ckpt_path", "nowhere.ckpt"), 1, "nowhere.ckpt: no such checkpoint file or run"),
+    "no such run": (line("predict", "--ckpt_path", "nowhere"), 1, "nowhere: no such checkpoint file or run folder"),
+    "a run that is none": (line("predict", "--ckpt_path", "{bad}/empty"), 1, "no whole checkpoint in its folder"),
+    "no run yet": (
+        predict("--trainer.default_root_dir", "{bad}/new", "--ckpt_path", "last"), 1, "/new: no such checkpoint file or"
+    ),
+    "no metrics yet": (line("test", "--ckpt_path", "{run}"), 1, "tenshot test has no metrics of samples yet"),
+    "nothing to validate": (line("validate", "--ckpt_path", "{run}"), 1, "no validation pictures: set .*num_val"),
+    # data
+    "missing folder": (few("--data.root", "nowhere"), 1, r"nowhere does not exist: set --data\.root"),
+    "empty folder": (few("--data.root", "{bad}/empty"), 1, r"/empty holds no pictures"),
+    "more shots than pictures": (
+        few("--data.root", "{shots}", "--data.shots", "6"), 1, r"--data\.shots is 6, but .* holds 5: .* at most 5"
+    ),
+    # converting
+    "convert nothing": (line("convert"), 2, "source and output must be given"),
+    "convert to what": (line("convert", "{run}", "x.pt"), 1, r"x\.pt: name the file to write with the ending .saf"),
+    "convert what is not there": (line("convert", "no.pt", "x.safetensors"), 1, "no.pt: no such checkpoint file"),
+    "convert another network": (
+        line("convert", "{bad}/plain.ckpt", "x.safetensors"), 1, "not a guided-diffusion or improved-diffusion network"
+    ),
+    "convert with an unknown option": (line("convert", "a", "b", "--weigths", "ema"), 2, r"did you mean --weights\?"),
+}  # fmt: skip
+
+CHECKPOINTS = {
+    "torn.ckpt": r"torn\.ckpt: truncated or not a checkpoint",
+    "bomb.ckpt": r"bomb\.ckpt: holds \S+, which may run code when read: if you trust the file",
+    "plain.ckpt": r"plain\.ckpt: not a checkpoint of a run: start from such weights with --model\.init_from",
+    "foreign.ckpt": r"foreign\.ckpt: a checkpoint of another program, which has no diffusion U-Net",
+    "weights.pt": r"weights\.pt: truncated or not a checkpoint",
+}
+
+
+def assert_one_line(outcome: tiny.Outcome, status: int, message: str) -> None:
+    assert re.search(message, outcome.complaint), outcome.complaint
+    assert outcome.status == status
+    assert len(outcome.complaint) < 400
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake(tenshot: tiny.Run, bad: Path, trained: Path, shots: Path, mistake: str):
+    words, status, message = MISTAKES[mistake]
+    assert_one_line(tenshot(*words(bad, trained, shots)), status, message)
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+@pytest.mark.parametrize("command", ["fit", "predict"])
+def test_a_checkpoint_that_is_none(tenshot: tiny.Run, bad: Path, command: str, name: str):
+    words = [command, "--config", bad / "good.yaml", "--trainer.default_root_dir", bad / "out"]
+    assert_one_line(tenshot(*words, "--ckpt_path", bad / name), 1, CHECKPOINTS[name])
+    assert not (bad / "fuse").exists()
+    assert not (bad / "out" / "images").exists()
+
+
+@pytest.mark.parametrize("command", ["fit", "predict"])
+def test_a_checkpoint_of_another_network(tenshot: tiny.Run, bad: Path, trained: Path, command: str):
+    words = [command, "--config", bad / "good.yaml", "--trainer.default_root_dir", bad / "out", "--ckpt_path", trained]
+    assert_one_line(
+        tenshot(*words, "--model.unet.channel_mult", "[1,2,2]"),
+        1,
+        r"step=00000004\.ckpt: a checkpoint of another network, with unet\.channel_mult \(1.*\) \(here \(1.*2.*2.*\)\)",
+    )
+    # the shapes of the weights would fit
+    assert_one_line(
+        tenshot(*words, "--model.unet.attention_order", "new"), 1, r"unet\.attention_order legacy \(here new\)"
+    )
+
+
+def test_a_pickle_with_code_as_initial_weights(tenshot: tiny.Run, bad: Path):
+    words = ["fit", "--config", bad / "good.yaml", "--trainer.default_root_dir", bad / "out"]
+    outcome = tenshot(*words, "--model.init_from", bad / "bomb.ckpt")
+    assert_one_line(outcome, 1, r"may run code when read: .*--model\.allow_pickle true")
+    assert not (bad / "fuse").exists()
+
+
+def test_a_trusted_checkpoint_with_code(tenshot: tiny.Run, run_copy: Path, tmp_path: Path):
+    path, fuse = run_copy / "checkpoints" / "step=00000004.ckpt", tmp_path / "fuse"
+    torch.save(torch.load(path, weights_only=True) | {"note": Bomb(fuse)}, path)
+    words = ["predict", "--ckpt_path", run_copy, "--images.count", "1"]
+
+    assert_one_line(tenshot(*words), 1, r"may run code when read: .*for --ckpt_path, --weights_only false")
+    assert not fuse.exists()
+    assert tenshot(*words, "--weights_only", "false").status == 0
+    assert fuse.exists()
+    assert (run_copy / "images" / "000000.png").exists()
+
+
+# Mistakes that show only later
+
+
+def test_a_loss_that_is_no_number(tenshot: tiny.Run, bad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    calls, loss_terms = [], DDPM.loss_terms
+
+    def terms(self: DDPM, *arguments: Any) -> dict[str, torch.Tensor]:
+        calls.append(1)
+        return {
+            name: value * (torch.nan if len(calls) == 5 else 1) for name, value in loss_terms(self, *arguments).items()
+        }
+
+    monkeypatch.setattr(DDPM, "loss_terms", terms)
+    words = [
+        "--trainer.max_steps",
+        "6",
+        "--checkpoint.every_n_steps",
+        "2",
+        "--trainer.default_root_dir",
+        tmp_path / "run",
+    ]
+    assert_one_line(
+        tenshot("fit", "--config", bad / "good.yaml", *words),
+        1,
+        "the loss became NaN or infinite at step 5: .*ckpt_path last",
+    )
+    saved = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    assert [path.name for path in saved] == ["step=00000002.ckpt", "step=00000004.ckpt"]
+    for value in torch.load(saved[-1], weights_only=True)["state_dict"].values():
+        assert value.isfinite().all()
+
+    monkeypatch.undo()
+    resumed = tenshot("fit", "--config", bad / "good.yaml", *words, "--ckpt_path", "last")
+    assert resumed.status == 0
+    assert (tmp_path / "run" / "checkpoints" / "step=00000006.ckpt").exists()
+
+
+def test_a_full_disk(tenshot: tiny.Run, bad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save = torch.save
+
+    def full(content: Any, file: Any) -> None:
+        if content["global_step"] == 4:
+            file.write(b"part")
+            raise OSError(28, "No space left on device")
+        save(content, file)
+
+    monkeypatch.setattr(torch, "save", full)
+    words = [
+        "--trainer.max_steps",
+        "5",
+        "--checkpoint.every_n_steps",
+        "2",
+        "--trainer.default_root_dir",
+        tmp_path / "run",
+    ]
+    assert_one_line(
+        tenshot("fit", "--config", bad / "good.yaml", *words),
+        1,
+        r"step=00000004\.ckpt: could not be written \(No space left on device\); "
+        r"the last whole checkpoint is .*step=00000002\.ckpt",
+    )
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step=00000002.ckpt"]
+
+
+def test_a_folder_for_pictures_that_is_a_file(tenshot: tiny.Run, trained: Path, tmp_path: Path):
+    (tmp_path / "file").touch()
+    outcome = tenshot("predict", "--ckpt_path", trained, "--images.count", "1", "--images.dir", tmp_path / "file")
+    assert_one_line(outcome, 1, r"000000\.png: could not be written")
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(bad: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*arguments: Any, **named: Any) -> None:
+        raise KeyError("ours")
+
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", fail)
+    with pytest.raises(KeyError, match="ours"):
+        main(["fit", "--config", str(bad / "good.yaml"), "--trainer.default_root_dir", str(bad / "ours")])
+
+
+def test_tracebacks_of_mistakes_are_there_for_the_asking(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TENSHOT_DEBUG", "1")
+    with pytest.raises(ValueError, match="unknown command"):
+        main(["fitt"])
