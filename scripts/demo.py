@@ -66,7 +66,7 @@ def draw(name: str) -> Tensor:
 
 
 def rmse(a: Tensor, b: Tensor) -> Tensor:
-    """Root mean squared pixel difference of all pairs, in grey levels 0 ... 255: (N, 3, H, W), (M, 3, H, W) -> (N, M)."""
+    """Root mean squared differences of all pairs, in grey levels: uint8 (N, 3, H, W), (M, 3, H, W) -> (N, M)."""
     a, b = a.flatten(1).double(), b.flatten(1).double()
     return torch.cdist(a, b) / a.shape[1] ** 0.5
 
