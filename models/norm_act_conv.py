@@ -6,12 +6,15 @@ that a training step keeps less than half as much. Feature maps stay in the dtyp
 ``group_norm`` would hand float32 on.
 """
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from tenshot.models.weight_gradient import products_pay, weight_gradient
 
 __all__ = ["norm_act", "norm_act_conv"]
 
@@ -78,23 +81,37 @@ class _NormActConv(torch.autograd.Function):
         gain = rstd.to(full).repeat_interleave(c // ctx.groups, dim=1)  # (N, C)
         centre = mean.to(full).repeat_interleave(c // ctx.groups, dim=1) * gain
         hidden = torch.addcmul(_per_pixel(offset - factor * centre, x), x, _per_pixel(factor * gain, x))
-        pad = weight.shape[-1] // 2
-        grad_activated, grad_weight, grad_bias = aten.convolution_backward(
-            grad, F.silu(hidden), weight, [len(weight)], [1, 1], [pad, pad], [1, 1], False, [0, 0], 1,
-            [True, ctx.needs_input_grad[3], ctx.needs_input_grad[4]],
-        )  # fmt: skip
+        grad_activated, grad_weight, grad_bias = _conv_backward(grad, F.silu(hidden), weight, ctx.needs_input_grad[3:5])
         grad_hidden = aten.silu_backward(grad_activated, hidden)
         grad_offset = grad_hidden.sum((2, 3), dtype=full)  # (N, C)
         grad_factor = (grad_hidden * x).sum((2, 3), dtype=full) * gain - grad_offset * centre
-        if factor.dim() == 1:
-            grad_factor, grad_offset = grad_factor.sum(0), grad_offset.sum(0)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_normalized = grad_hidden.mul_(_per_pixel(factor, x))
-            grad_x, _, _ = aten.native_group_norm_backward(
-                grad_normalized, x, mean, rstd, None, n, c, height * width, ctx.groups, [True, False, False]
-            )
+            # through the norm: less the part along its mean and along its output, again as multiply-adds
+            along_mean, along_output = (
+                (factor * part).view(n, ctx.groups, -1).mean(2).repeat_interleave(c // ctx.groups, dim=1)
+                / (height * width) * gain for part in (grad_offset, grad_factor)
+            )  # fmt: skip
+            constant = along_output * centre - along_mean
+            grad_x = torch.addcmul(_per_pixel(constant, x), x, _per_pixel(-along_output * gain, x))
+            grad_x.addcmul_(grad_hidden, _per_pixel(factor * gain, x))
+        if factor.dim() == 1:
+            grad_factor, grad_offset = grad_factor.sum(0), grad_offset.sum(0)
         return grad_x, grad_factor, grad_offset, grad_weight, grad_bias, None, None
+
+
+def _conv_backward(grad: Tensor, x: Tensor, weight: Tensor, wanted: Sequence[bool]) -> tuple[Tensor | None, ...]:
+    """Gradients of a convolution with respect to its input and, where wanted, to weight and bias."""
+    pad = weight.shape[-1] // 2
+    products = wanted[0] and pad == 1 and products_pay(x)
+    # oneDNN has weight and bias in one kernel: asked for the bias alone, it computes both
+    mask = [True, False, False] if products else [True, *wanted]
+    grad_x, grad_weight, grad_bias = aten.convolution_backward(
+        grad, x, weight, [len(weight)], [1, 1], [pad, pad], [1, 1], False, [0, 0], 1, mask
+    )
+    if products:
+        grad_weight, grad_bias = weight_gradient(x, grad), grad.sum((0, 2, 3))
+    return grad_x, grad_weight, grad_bias
 
 
 def norm_act_conv(x: Tensor, norm: nn.GroupNorm, conv: nn.Conv2d, modulation: Tensor | None = None) -> Tensor:
