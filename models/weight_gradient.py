@@ -36,12 +36,12 @@ def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     width = x.shape[3] + 1
     margin = width + 1  # the largest shift
     rows, outputs = _framed(x, margin), _framed(grad, 0).t()  # (margin + L + margin, C), (C', L)
-    weight = x.new_empty(3, 3, grad.shape[1], x.shape[1])
+    weight = x.new_empty(grad.shape[1], 3, 3, x.shape[1])
     for dy in range(3):
         for dx in range(3):
             start = margin + (dy - 1) * width + (dx - 1)
-            torch.mm(outputs, rows[start : start + outputs.shape[1]], out=weight[dy, dx])
-    return weight.permute(2, 3, 0, 1)
+            torch.mm(outputs, rows[start : start + outputs.shape[1]], out=weight[:, dy, dx])
+    return weight.permute(0, 3, 1, 2)
 
 
 def _framed(x: Tensor, margin: int) -> Tensor:

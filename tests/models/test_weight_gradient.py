@@ -14,7 +14,9 @@ def test_equals_the_gradient_of_the_convolution(n, c, out, height, width, memory
     grad = torch.randn(n, out, height, width, dtype=torch.float64).to(memory_format=memory_format)
     weight = torch.randn(out, c, 3, 3, dtype=torch.float64, requires_grad=True)
     (expected,) = torch.autograd.grad(F.conv2d(x, weight, padding=1), weight, grad)
-    torch.testing.assert_close(weight_gradient(x, grad), expected)
+    found = weight_gradient(x, grad)
+    torch.testing.assert_close(found, expected)
+    assert found.is_contiguous(memory_format=torch.channels_last)  # as the weights are: it becomes .grad uncopied
 
 
 def test_takes_a_slice_of_channels_as_concatenation_hands_back():

@@ -1,0 +1,83 @@
+"""The official code as its own scripts run it, in one process and without MPI."""
+
+import importlib.util
+import os
+import sys
+import tempfile
+import types
+
+import torch.distributed as dist
+from program import Program
+from settings import Setting, forward_flops, pictures, randomise
+from torch import nn
+
+
+def load() -> None:
+    """Make ``guided_diffusion`` importable from the checkout that GUIDED_DIFFUSION names."""
+    sys.path.insert(0, os.environ["GUIDED_DIFFUSION"])
+    for name in ("mpi4py", "blobfile"):  # imported there, but only used with several processes or remote files
+        if importlib.util.find_spec(name) is None:
+            stub = types.ModuleType(name)
+            stub.MPI = None
+            sys.modules[name] = stub
+
+
+def network(setting: Setting, steps: str = "", half: bool = False) -> tuple[nn.Module, object]:
+    """Their network with random weights, and their diffusion."""
+    from guided_diffusion import script_util
+
+    config = setting.network()
+    flags = script_util.model_and_diffusion_defaults() | {
+        "image_size": setting.image_size,
+        "num_channels": setting.channels,
+        "channel_mult": ",".join(str(mult) for mult in config.channel_mult),
+        "num_res_blocks": config.num_res_blocks,
+        "attention_resolutions": ",".join(str(side) for side in config.attention_resolutions),
+        "num_head_channels": config.head_channels,
+        "use_scale_shift_norm": True,
+        "resblock_updown": True,
+        "learn_sigma": True,
+        "timestep_respacing": steps,
+        "use_fp16": half,
+    }
+    model, diffusion = script_util.create_model_and_diffusion(**flags)
+    randomise(model)
+    return model.to(setting.device), diffusion
+
+
+def training(setting: Setting, half: bool) -> Program:
+    """A step of their training loop: losses, AdamW, norms and quartiles in the log, average of the weights."""
+    from guided_diffusion import logger, train_util
+
+    logger.configure(dir=tempfile.mkdtemp(), format_strs=["log"])
+    dist.init_process_group(
+        "nccl" if setting.device.type == "cuda" else "gloo", store=dist.HashStore(), rank=0, world_size=1
+    )
+    model, diffusion = network(setting)
+    flops = 3 * forward_flops(model, setting)
+    loop = train_util.TrainLoop(
+        model=model, diffusion=diffusion, data=None, batch_size=setting.batch, microbatch=-1, lr=1e-4,
+        ema_rate="0.9999", log_interval=10, save_interval=10_000, resume_checkpoint="", use_fp16=half,
+    )  # fmt: skip
+    batch = pictures(setting)
+    return Program(setting.work("training step"), lambda: loop.run_step(batch, {}), flops, parameters(model))
+
+
+def sampling(setting: Setting, half: bool) -> Program:
+    """A DDIM chain as their sampling script draws it."""
+    model, diffusion = network(setting, steps=f"ddim{setting.ddim_steps}")
+    flops = setting.ddim_steps * forward_flops(model, setting)
+    if half:
+        model.convert_to_fp16()
+    model.eval()
+    shape = tuple(pictures(setting).shape)
+    return Program(
+        setting.work(f"DDIM-{setting.ddim_steps}"),
+        lambda: diffusion.ddim_sample_loop(model, shape, clip_denoised=True, device=setting.device),
+        flops,
+        parameters(model),
+    )
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
