@@ -124,6 +124,20 @@ def test_dropout_acts_in_training_only():
         assert torch.equal(network(x, t), network(x, t))
 
 
+def test_fused_optimizer_moves_the_weights_as_the_plain_one_does():
+    # on CPUs it pairs weights and gradients by their order in memory, unchecked: both must be channels_last
+    x, t = inputs()
+    networks = [awake(), awake()]
+    for network, fused in zip(networks, (True, False), strict=True):
+        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2, eps=1e-2, fused=fused)
+        for _ in range(2):
+            optimizer.zero_grad()
+            network(x, t).square().mean().backward()
+            optimizer.step()
+    for (name, moved), plain in zip(networks[0].named_parameters(), networks[1].parameters(), strict=True):
+        torch.testing.assert_close(moved, plain, atol=1e-5, rtol=1e-4, msg=name)
+
+
 # Attention
 
 
