@@ -24,14 +24,14 @@ UNET: dict[str, Any] = {
     "image_size": 16, "channels": 32, "channel_mult": (1, 2), "num_res_blocks": 1, "attention_resolutions": (8,),
     "head_channels": 32,
 }  # fmt: skip
-DDIM5 = Sampler("ddim", "ddim5")
+QUICK = Sampler("ddim", "ddim2")
 
 COMMAND_LINE: dict[str, Any] = {
     "model": {
         "class_path": "DDPM",
         "init_args": {
             "unet": UNET | {name: list(value) for name, value in UNET.items() if isinstance(value, tuple)},
-            "sampler": {"method": "ddim", "steps": "ddim5"},
+            "sampler": {"method": "ddim", "steps": "ddim2"},
         },
     },
     "data": {
@@ -76,7 +76,7 @@ def adam(lr: float = 1e-2) -> OptimizerCallable:
 
 def ddpm(**arguments: Any) -> DDPM:
     """A method with its network; a fresh one outputs 0, see ``randomised``."""
-    module = DDPM(**({"unet": unet_config(), "sampler": DDIM5, "optimizer": adam()} | arguments))
+    module = DDPM(**({"unet": unet_config(), "sampler": QUICK, "optimizer": adam()} | arguments))
     module.configure_model()
     return module
 

@@ -15,7 +15,7 @@ from tenshot.callbacks.image_writer import to_uint8
 from tenshot.datamodules import FewShot
 from tenshot.lightning_modules import DDPM
 
-STILL = {"optimizer": tiny.adam(lr=0.0), "preview_sampler": tiny.DDIM5}
+STILL = {"optimizer": tiny.adam(lr=0.0), "preview_sampler": tiny.QUICK}
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_grids_are_previews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mod
 def test_drawing_does_not_disturb_training(tmp_path: Path):
     learned = []
     for every in (0, 1):
-        module = tiny.randomised(tiny.ddpm(preview_sampler=tiny.DDIM5, unet=tiny.unet_config(dropout=0.3)))
+        module = tiny.randomised(tiny.ddpm(preview_sampler=tiny.QUICK, unet=tiny.unet_config(dropout=0.3)))
         draw(tmp_path / str(every), module, SampleGrid(every_n_steps=every, count=2), ema=EMA(0.5))
         learned.append(module.state_dict())
     tiny.assert_same(*learned)

@@ -151,8 +151,9 @@ def test_a_mistake(tenshot: tiny.Run, bad: Path, trained: Path, shots: Path, mis
     assert_one_line(tenshot(*words(bad, trained, shots)), status, message)
 
 
-@pytest.mark.parametrize("name", CHECKPOINTS)
-@pytest.mark.parametrize("command", ["fit", "predict"])
+@pytest.mark.parametrize(
+    ("command", "name"), [("fit", "torn.ckpt"), ("fit", "bomb.ckpt"), *(("predict", name) for name in CHECKPOINTS)]
+)
 def test_a_checkpoint_that_is_none(tenshot: tiny.Run, bad: Path, command: str, name: str):
     words = [command, "--config", bad / "good.yaml", "--trainer.default_root_dir", bad / "out"]
     assert_one_line(tenshot(*words, "--ckpt_path", bad / name), 1, CHECKPOINTS[name])

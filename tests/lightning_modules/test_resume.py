@@ -42,34 +42,34 @@ def assert_resuming_changes_nothing(
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_dropout_flips_schedule_and_average(tmp_path: Path, accumulate: int):
     def make() -> DDPM:
-        schedule = lambda optimizer: OneCycleLR(optimizer, 1e-2, total_steps=6)  # noqa: E731
-        return tiny.randomised(tiny.ddpm(**DROPOUT, lr_scheduler=schedule, preview_sampler=tiny.DDIM5))
+        schedule = lambda optimizer: OneCycleLR(optimizer, 1e-2, total_steps=4)  # noqa: E731
+        return tiny.randomised(tiny.ddpm(**DROPOUT, lr_scheduler=schedule, preview_sampler=tiny.QUICK))
 
-    assert_resuming_changes_nothing(tmp_path, make, tiny.faces, 3, 6, accumulate_grad_batches=accumulate)
+    assert_resuming_changes_nothing(tmp_path, make, tiny.faces, 2, 4, accumulate_grad_batches=accumulate)
 
 
 def test_few_shots_that_come_round_within_a_batch_and_validation(tmp_path: Path, shots: Path):
     def make() -> DDPM:
-        return tiny.randomised(tiny.ddpm(**DROPOUT, preview_sampler=tiny.DDIM5))
+        return tiny.randomised(tiny.ddpm(**DROPOUT, preview_sampler=tiny.QUICK))
 
     def data() -> FewShot:
         return FewShot(str(shots), shots=3, image_size=16, batch_size=4, val_root=str(shots))
 
     often = {"val_check_interval": 2, "check_val_every_n_epoch": None}
-    assert_resuming_changes_nothing(tmp_path, make, data, 3, 5, **often)
+    assert_resuming_changes_nothing(tmp_path, make, data, 3, 4, **often)
 
 
 def test_the_history_of_loss_aware_timesteps(tmp_path: Path):
-    """Four steps of noise, so that the histories are full, and the draws depend on them, before the run stops."""
+    """Three steps of noise, so that the histories are full, and the draws depend on them, before the run stops."""
     made: list[DDPM] = []
 
     def make() -> DDPM:
-        process = tiny.process(num_steps=4, schedule="cosine")
+        process = tiny.process(num_steps=3, schedule="cosine")
         method = {
             "objective": "vlb",
             "timesteps": "loss_aware",
             "diffusion": process,
-            "preview_sampler": tiny.Sampler("ddim", "4"),
+            "preview_sampler": tiny.Sampler("ddim", "2"),
         }
         made.append(tiny.randomised(tiny.ddpm(**method)))
         return made[-1]
@@ -77,10 +77,10 @@ def test_the_history_of_loss_aware_timesteps(tmp_path: Path):
     def data() -> Any:
         return tiny.faces(batch_size=16)
 
-    assert_resuming_changes_nothing(tmp_path, make, data, 7, 9)
+    assert_resuming_changes_nothing(tmp_path, make, data, 4, 5)
     stopped = made[1].timesteps.state_dict()["counts"]
-    assert stopped.sum() == 7 * 16
+    assert stopped.sum() == 4 * 16
     assert stopped.min() >= 10
     probabilities = made[1].timesteps.probabilities()  # type: ignore[attr-defined]
-    assert (probabilities - 0.25).abs().max() > 0.01
-    assert made[2].timesteps.state_dict()["counts"].sum() == 9 * 16
+    assert (probabilities - 1 / 3).abs().max() > 0.01
+    assert made[2].timesteps.state_dict()["counts"].sum() == 5 * 16

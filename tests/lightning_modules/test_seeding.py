@@ -6,8 +6,7 @@ from tenshot.lightning_modules.seeding import CPU_BATCH, SeededNoise, in_equal_b
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("before", [(), (0,), (7, 3, 2)])
-@pytest.mark.parametrize("first", [0, 5 << 32, (1 << 63) - 100_000])
+@pytest.mark.parametrize(("before", "first"), [((), 0), ((), 5 << 32), ((7, 3), 0), ((0,), (1 << 63) - 100_000)])
 def test_consecutive_numbers_never_share_a_seed(before: tuple[int, ...], first: int):
     seeds = {position_seed([*before, number]) for number in range(first, first + 100_000)}
 

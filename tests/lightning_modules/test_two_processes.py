@@ -36,7 +36,7 @@ CHANGES: dict[str, Any] = {
             "diffusion": {"num_steps": 50},
             "objective": "vlb",
             "timesteps": "loss_aware",
-            "preview_sampler": {"method": "ddim", "steps": "ddim5"},
+            "preview_sampler": {"method": "ddim", "steps": "ddim2"},
         }
     },
     "data": {"init_args": {"num_val": 5, "batch_size": 2}},
@@ -180,7 +180,7 @@ def test_the_checkpoint_is_what_the_ranks_ended_with(ranks: Path):
 
 
 def test_grids_are_drawn_by_all_ranks_in_order(ranks: Path):
-    module = DDPM(init_from=str(ranks / "run"), preview_sampler=tiny.DDIM5)
+    module = DDPM(init_from=str(ranks / "run"), preview_sampler=tiny.QUICK)
     module.configure_model()
     expected = to_uint8(module.sample(torch.arange(3), preview=True)).numpy()
 
