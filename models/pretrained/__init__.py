@@ -8,9 +8,12 @@ from tenshot.models.pretrained.reading import (
     safetensors_metadata,
     sha256,
 )
+from tenshot.models.pretrained.weight_files import Trunk, WeightFile, weight_file
 
 __all__ = [
     "AdmCheckpoint",
+    "Trunk",
+    "WeightFile",
     "fill",
     "is_whole",
     "load_adm",
@@ -20,4 +23,5 @@ __all__ = [
     "read_state_dict",
     "safetensors_metadata",
     "sha256",
+    "weight_file",
 ]

@@ -1,0 +1,93 @@
+"""What all metrics of pictures share: states that add up exactly over ranks, and a report."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from tenshot.metrics.gathering import gather_rows, reduce_sum
+from tenshot.metrics.report import Report
+
+__all__ = ["ImageMetric"]
+
+
+class ImageMetric(Metric):
+    """A metric of a set of pictures, or of a generated and a real one.
+
+    A subclass declares list states of rows (``add_rows``) and states that are sums (``add_sum``), fills them in
+    ``update`` and turns them into a report in ``evaluate``. States stay in host memory whatever the metric's device
+    is, and are never saved. Ranks may hold any number of rows, or nothing; they must all call ``compute``.
+    """
+
+    full_state_update = True
+    is_differentiable = False
+
+    compares: ClassVar[bool] = False
+    """Whether it wants real pictures besides the generated ones: ``update(images, real=True)``."""
+
+    headlines: ClassVar[int] = 1
+    """How many of the report's values, from the first on, ``compute`` returns."""
+
+    _report: Report | None = None
+
+    def prepare(self) -> None:
+        """Load what the first update would load, so that a missing file shows before any picture is made.
+
+        Raises:
+            InputError: Weights are missing or cannot be read.
+        """
+
+    def release(self) -> None:
+        """Give back the accelerator's memory; what was counted stays."""
+
+    @abstractmethod
+    def evaluate(self) -> Report:
+        """The report on the states, which by now are those of all ranks."""
+
+    def compute(self) -> Any:
+        """The headline, a float64 scalar, or a tuple of them."""
+        self._report = self.evaluate()
+        values = [torch.tensor(value, dtype=torch.float64) for value in self._report.values.values()]
+        return values[0] if self.headlines == 1 else tuple(values[: self.headlines])
+
+    def report(self) -> Report:
+        """All there is to say. To be called on all ranks, like ``compute``."""
+        self.compute()
+        assert self._report is not None
+        return self._report
+
+    def add_rows(self, name: str) -> None:
+        """Declare a state that collects rows: a list of tensors (N, ...)."""
+        self.add_state(name, [], dist_reduce_fx="cat")
+
+    def add_sum(self, name: str, start: Tensor) -> None:
+        """Declare a state that is a sum; where its size is not known yet, let it start as an empty tensor."""
+        self.add_state(name, start, dist_reduce_fx="sum")
+
+    def append(self, name: str, rows: Tensor) -> None:
+        """Add rows (N, ...) to a state, in host memory."""
+        getattr(self, name).append(rows.detach().cpu())
+
+    def rows(self, name: str) -> Tensor | None:
+        """The rows of a state as one tensor, none if there are none."""
+        held: list[Tensor] = getattr(self, name)
+        if len(held) > 1:
+            held[:] = [torch.cat(held)]
+        return held[0] if held else None
+
+    def _sync_dist(self, dist_sync_fn: Callable = gather_all_tensors, process_group: Any | None = None) -> None:
+        group = process_group or self.process_group
+        for name in self._defaults:
+            value = getattr(self, name)
+            if isinstance(value, Tensor):
+                setattr(self, name, reduce_sum(value, group))
+            else:
+                together = gather_rows(self.rows(name), group)
+                setattr(self, name, [] if together is None else [together])
+
+    def _apply(self, fn: Callable, exclude_state: Any = ()) -> nn.Module:
+        return super()._apply(fn, exclude_state=tuple(self._defaults))

@@ -1,0 +1,53 @@
+"""Pictures as the rows that LPIPS compares, each computed once where there is room for it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tenshot.metrics.pixels import from_pixels
+from tenshot.models.features.lpips import LPIPSNetwork, Rows
+
+__all__ = ["HELD_BYTES", "EmbeddedPictures"]
+
+HELD_BYTES = 2 * 2**30
+"""Room for rows that will be asked for again: 1000 pictures at 64 px, 64 at 256 px (trunk vgg)."""
+
+BATCH_PIXELS = {"cpu": 2**17, "cuda": 2**20}
+"""That go through the trunk at a time; on a CPU more of them leave its cache."""
+
+
+class EmbeddedPictures:
+    """Pictures and their rows.
+
+    Args:
+        network: What embeds them, on the device it is to run on.
+        pixels: (N, 3, H, W) uint8.
+        held_bytes: Room for rows that will be asked for again; what does not fit goes through the trunk again.
+    """
+
+    def __init__(self, network: LPIPSNetwork, pixels: Tensor, held_bytes: int = 0) -> None:
+        self.network, self.pixels, self.held_bytes = network, pixels, held_bytes
+        self.device = network.shift.device
+        height, width = (network.resize,) * 2 if network.resize else pixels.shape[-2:]
+        most = BATCH_PIXELS.get(self.device.type, BATCH_PIXELS["cpu"])
+        self.batch_size = max(4, min(most // (height * width), 256))
+        self._held: dict[int, Rows] = {}
+
+    def batches(self, indices: Tensor) -> Sequence[Tensor]:
+        """The numbers (n,) of some pictures, in parts that can be embedded at a time."""
+        return indices.split(self.batch_size) if len(indices) else ()
+
+    def rows(self, indices: Tensor) -> Rows:
+        """The rows of some pictures: (n,)  ->  for each tap (n, D_l)"""
+        wanted = indices.tolist()
+        missing = [index for index in wanted if index not in self._held]
+        known = self._held
+        if missing:
+            fresh = self.network.embed(from_pixels(self.pixels[missing].to(self.device)))
+            known = self._held | {index: [tap[n] for tap in fresh] for n, index in enumerate(missing)}
+            if len(known) * sum(tap[0].nbytes for tap in fresh) <= self.held_bytes:
+                self._held = known
+            if len(missing) == len(wanted):
+                return fresh
+        return [torch.stack(taps) for taps in zip(*(known[index] for index in wanted), strict=True)]
