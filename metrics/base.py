@@ -34,6 +34,9 @@ class ImageMetric(Metric):
 
     _report: Report | None = None
 
+    def __init__(self) -> None:
+        super().__init__(compute_with_cache=False)  # a rank without news would answer from it, the others wait for it
+
     def prepare(self) -> None:
         """Load what the first update would load, so that a missing file shows before any picture is made.
 

@@ -12,10 +12,8 @@ __all__ = ["full_precision"]
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """No gradients, no autocast, and no float32 products in TF32 or bfloat16."""
-    backends = torch.backends
-    switches: tuple[Any, ...] = (
-        backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv
-    )  # fmt: skip
+    backends: Any = torch.backends
+    switches = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
     before = [switch.fp32_precision for switch in switches]
     try:
         for switch in switches:
