@@ -1,6 +1,7 @@
 """Ours against the official code, in one run, taking turns: ``python benchmarks/compare.py``; see README.md.
 
-Needs GUIDED_DIFFUSION, the path of a checkout of openai/guided-diffusion. Prints a table, writes it with every round's
+Needs GUIDED_DIFFUSION, the path of a checkout of openai/guided-diffusion, and for adaptation DOMAINSTUDIO, one of
+bbzhu-jy16/DomainStudio. Prints a table, writes it with every round's
 numbers to ``benchmarks/results/<name>.json`` and ``.md``.
 """
 
@@ -13,9 +14,14 @@ from typing import Any
 
 import torch
 from contest import Contest, Variant, hold
-from report import describe_machine, markdown, summarise
+from report import PLAIN, describe_machine, markdown, summarise
 
 FOLDER = Path(__file__).parent
+TASKS = ("training", "adaptation", "sampling")
+CHECKOUTS = (
+    ("GUIDED_DIFFUSION", "openai/guided-diffusion", "guided_diffusion"),
+    ("DOMAINSTUDIO", "bbzhu-jy16/DomainStudio", "Unconditional"),
+)
 
 
 def missing_bf16(device: str) -> str | None:
@@ -29,7 +35,9 @@ def contests(args: argparse.Namespace, precisions: list[str]) -> list[Contest]:
     """What is compared with what: our bf16 with their float16 on CUDA, with their float32 on a CPU."""
     common = ["--device", args.device, "--image-size", str(args.image_size), "--channels", str(args.channels)]
     found = []
-    for task, batch in (("training", args.train_batch), ("sampling", args.sample_batch)):
+    for task, batch in (
+        ("training", args.train_batch), ("adaptation", args.adapt_batch), ("sampling", args.sample_batch)
+    ):  # fmt: skip
         if task not in args.tasks:
             continue
         for precision in precisions:
@@ -41,7 +49,9 @@ def contests(args: argparse.Namespace, precisions: list[str]) -> list[Contest]:
                 Variant("convolution", ["machine", "convolution", precision, *common]),
                 Variant("product", ["machine", "product", precision, *common]),
             ]
-            if args.device == "cpu" and precision == "float32":
+            if task == "adaptation":
+                variants.insert(2, Variant(PLAIN, ["tenshot", "training", precision, *size]))
+            elif args.device == "cpu" and precision == "float32":
                 plain = ["tenshot", task, precision, *size, "--default-malloc"]
                 variants.insert(2, Variant("tenshot, default malloc", plain))
             found.append(Contest(task, precision, variants))
@@ -51,19 +61,21 @@ def contests(args: argparse.Namespace, precisions: list[str]) -> list[Contest]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", default="latest", help="of the files in benchmarks/results")
-    parser.add_argument("--tasks", nargs="+", choices=("training", "sampling"), default=["training", "sampling"])
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=["training", "sampling"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=9, help="quiet rounds wanted of each contest")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--train-batch", type=int, default=4)
+    parser.add_argument("--adapt-batch", type=int, default=8)
     parser.add_argument("--sample-batch", type=int, default=8)
     parser.add_argument("--ddim-steps", type=int, default=25)
     args = parser.parse_args()
-    checkout = os.environ.get("GUIDED_DIFFUSION", "")
-    if not (Path(checkout) / "guided_diffusion").is_dir():
-        sys.exit("set GUIDED_DIFFUSION to a checkout of openai/guided-diffusion: the comparison is with its code")
+    for task in args.tasks:
+        variable, repository, folder = CHECKOUTS[task == "adaptation"]
+        if not (Path(os.environ.get(variable, "")) / folder).is_dir():
+            sys.exit(f"set {variable} to a checkout of {repository}: the comparison is with its code")
 
     reason = missing_bf16(args.device)
     notes = [f"bf16 was skipped: {reason}."] if reason else []

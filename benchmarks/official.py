@@ -6,15 +6,19 @@ import sys
 import tempfile
 import types
 
+import torch
 import torch.distributed as dist
 from program import Program
 from settings import Setting, forward_flops, pictures, randomise
 from torch import nn
 
 
-def load() -> None:
-    """Make ``guided_diffusion`` importable from the checkout that GUIDED_DIFFUSION names."""
-    sys.path.insert(0, os.environ["GUIDED_DIFFUSION"])
+def load(task: str) -> None:
+    """Make ``guided_diffusion`` importable: of GUIDED_DIFFUSION's checkout, or the fork in that of DOMAINSTUDIO."""
+    fork = task == "adaptation"
+    sys.path.insert(
+        0, os.path.join(os.environ["DOMAINSTUDIO"], "Unconditional") if fork else os.environ["GUIDED_DIFFUSION"]
+    )
     for name in ("mpi4py", "blobfile"):  # imported there, but only used with several processes or remote files
         if importlib.util.find_spec(name) is None:
             stub = types.ModuleType(name)
@@ -61,6 +65,32 @@ def training(setting: Setting, half: bool) -> Program:
     )  # fmt: skip
     batch = pictures(setting)
     return Program(setting.work("training step"), lambda: loop.run_step(batch, {}), flops, parameters(model))
+
+
+def adaptation(setting: Setting, half: bool) -> Program:
+    """A step of the DDPM-PA authors' training loop, with the losses and the source model of the paper."""
+    from guided_diffusion import logger, train_util
+
+    logger.configure(dir=tempfile.mkdtemp(), format_strs=["log"])
+    dist.init_process_group(
+        "nccl" if setting.device.type == "cuda" else "gloo", store=dist.HashStore(), rank=0, world_size=1
+    )
+    (model, diffusion), (source, _) = (network(setting, half=half) for _ in range(2))
+    for unet in () if half else (model, source):  # its constructor makes halves of all, which float32 input breaks
+        unet.convert_to_fp32()
+        unet.dtype = torch.float32
+    vars(diffusion).update(pair_weight=4.0, hf_pair_weight=4.0, hf_mse_weight=0.05)  # its constructor drops them
+    weights = os.path.join(tempfile.mkdtemp(), "source.pt")
+    torch.save(model.state_dict(), weights)
+    train_util.dist_util.load_state_dict = torch.load  # without MPI
+    flops = 4 * forward_flops(model, setting)
+    loop = train_util.TrainLoop(
+        model=model, model_base=source, diffusion=diffusion, data=None, batch_size=setting.batch, microbatch=-1,
+        lr=1e-4, ema_rate="0.9999", log_interval=10, save_interval=10_000, resume_checkpoint="",
+        resume_base_checkpoint=weights, use_fp16=half,
+    )  # fmt: skip
+    batch = pictures(setting)
+    return Program(setting.work("DDPM-PA step"), lambda: loop.run_step(batch, {}), flops, parameters(model))
 
 
 def sampling(setting: Setting, half: bool) -> Program:

@@ -1,7 +1,9 @@
 """Tenshot's side: what a ``tenshot fit`` step and a ``tenshot predict`` batch do, without the Trainer around them."""
 
+import tempfile
 import warnings
 from contextlib import AbstractContextManager
+from copy import deepcopy
 from types import SimpleNamespace
 
 import torch
@@ -10,8 +12,12 @@ from settings import Setting, forward_flops, pictures, randomise
 from torch.optim import AdamW
 
 from tenshot.callbacks import EMA, NanGuard, StepSeed
-from tenshot.lightning_modules import DDPM
+from tenshot.lightning_modules import DDPM, DDPMPA, Pairwise
 from tenshot.lightning_modules.sampler import Sampler
+from tenshot.lightning_modules.source import FrozenSource
+
+ANCHORS = 3
+"""Pictures of a batch that the published code compares."""
 
 
 def built(setting: Setting) -> DDPM:
@@ -33,9 +39,31 @@ def precision(setting: Setting, half: bool) -> AbstractContextManager[None]:
 
 def training(setting: Setting, half: bool) -> Program:
     """Callbacks that every run has, the module's own training step and optimiser."""
+    module = built(setting)
+    return fitting(setting, half, module, "training step", 3 * forward_flops(module.unet, setting))
+
+
+def adaptation(setting: Setting, half: bool) -> Program:
+    """The same with DDPM-PA's losses and its frozen source, which sees three pictures as in the published code."""
+    module = DDPMPA(
+        unet=setting.network(),
+        source="unused",
+        optimizer=lambda params: AdamW(params, lr=1e-4, weight_decay=0.0, fused=True),
+        pairwise=Pairwise(4.0, 4.0, 0.05, "source||adapted", "mean", anchors=ANCHORS),
+    )
+    module.configure_model()
+    randomise(module.unet)
+    module.to(setting.device)
+    with tempfile.NamedTemporaryFile() as file:
+        module.source = FrozenSource(deepcopy(module.unet), file.name)
+    forward = forward_flops(module.unet, setting)
+    return fitting(setting, half, module, "DDPM-PA step", (3 + ANCHORS / setting.batch) * forward)
+
+
+def fitting(setting: Setting, half: bool, module: DDPM, what: str, flops: float) -> Program:
+    """What ``tenshot fit`` does in a step."""
     warnings.filterwarnings("ignore", message="You are trying to `self.log")  # there is no trainer to log to
-    module = built(setting).train()
-    flops = 3 * forward_flops(module.unet, setting)
+    module.train()
     optimizer = module.configure_optimizers()
     callbacks = [StepSeed(0), NanGuard(), EMA(0.9999)]
     trainer = SimpleNamespace(global_step=0, global_rank=0, accumulate_grad_batches=1)
@@ -55,7 +83,7 @@ def training(setting: Setting, half: bool) -> Program:
         for callback in callbacks:
             callback.on_train_batch_end(trainer, module, loss, batch, 0)
 
-    return Program(setting.work("training step"), step, flops, parameters(module))
+    return Program(setting.work(what), step, flops, parameters(module))
 
 
 def sampling(setting: Setting, half: bool) -> Program:

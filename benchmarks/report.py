@@ -9,6 +9,8 @@ import torch
 from contest import Contest, Outcome
 
 RATES = ("convolution", "product")
+PLAIN = "tenshot, direct fine-tuning"
+"""The variant that an adaptation method is compared with."""
 
 
 def describe_machine(device: str, threads: int) -> dict[str, Any]:
@@ -54,7 +56,10 @@ def summarise(contest: Contest, outcome: Outcome) -> dict[str, Any]:
             "memory_mib": said[name][memory] - base,
             "fraction_of_rate": said[name]["flops_per_step"] / float(np.median(seconds)) / max(rates.values()),
         }
-    return {
+    plain = {}
+    if PLAIN in variants:
+        plain["times_fine_tuning"] = spread([costs["tenshot"]["seconds"] / costs[PLAIN]["seconds"] for costs in rounds])
+    return plain | {
         "task": contest.task,
         "precision": contest.precision,
         "work": said[reference]["work"],
@@ -92,4 +97,9 @@ def markdown(result: dict[str, Any]) -> str:
         if not contest["quiet_rounds"]:
             quiet += ", so that all were used: measure again on an idle machine"
         lines.append(f"{contest['task']}, {contest['precision']}: {quiet}; machine GFLOP/s: {rates}.")
+        if cost := contest.get("times_fine_tuning"):
+            lines.append(
+                f"A step of the method takes {cost['median']:.2f} ({cost['p10']:.2f}-{cost['p90']:.2f}) times as long "
+                "as one of direct fine-tuning."
+            )
     return "\n".join([*lines, *result["notes"], ""])

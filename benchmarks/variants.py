@@ -11,7 +11,7 @@ HALF = {"bf16": torch.bfloat16, "float16": torch.float16}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("side", choices=("official", "tenshot", "machine"))
-    parser.add_argument("task", choices=("training", "sampling", "convolution", "product"))
+    parser.add_argument("task", choices=("training", "adaptation", "sampling", "convolution", "product"))
     parser.add_argument("precision", choices=("float32", "bf16", "float16"), help="official: float32 or float16")
     parser.add_argument("--serve", action="store_true", help="take steps on command, see program.py")
     parser.add_argument("--device", default="cpu", type=torch.device)
@@ -34,7 +34,7 @@ def main() -> None:
         if args.side == "official":
             import official as side
 
-            side.load()
+            side.load(args.task)
         else:
             import ours as side
 

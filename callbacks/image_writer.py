@@ -14,8 +14,8 @@ __all__ = ["ImageWriter", "to_uint8", "write_png"]
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """float (N, C, H, W) in [-1, 1] -> uint8 (N, H, W, C), truncated as ADM's sampling script does."""
-    return ((images.float() + 1) * 127.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu()
+    """float (N, C, H, W) in [-1, 1] -> uint8 (N, H, W, C), rounded as the metrics round, so that files lose nothing."""
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
 
 
 def write_png(pixels: Tensor, path: Path) -> None:

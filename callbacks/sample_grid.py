@@ -50,7 +50,8 @@ class SampleGrid(Callback):
             self._draw(trainer, pl_module)
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.global_step == self._drawn_step or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        draws = hasattr(pl_module, "sample")  # a classifier does not
+        if not draws or trainer.global_step == self._drawn_step or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._drawn_step = trainer.global_step
         # Every rank draws its share and takes part in the gathering: none waits alone in a collective.

@@ -27,7 +27,8 @@ from tenshot.callbacks import (
 from tenshot.cli.parser import Parser
 from tenshot.datamodules import Samples
 from tenshot.errors import InputError
-from tenshot.lightning_modules.initial import initial_from
+from tenshot.lightning_modules import FolderGenerator
+from tenshot.lightning_modules.initial import Part, initial_from
 from tenshot.lightning_modules.runs import checkpoint_file, newest_checkpoint
 from tenshot.models.pretrained import read_checkpoint
 
@@ -67,7 +68,8 @@ class App(LightningCLI):
         """Find the run's folder and the checkpoint."""
         config = self.config[self.subcommand]
         folder = Path(config.trainer.default_root_dir or f"runs/{config.model.class_path.rsplit('.', 1)[-1].lower()}")
-        checkpoint = self._checkpoint(config.get("ckpt_path"), folder)
+        trained = config.model.class_path.rsplit(".", 1)[-1] != FolderGenerator.__name__
+        checkpoint = self._checkpoint(config.get("ckpt_path"), folder) if trained else None
         if self.subcommand == "fit" and config.ckpt_path is None:
             folder = _free(folder)
         config.trainer.default_root_dir = str(folder)
@@ -170,18 +172,23 @@ def _describe_by(init_args: Namespace, checkpoint: Path) -> None:
     """Let a checkpoint say what network it holds, so that the file the run once started from is not needed."""
     if init_args.get("init_from") is None:
         return
-    for name, fields in read_checkpoint(checkpoint).get("tenshot", {}).items():
-        if name in init_args:
-            init_args[name] = Namespace(**fields)
+    ours = read_checkpoint(checkpoint).get("tenshot", {})
+    for name in ("unet", "classifier", "diffusion"):
+        if name in init_args and name in ours:
+            init_args[name] = Namespace(**ours[name])
+    if "source" in init_args and init_args.source is None:
+        init_args.source = ours.get("source", {}).get("path", init_args.init_from)
     init_args.init_from = None
 
 
 def _network_size(init_args: Namespace) -> int | None:
     """Side of the pictures of the network that a method is configured with, where it has one."""
-    if init_args.get("unet") is not None:
-        return int(init_args.unet.image_size)
+    part: Part = "classifier" if "classifier" in init_args else "unet"
+    if init_args.get(part) is not None:
+        return int(init_args[part].image_size)
     if init_args.get("init_from") is not None:
-        return initial_from(init_args.init_from, init_args.init_weights, init_args.allow_pickle, {}).unet.image_size
+        read = initial_from(init_args.init_from, init_args.init_weights, init_args.allow_pickle, {}, part)
+        return read.unet.image_size
     return None
 
 

@@ -9,11 +9,11 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from lightning.pytorch import LightningDataModule, LightningModule
 
 from tenshot.datamodules import FewShot, ImageFolder, SyntheticFaces
-from tenshot.lightning_modules import DDPM
+from tenshot.lightning_modules import DDPM, DDPMPA, FolderGenerator, NoisyClassifier
 
 __all__ = ["CLASSES", "DATA", "METHODS", "class_options", "parameters"]
 
-METHODS: tuple[type[LightningModule], ...] = (DDPM,)
+METHODS: tuple[type[LightningModule], ...] = (DDPM, DDPMPA, NoisyClassifier, FolderGenerator)
 DATA: tuple[type[LightningDataModule], ...] = (FewShot, ImageFolder, SyntheticFaces)
 CLASSES = {"model": METHODS, "data": DATA}
 
@@ -28,7 +28,10 @@ def class_options() -> Iterator[str]:
 def parameters(cls: type[Any]) -> Iterator[str]:
     """``unet.channels`` and so on: the parameters of a class, and the fields of those that are dataclasses."""
     hints = get_type_hints(cls.__init__)
-    for name in inspect.signature(cls).parameters:
+    for name, parameter in inspect.signature(cls).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:  # passed on to the parent
+            yield from parameters(cls.__base__)
+            continue
         yield name
         for kind in _alternatives(hints.get(name)):
             if is_dataclass(kind) and isinstance(kind, type):

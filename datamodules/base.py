@@ -124,6 +124,13 @@ class Pictures(LightningDataModule, ABC):
                 batch[name] = _signed(value) if value.dtype == torch.uint8 else value
         return batch
 
+    def reference(self, count: int) -> Source | None:
+        """Pictures of the domain to compare samples with: the validation pictures, however many there are.
+
+        count: How many to draw, for data that can draw any number
+        """
+        return self.val_source
+
     def preview(self, count: int) -> Tensor:
         """The first ``count`` training pictures (fewer if there are fewer), unmirrored: (n, 3, H, W) in [-1, 1]."""
         return _signed(self.train_source.read(range(min(count, len(self.train_source))))["image"])

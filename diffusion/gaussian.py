@@ -221,6 +221,11 @@ class GaussianDiffusion:
         x0 = full_precision(x0)
         return self._at("sqrt_alphas_cumprod", t, x0) * x0 + self._at("sqrt_one_minus_alphas_cumprod", t, x0) * noise
 
+    def snr(self, t: Tensor) -> Tensor:
+        """Ratio of signal to noise in x_t, alpha-bar / (1 - alpha-bar): (N,) float32 (VDM, arXiv 2107.00630, eq. 2)."""
+        tables = self._tables.on(t.device, torch.float32)
+        return tables["alphas_cumprod"][t] / tables["one_minus_alphas_cumprod"][t]
+
     def q_mean_variance(self, x0: Tensor, t: Tensor) -> Moments:
         """Moments of q(x_t | x_0)."""
         x0 = full_precision(x0)

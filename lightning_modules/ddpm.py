@@ -1,6 +1,6 @@
 """The diffusion baseline: DDPM (arXiv 2006.11239), Improved DDPM (2102.09672) and ADM (2105.05233), one module."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -8,23 +8,46 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 from torchmetrics import MeanMetric
 
 from tenshot.diffusion import DiffusionConfig, GaussianDiffusion, LossAwareTimesteps, UniformTimesteps, bits_per_dim
 from tenshot.errors import InputError
-from tenshot.lightning_modules.initial import Weights, description, initial_from, refuse_other_network
+from tenshot.lightning_modules.guidance import ClassifierGuidance, FrozenClassifier
+from tenshot.lightning_modules.initial import Weights, description, initial_from, process_for, refuse_other_network
+from tenshot.lightning_modules.quarters import QuarterMeans
 from tenshot.lightning_modules.sampler import Sampler
 from tenshot.lightning_modules.seeding import SeededNoise, in_equal_batches
 from tenshot.losses import hybrid_loss, vlb_loss
 from tenshot.models import UNet, UNetConfig
 from tenshot.models.pretrained import fill
 
-__all__ = ["DDPM"]
+__all__ = ["DDPM", "Denoised"]
 
 ANCESTRAL_250 = Sampler()
 PREVIEW = Sampler("dpm_solver", 20)
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """A batch at one training step.
+
+    Args:
+        x0: (N, C, H, W) clean pictures.
+        x_t: (N, C, H, W) the same noised.
+        t: (N,) int64.
+        noise: (N, C, H, W).
+        labels: (N,) or none.
+        output: (N, C or 2C, H, W) what the network made of x_t.
+    """
+
+    x0: Tensor
+    x_t: Tensor
+    t: Tensor
+    noise: Tensor
+    labels: Tensor | None
+    output: Tensor
 
 
 class DDPM(LightningModule):
@@ -44,10 +67,11 @@ class DDPM(LightningModule):
         timesteps: How training timesteps are drawn; ``loss_aware`` as Improved DDPM does for ``vlb``.
         sampler: How pictures are drawn.
         preview_sampler: How the grids during training are drawn.
+        guidance: Draw towards classes by a classifier of noisy pictures.
         bits_per_dim: Respacing with which validation computes the variational bound ("250"; "" for all steps); none
             to skip it.
         compile: Compile the network with torch.compile: on GPUs faster, on CPUs not.
-        allow_pickle: Let init_from read files that may run code of their author.
+        allow_pickle: Let init_from and guidance read files that may run code of their author.
     """
 
     averaged = ("unet",)
@@ -66,27 +90,32 @@ class DDPM(LightningModule):
         timesteps: Literal["uniform", "loss_aware"] = "uniform",
         sampler: Sampler = ANCESTRAL_250,
         preview_sampler: Sampler = PREVIEW,
+        guidance: ClassifierGuidance | None = None,
         bits_per_dim: str | None = None,
         compile: bool = False,
         allow_pickle: bool = False,
     ) -> None:
         super().__init__()
         if init_from is None and unet is None:
-            raise InputError("DDPM needs a network: give --model.unet, or weights to start from with --model.init_from")
+            raise InputError(
+                f"{type(self).__name__} needs a network: give --model.unet, or weights to start from with "
+                "--model.init_from"
+            )
         self.unet_config, self.diffusion_config = unet, diffusion
         self.init_from, self.init_weights, self.allow_pickle = init_from, init_weights, allow_pickle
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.objective, self.vlb_weight, self.timestep_choice = objective, vlb_weight, timesteps
-        self.sampler, self.preview_sampler = sampler, preview_sampler
+        self.sampler, self.preview_sampler, self.guidance = sampler, preview_sampler, guidance
+        self.guide: FrozenClassifier | None = None
         self.bits_per_dim_steps, self.compile_network = bits_per_dim, compile
         self.unet: UNet
         self.val_loss, self.val_bits = MeanMetric(), MeanMetric()
 
     def configure_model(self) -> None:
-        """Build the network, with the weights of init_from.
+        """Build the network, with the weights of init_from, and the classifier that guides it.
 
         Raises:
-            InputError: init_from cannot be read or does not fit; or network and process disagree.
+            InputError: init_from or the classifier cannot be read or does not fit; or network and process disagree.
         """
         if "unet" in self._modules:
             return
@@ -94,13 +123,7 @@ class DDPM(LightningModule):
         if self.init_from is not None:
             overrides = asdict(config) if config else {}
             initial = initial_from(self.init_from, self.init_weights, self.allow_pickle, overrides)
-            config = config or initial.unet
-            if self.diffusion_config is None:
-                if initial.diffusion is None:
-                    raise InputError(f"{self.init_from}: does not tell its noise process: give --model.diffusion")
-                process = initial.diffusion
-            elif initial.diffusion not in (None, self.diffusion_config):
-                rank_zero_warn(f"{self.init_from} was trained with {initial.diffusion}, not {process}")
+            config, process = config or initial.unet, process_for(initial, self.diffusion_config)
         assert config is not None
         self.diffusion = GaussianDiffusion(process)
         needed = config.in_channels * (2 if self.diffusion.learns_variance else 1)
@@ -115,10 +138,14 @@ class DDPM(LightningModule):
         self.timesteps = (LossAwareTimesteps if self.timestep_choice == "loss_aware" else UniformTimesteps)(
             self.diffusion.num_steps
         )
+        self.quarters = QuarterMeans(self.diffusion.num_steps)
         self.unet = UNet(config)
         if initial is not None:
             fill(self.unet, initial.state, initial.path)
             rank_zero_info(f"{initial.path}: starting from {initial.origin}")
+        if self.guidance is not None:
+            self.guide = FrozenClassifier(self.guidance, config, process, self.allow_pickle)
+            rank_zero_info(self.guide.origin)
         if self.compile_network:
             self.unet.compile()
 
@@ -141,34 +168,49 @@ class DDPM(LightningModule):
                 "set --data.labels true and --model.unet.num_classes to their number"
             )
 
-    def loss_terms(self, x: Tensor, t: Tensor, noise: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        """The terms of the loss, weighted, one value a sample.
+    def denoise(self, x: Tensor, t: Tensor, noise: Tensor, labels: Tensor | None) -> Denoised:
+        """Noise pictures and let the network look at them.
 
-        x, noise: (N, C, H, W), t: (N,), labels: (N,) or none  ->  name: (N,)
+        x, noise: (N, C, H, W), t: (N,), labels: (N,) or none
         """
         x_t = self.diffusion.q_sample(x, t, noise)
-        output = self.unet(x_t, self.diffusion.model_timesteps(t), labels)
+        return Denoised(x, x_t, t, noise, labels, self.unet(x_t, self.diffusion.model_timesteps(t), labels))
+
+    def denoising_terms(self, step: Denoised) -> dict[str, Tensor]:
+        """The terms of the diffusion loss, weighted, each (N,)."""
         if self.objective == "vlb":
-            return vlb_loss(self.diffusion, output, x, x_t, t)
-        return hybrid_loss(self.diffusion, output, x, x_t, t, noise, vlb_weight=self.vlb_weight)
+            return vlb_loss(self.diffusion, step.output, step.x0, step.x_t, step.t)
+        return hybrid_loss(
+            self.diffusion, step.output, step.x0, step.x_t, step.t, step.noise, vlb_weight=self.vlb_weight
+        )
+
+    def loss_terms(self, step: Denoised) -> dict[str, Tensor]:
+        """What training minimises, weighted: terms of each sample (N,), and of the whole batch ()."""
+        return self.denoising_terms(step)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One micro-batch: draw t and noise, and regress."""
         x = batch["image"]
         t, weights = self.timesteps.sample(len(x), x.device)
-        terms = self.loss_terms(x, t, torch.randn_like(x), self.labels_of(batch))
-        per_sample = torch.stack(list(terms.values())).sum(0)
+        terms = self.loss_terms(self.denoise(x, t, torch.randn_like(x), self.labels_of(batch)))
+        per_sample = torch.stack([value.expand(len(x)) for value in terms.values()]).sum(0)
         self.timesteps.update(t, per_sample.detach())
         loss = (weights * per_sample).mean()
         self.log("train/loss", loss, prog_bar=True)
         self.log_dict({f"train/{name}": value.detach().mean() for name, value in terms.items()})
+        self.quarters.update({name: value for name, value in terms.items() if value.dim()}, t)
         return loss
 
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log the losses by noise level, where the others are written."""
+        if (batch_idx + 1) % (self.trainer.log_every_n_steps * self.trainer.accumulate_grad_batches) == 0:
+            self.log_dict({f"train/{name}": value for name, value in self.quarters.pop().items()})
+
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """The training loss at fixed timesteps and noise and, if asked for, the variational bound."""
+        """The diffusion loss at fixed timesteps and noise and, if asked for, the variational bound."""
         x, labels = batch["image"], self.labels_of(batch)
         t = torch.randint(self.diffusion.num_steps, (len(x),), device=x.device)
-        terms = self.loss_terms(x, t, torch.randn_like(x), labels)
+        terms = self.denoising_terms(self.denoise(x, t, torch.randn_like(x), labels))
         self.val_loss.update(torch.stack(list(terms.values())).sum(0))
         if self.bits_per_dim_steps is not None:
             process = self.diffusion.respace(self.bits_per_dim_steps)
@@ -186,33 +228,46 @@ class DDPM(LightningModule):
         """Draw the pictures that a batch of seeds asks for."""
         return {"index": batch["index"], "image": self.sample(batch["seed"], batch.get("label"))}
 
-    @torch.no_grad()
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Draw the pictures that a batch of seeds asks for."""
+        return self.sample(batch["seed"])
+
     def sample(self, seeds: Tensor, condition: Tensor | None = None, preview: bool = False) -> Tensor:
         """Draw pictures; each depends on its own seed alone.
 
         Args:
             seeds: (N,) int64, one a picture.
-            condition: (N,) int64 class labels, for a class-conditional model; drawn uniformly where not given.
+            condition: (N,) int64 class labels, for a conditional or guided model; drawn uniformly where not given.
             preview: Draw with preview_sampler.
 
         Returns:
             (N, C, H, W) float32 in [-1, 1]
         """
-        sampler = self.preview_sampler if preview else self.sampler
-        training = self.unet.training
-        self.unet.eval()
-        try:
-            return in_equal_batches(partial(self._draw, sampler), seeds, condition, self.device)
-        finally:
-            self.unet.train(training)
+        return self.sample_from(self.unet, seeds, condition, preview)
 
-    def _draw(self, sampler: Sampler, seeds: Tensor, condition: Tensor | None) -> Tensor:
+    @torch.no_grad()
+    def sample_from(
+        self, network: nn.Module, seeds: Tensor, condition: Tensor | None = None, preview: bool = False
+    ) -> Tensor:
+        """The same from another network of this architecture and process."""
+        sampler = self.preview_sampler if preview else self.sampler
+        training = network.training
+        network.eval()
+        try:
+            return in_equal_batches(partial(self._draw, network, sampler), seeds, condition, self.device)
+        finally:
+            network.train(training)
+
+    def _draw(self, network: nn.Module, sampler: Sampler, seeds: Tensor, condition: Tensor | None) -> Tensor:
         config = self.unet.config
         noise = SeededNoise(seeds, self.device)
-        if config.num_classes is not None and condition is None:
-            condition = noise.integers(config.num_classes)
+        classes = self.guide.num_classes if self.guide else config.num_classes
+        if classes is not None and condition is None:
+            condition = noise.integers(classes)
+        labels = None if self.guide and config.num_classes is None else condition
+        pull = self.guide.towards(condition) if self.guide and condition is not None else None
         shape = (config.in_channels, config.image_size, config.image_size)
-        return sampler(self.diffusion, lambda x, t: self.unet(x, t, condition), noise, shape).clamp(-1, 1)
+        return sampler(self.diffusion, lambda x, t: network(x, t, labels), noise, shape, pull).clamp(-1, 1)
 
     def labels_of(self, batch: dict[str, Tensor]) -> Tensor | None:
         """Class labels of a batch, for a class-conditional network."""

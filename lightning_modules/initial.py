@@ -1,4 +1,4 @@
-"""Where a diffusion model starts from: our checkpoints, converted ones, and the public ones."""
+"""Trained networks in files: our checkpoints, converted ones, and the public ones."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,20 +12,35 @@ from tenshot.diffusion import DiffusionConfig
 from tenshot.errors import InputError
 from tenshot.lightning_modules.runs import checkpoint_file
 from tenshot.models import UNetConfig
-from tenshot.models.pretrained import read_adm, read_checkpoint, safetensors_metadata
+from tenshot.models.pretrained import load_adm_classifier, read_adm, read_checkpoint, safetensors_metadata
+from tenshot.models.pretrained.adm_zoo import CLASSIFIERS
 
-__all__ = ["Initial", "Weights", "description", "initial_from", "refuse_other_network"]
+__all__ = [
+    "Initial",
+    "Part",
+    "Weights",
+    "description",
+    "initial_from",
+    "part_in",
+    "process_for",
+    "refuse_other_network",
+]
 
 Weights = Literal["ema", "raw"]
+Part = Literal["unet", "classifier"]
+"""Which network: its name in a method, in its checkpoints and in its configuration."""
+
+_WORDS: dict[Part, str] = {"unet": "diffusion U-Net", "classifier": "classifier of noisy pictures"}
+_PUBLIC_HEAD = "out.2.c_proj.weight"  # of the attention pool, which all public classifiers have
 
 
 @dataclass(frozen=True)
 class Initial:
-    """A trained diffusion U-Net.
+    """A trained diffusion U-Net, or classifier of noisy pictures.
 
     Args:
         path: The file it came from.
-        unet: Its architecture.
+        unet: Its architecture; a classifier's is that of its encoder, with the number of classes as out_channels.
         diffusion: The process it was trained with; none where the file does not tell.
         state: Its weights.
         origin: What was read, in words, for the log.
@@ -38,8 +53,10 @@ class Initial:
     origin: str
 
 
-def initial_from(path: str, weights: Weights, allow_pickle: bool, overrides: Mapping[str, Any]) -> Initial:
-    """Read a trained U-Net from one of three kinds of file.
+def initial_from(
+    path: str, weights: Weights, allow_pickle: bool, overrides: Mapping[str, Any], part: Part = "unet"
+) -> Initial:
+    """Read a trained network from one of three kinds of file.
 
     Args:
         path: A checkpoint of ``tenshot fit`` or the folder of its run, the ``.safetensors`` of ``tenshot convert``,
@@ -47,33 +64,71 @@ def initial_from(path: str, weights: Weights, allow_pickle: bool, overrides: Map
         weights: Which weights of a checkpoint of ours; one without an average has only raw ones.
         allow_pickle: Also read files that may run code of their author.
         overrides: Fields of UNetConfig for a public file whose shapes do not tell them.
+        part: Which network.
 
     Raises:
         InputError: The file cannot be read, or holds another kind of model.
     """
     path = str(checkpoint_file(path))
     content = read_checkpoint(path, allow_pickle)
+    ours = _own_words(path, content)
+    if ours is None:
+        return (_public_unet if part == "unet" else _public_classifier)(path, content, allow_pickle, overrides)
+    if part not in ours and Path(path).suffix == ".safetensors":
+        raise InputError(f"{path}: has no {_WORDS[part]} configuration in its header: write it with tenshot convert")
+    if part not in ours:
+        raise InputError(
+            f"{path}: a checkpoint of {ours.get('method', 'another program')}, which has no {_WORDS[part]}"
+        )
+    process = DiffusionConfig(**ours["diffusion"]) if ours.get("diffusion") else None
+    ema = content.get("ema")
     if Path(path).suffix == ".safetensors":
-        meta = safetensors_metadata(path)
-        if "unet" not in meta:
-            raise InputError(f"{path}: has no U-Net configuration in its header: write it with tenshot convert")
-        process = DiffusionConfig(**meta["diffusion"]) if meta.get("diffusion") else None
-        return Initial(path, UNetConfig(**meta["unet"]), process, content, "converted weights")
-    if "pytorch-lightning_version" in content:
-        ours = content.get("tenshot", {})
-        if "unet" not in ours:
-            raise InputError(
-                f"{path}: a checkpoint of {ours.get('method', 'another program')}, which has no diffusion U-Net"
-            )
-        ema = content.get("ema")
-        if weights == "ema" and ema is not None:
-            state, origin = ema["weights"]["unet"], f"averaged weights ({ema['updates']} updates)"
-        else:
-            prefix = "unet."
-            state = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
-            origin = "raw weights"
+        state, origin = content, "converted weights"
+    elif weights == "ema" and ema is not None:
+        state, origin = ema["weights"][part], f"averaged weights ({ema['updates']} updates)"
+    else:
+        prefix = f"{part}."
+        state = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
+        origin = "raw weights"
+    if "global_step" in content:
         origin += f" of step {content['global_step']}"
-        return Initial(path, UNetConfig(**ours["unet"]), DiffusionConfig(**ours["diffusion"]), state, origin)
+    return Initial(path, UNetConfig(**ours[part]), process, state, origin)
+
+
+def part_in(path: str, allow_pickle: bool) -> Part:
+    """Which network a file or the newest checkpoint of a run holds; a U-Net where it does not tell."""
+    path = str(checkpoint_file(path))
+    content = read_checkpoint(path, allow_pickle)
+    ours = _own_words(path, content)
+    return "classifier" if "classifier" in (ours or {}) or _PUBLIC_HEAD in content else "unet"
+
+
+def process_for(initial: Initial, asked: DiffusionConfig | None) -> DiffusionConfig:
+    """The noise process to go on with: the one asked for, or that of the trained network.
+
+    Raises:
+        InputError: None is asked for, and the file does not tell its own.
+    """
+    if asked is None and initial.diffusion is None:
+        raise InputError(f"{initial.path}: does not tell its noise process: give --model.diffusion")
+    if asked is not None and initial.diffusion not in (None, asked):
+        rank_zero_warn(f"{initial.path} was trained with {initial.diffusion}, not {asked}")
+    process = asked or initial.diffusion
+    assert process is not None
+    return process
+
+
+def _own_words(path: str, content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a file of ours says of itself; none for a foreign one."""
+    if Path(path).suffix == ".safetensors":
+        return safetensors_metadata(path)
+    if "pytorch-lightning_version" in content:
+        words: Mapping[str, Any] = content.get("tenshot", {})
+        return words
+    return None
+
+
+def _public_unet(path: str, content: dict[str, Any], allow_pickle: bool, overrides: Mapping[str, Any]) -> Initial:
     adm = read_adm(content, name=path, **overrides)
     process = None
     if adm.public is not None:
@@ -91,34 +146,49 @@ def initial_from(path: str, weights: Weights, allow_pickle: bool, overrides: Map
     return Initial(path, adm.config, process, adm.state, name)
 
 
-def description(unet: UNetConfig, diffusion: DiffusionConfig, method: str) -> dict[str, Any]:
+def _public_classifier(path: str, content: dict[str, Any], allow_pickle: bool, overrides: Mapping[str, Any]) -> Initial:
+    if _PUBLIC_HEAD not in content:
+        raise InputError(
+            f"{path}: not a classifier of noisy pictures with an attention pool, the only kind there is here"
+        )
+    network = load_adm_classifier(path, allow_pickle, **overrides)
+    config = network.config
+    shape = (config.image_size, config.num_res_blocks, tuple(map(float, config.channel_mult)), config.out_channels)
+    for known in CLASSIFIERS:
+        if shape == (known.image_size, known.num_res_blocks, tuple(map(float, known.channel_mult)), 1000):
+            process, name = DiffusionConfig(schedule=known.schedule), f"weights of {known.name}, by their shapes"
+            return Initial(path, config, process, network.state_dict(), name)
+    return Initial(path, config, None, network.state_dict(), "foreign weights")
+
+
+def description(unet: UNetConfig, diffusion: DiffusionConfig, method: str, part: Part = "unet") -> dict[str, Any]:
     """What a checkpoint of ours says of itself, in plain numbers and strings."""
-    return {"method": method, "unet": _plain(asdict(unet)), "diffusion": asdict(diffusion)}
+    return {"method": method, part: _plain(asdict(unet)), "diffusion": asdict(diffusion)}
 
 
 def refuse_other_network(
-    checkpoint: Mapping[str, Any], where: str, unet: UNetConfig, diffusion: DiffusionConfig
+    checkpoint: Mapping[str, Any], where: str, unet: UNetConfig, diffusion: DiffusionConfig, part: Part = "unet"
 ) -> None:
     """Compare a checkpoint that is to be resumed or evaluated with what the configuration asks for.
 
     Raises:
-        InputError: It is not of a diffusion U-Net, or of another one. Dropout and recomputation may differ.
+        InputError: It has no such network, or another one. Dropout and recomputation may differ.
     """
     ours = checkpoint.get("tenshot", {})
-    if "unet" not in ours:
+    if part not in ours:
         raise InputError(
-            f"{where}: a checkpoint of {ours.get('method', 'another program')}, which has no diffusion U-Net: "
+            f"{where}: a checkpoint of {ours.get('method', 'another program')}, which has no {_WORDS[part]}: "
             "give another --ckpt_path"
         )
-    found, asked = UNetConfig(**ours["unet"]), asdict(unet)
+    found, asked = UNetConfig(**ours[part]), asdict(unet)
     differ = [
-        f"{name} {value} (here {asked[name]})"
+        f"{part}.{name} {value} (here {asked[name]})"
         for name, value in asdict(found).items()
         if value != asked[name] and name not in ("dropout", "checkpoint_blocks")
     ]
     if differ:
         raise InputError(
-            f"{where}: a checkpoint of another network, with unet.{', unet.'.join(differ)}: give the configuration of "
+            f"{where}: a checkpoint of another network, with {', '.join(differ)}: give the configuration of "
             "its run, or start from its weights with --model.init_from"
         )
     if DiffusionConfig(**ours["diffusion"]) != diffusion:

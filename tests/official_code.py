@@ -14,7 +14,7 @@ _STUBS = {"mpi4py": ("MPI",), "blobfile": (), "tensorboardX": ()}
 
 
 def official(variable: str, module: str) -> ModuleType:
-    """Module ``module`` of the checkout in the environment variable ``variable``; skips the test without one."""
+    """A module, such as ``folder/package.module``, of the checkout that ``variable`` names; without one, skip."""
     path = os.environ.get(variable)
     if not path:
         pytest.skip(f"set {variable} to a checkout of the official repository to run this comparison")
@@ -24,6 +24,10 @@ def official(variable: str, module: str) -> ModuleType:
             for member in members:
                 setattr(stub, member, types.SimpleNamespace())
             sys.modules[name] = stub
-    if path not in sys.path:
-        sys.path.insert(0, path)
-    return importlib.import_module(module)
+    package, name = module.rsplit("/", 1)[-1].split(".", 1)
+    alias = f"{variable.lower()}_{package}"  # two repositories have a package of one name
+    if alias not in sys.modules:
+        folder = types.ModuleType(alias)
+        folder.__path__ = [os.path.join(path, *module.split(".", 1)[0].split("/"))]
+        sys.modules[alias] = folder
+    return importlib.import_module(f"{alias}.{name}")

@@ -11,14 +11,15 @@ from tenshot.callbacks.image_writer import to_uint8, write_png
 from tenshot.errors import InputError
 
 
-def test_pixels_are_truncated_as_published_samples_were():
+def test_pixels_are_rounded_so_that_a_file_holds_what_the_metrics_see():
     x = torch.linspace(-1.2, 1.2, 999).view(1, 1, 27, 37)
-    expected = np.clip((x.double().numpy() + 1) * 127.5, 0, 255).astype(np.uint8)  # astype truncates
+    expected = np.rint((x.double().numpy().clip(-1, 1) + 1) * 127.5)
 
-    difference = to_uint8(x)[0, ..., 0].numpy().astype(int) - expected[0, 0]
+    difference = to_uint8(x)[0, ..., 0].numpy() - expected[0, 0]
     assert np.abs(difference).max() <= 1  # float32 against float64 at the very edge of a level
     assert (difference != 0).mean() < 0.01
-    assert to_uint8(torch.tensor([-1.0, 0.0, 1.0]).view(1, 3, 1, 1)).tolist() == [[[[0, 127, 255]]]]
+    levels = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_uint8((levels.float() / 127.5 - 1).view(256, 1, 1, 1)).flatten(), levels)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -29,14 +29,14 @@ def debug_size(recipe: dict[str, Any], shots: Path, source: Path, folder: Path) 
     words: list[str | Path] = ["--trainer.max_steps", "1", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
     words += ["--trainer.precision", "32-true", "--trainer.default_root_dir", folder, "--images.count", "1"]
     words += ["--trainer.enable_progress_bar", "false", "--trainer.limit_val_batches", "1"]
-    words += ["--grid.count", "1", "--grid.columns", "1", "--data.batch_size", "2", "--data.image_size", "16"]
+    words += ["--grid.count", "1", "--grid.columns", "1", "--data.batch_size", "3", "--data.image_size", "16"]
     if "unet" in method:
         unet = {name: value for name, value in tiny.UNET.items() if name != "head_channels"}
         if method["unet"].get("head_channels"):
             unet["head_channels"] = 32
         for name, value in unet.items():
             words += [f"--model.unet.{name}", str(list(value) if isinstance(value, tuple) else value)]
-    elif recipe["model"]["class_path"] == "DDPM":
+    elif recipe["model"]["class_path"] in ("DDPM", "DDPMPA"):
         words += ["--model.init_from", source]
     for scheduler in [method.get("lr_scheduler", {})]:
         if "total_steps" in scheduler.get("init_args", {}):

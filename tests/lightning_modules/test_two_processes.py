@@ -26,6 +26,7 @@ from tenshot.cli import main
 from tenshot.datamodules import Pictures, SyntheticFaces
 from tenshot.datamodules.batches import Batch, Source
 from tenshot.lightning_modules import DDPM
+from tenshot.lightning_modules.ddpm import Denoised
 from tenshot.lightning_modules.seeding import SeededNoise
 
 STEPS = 3
@@ -81,9 +82,9 @@ class ByPicture(DDPM):
         self.numbers = batch["label"]
         super().validation_step(batch, batch_idx)
 
-    def loss_terms(self, x: Tensor, t: Tensor, noise: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+    def denoise(self, x: Tensor, t: Tensor, noise: Tensor, labels: Tensor | None) -> Denoised:
         source = SeededNoise(self.numbers, x.device)
-        return super().loss_terms(x, source.integers(self.diffusion.num_steps), source.normal_like(x), labels)
+        return super().denoise(x, source.integers(self.diffusion.num_steps), source.normal_like(x), labels)
 
 
 class Follow(Callback):

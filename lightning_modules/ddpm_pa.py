@@ -1,0 +1,198 @@
+"""DDPM-PA: few-shot adaptation that keeps the source's pattern of similarities (arXiv 2211.03264)."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from torch.distributed.nn.functional import all_gather
+
+from tenshot.errors import InputError
+from tenshot.lightning_modules.ddpm import DDPM, Denoised
+from tenshot.lightning_modules.initial import initial_from
+from tenshot.lightning_modules.source import FrozenSource
+from tenshot.losses import high_frequency, high_frequency_mse, pairwise_similarity_loss
+from tenshot.losses.pairwise import Direction, Reduction
+from tenshot.models import UNet
+from tenshot.models.pretrained import fill
+
+__all__ = ["DDPMPA", "Pairwise"]
+
+
+@dataclass(frozen=True)
+class Pairwise:
+    """The losses that DDPM-PA adds to the diffusion loss. The defaults are the paper's; the published code averages.
+
+    Args:
+        image: Weight of the pairwise loss on estimated clean pictures (lambda_2; the paper: 0.1 to 1).
+        high_frequency: Weight of the pairwise loss on their high frequencies (lambda_3; the paper: 0.1 to 1).
+        high_frequency_mse: Weight of the distance to the high frequencies of the shots (lambda_4; the paper: 0.01 to
+            0.08).
+        direction: Under which model's distribution the divergence is taken; the code: ``source||adapted``.
+        reduction: ``sum`` over pictures; the code takes the ``mean`` over pairs, with weights of 4.
+        anchors: How many pictures of a micro-batch are compared with each other, drawn at random; none: all. The
+            code: 3.
+        pairs: Compare the pictures of each rank with each other, as published, or those of all ranks.
+        mse_weighting: ``uniform`` as published, where the noisiest tenth of the steps makes five sixths of that term
+            if the network predicts noise; ``min_snr`` weighs it by min(1, SNR(t)), the ratio of signal to noise.
+        source_dropout: Leave the source's dropout on, as the published code does.
+    """
+
+    image: float = 2 / 3
+    high_frequency: float = 2 / 3
+    high_frequency_mse: float = 0.05
+    direction: Direction = "adapted||source"
+    reduction: Reduction = "sum"
+    anchors: int | None = None
+    pairs: Literal["rank", "all"] = "rank"
+    mse_weighting: Literal["uniform", "min_snr"] = "uniform"
+    source_dropout: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("image", "high_frequency", "high_frequency_mse"):
+            if getattr(self, name) < 0:
+                raise InputError(f"--model.pairwise.{name} is {getattr(self, name)}: a weight is 0 or more")
+        if self.anchors is not None and self.anchors < 3:
+            raise InputError(f"--model.pairwise.anchors is {self.anchors}: it takes 3 pictures to compare")
+
+    @property
+    def needs_source(self) -> bool:
+        """Whether any weighted term looks at the source model."""
+        return self.image > 0 or self.high_frequency > 0
+
+
+class DDPMPA(DDPM):
+    """Adapt a diffusion model to about ten pictures, holding on to the source's diversity by pairwise similarities.
+
+    Args:
+        pairwise: The losses that are added to those of DDPM.
+        source: The frozen source model, where it is another than init_from; read like it.
+        collapse_every_n_steps: How often to draw the same four noises by the adapted model and log how alike the
+            pictures are (mean cosine), next to those of the source; 0 for never.
+    """
+
+    def __init__(
+        self,
+        pairwise: Pairwise = Pairwise(),
+        source: str | None = None,
+        collapse_every_n_steps: int = 100,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if source is None and self.init_from is None:
+            raise InputError("DDPMPA adapts a trained model: give its checkpoint with --model.init_from")
+        self.pairwise, self.source_path = pairwise, source or self.init_from
+        self.collapse_every_n_steps = collapse_every_n_steps
+        self.source: FrozenSource | None = None
+        self._source_of_checkpoint: dict[str, str] | None = None
+        self._source_alike: Tensor
+
+    def on_fit_start(self) -> None:
+        """Read the source model.
+
+        Raises:
+            InputError: It cannot be read, does not suit the network, or is not the one that a resumed run began with;
+                or a micro-batch has too few pictures to compare.
+        """
+        super().on_fit_start()
+        if not self.pairwise.needs_source:
+            return
+        batch, least = getattr(self.trainer.datamodule, "batch_size", None), self.pairwise.anchors or 3  # type: ignore[attr-defined]
+        joint = batch * self.trainer.world_size if batch and self.pairwise.pairs == "all" else batch
+        if batch is not None and (joint < least or batch < (self.pairwise.anchors or 1)):
+            raise InputError(
+                f"--data.batch_size is {batch}, but the pairwise losses compare at least {least} pictures of a "
+                "micro-batch: make it larger"
+            )
+        assert self.source_path is not None
+        self.source = self._read_source(self.source_path)
+        if self._source_of_checkpoint is not None:
+            self.source.refuse_other_than(self._source_of_checkpoint)
+        self._source_alike = self._alike(self.source.network)
+        self.source.network.train(self.pairwise.source_dropout)
+        rank_zero_info(f"{self.source.path}: the frozen source, sha256 {self.source.sha256[:12]}…")
+
+    def _read_source(self, path: str) -> FrozenSource:
+        initial = initial_from(path, self.init_weights, self.allow_pickle, {})
+        ours, theirs = self.unet.config, initial.unet
+        for field in ("image_size", "in_channels", "out_channels", "num_classes"):
+            if getattr(ours, field) != getattr(theirs, field):
+                raise InputError(
+                    f"{initial.path}: the source's unet.{field} is {getattr(theirs, field)}, the adapted model's "
+                    f"{getattr(ours, field)}: make them equal"
+                )
+        if initial.diffusion not in (None, self.diffusion.config):
+            raise InputError(
+                f"{initial.path}: the source was trained with {initial.diffusion}, the adapted model is with "
+                f"{self.diffusion.config}: leave out --model.diffusion"
+            )
+        network = UNet(theirs)
+        fill(network, initial.state, initial.path)
+        network.to(self.device)
+        if self.compile_network:
+            network.compile()
+        return FrozenSource(network, initial.path)
+
+    def loss_terms(self, step: Denoised) -> dict[str, Tensor]:
+        """The diffusion loss, and what DDPM-PA adds to it (eq. 9)."""
+        terms, weights = super().loss_terms(step), self.pairwise
+        estimate = self.diffusion.x0(step.output, step.x_t, step.t)  # not clamped: that would stop gradients
+        if weights.high_frequency_mse:
+            mse = high_frequency_mse(estimate, step.x0)
+            if weights.mse_weighting == "min_snr":
+                mse = self.diffusion.snr(step.t).clamp(max=1) * mse
+            terms["high_frequency_mse"] = weights.high_frequency_mse * mse
+        if self.source is not None:
+            n = len(estimate)
+            chosen = (
+                slice(None) if weights.anchors is None else torch.randperm(n, device=self.device)[: weights.anchors]
+            )
+            adapted, source = (
+                self._of_all_ranks(x) for x in (estimate[chosen], self._source_estimate(self.source, step, chosen))
+            )
+            kl = {"direction": weights.direction, "reduction": weights.reduction}
+            if weights.image:
+                terms["pair_image"] = weights.image * pairwise_similarity_loss(adapted, source, **kl)
+            if weights.high_frequency:
+                bands = high_frequency(adapted), high_frequency(source)
+                terms["pair_high_frequency"] = weights.high_frequency * pairwise_similarity_loss(*bands, **kl)
+        return terms
+
+    @torch.no_grad()
+    def _source_estimate(self, source: FrozenSource, step: Denoised, chosen: Tensor | slice) -> Tensor:
+        """The source's estimate of clean pictures from the same noised ones."""
+        x_t, t = step.x_t[chosen], step.t[chosen]
+        labels = None if step.labels is None else step.labels[chosen]
+        return self.diffusion.x0(source.network(x_t, self.diffusion.model_timesteps(t), labels), x_t, t)
+
+    def _of_all_ranks(self, x: Tensor) -> Tensor:
+        """The pictures that are compared; gradients go back to the rank that each came from."""
+        if self.pairwise.pairs == "rank" or self.trainer.world_size == 1:
+            return x
+        return torch.cat(all_gather(x.contiguous()))
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log how alike samples from fixed noises are becoming: direct fine-tuning collapses (DDPM-PA, section 3)."""
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        every = self.collapse_every_n_steps * self.trainer.accumulate_grad_batches
+        if self.source is not None and every and (batch_idx + 1) % every == 0:
+            self.log("collapse/adapted", self._alike(self.unet))
+            self.log("collapse/source", self._source_alike)
+
+    def _alike(self, network: torch.nn.Module) -> Tensor:
+        """Mean cosine among the pictures that a network draws from four fixed noises."""
+        pictures = F.normalize(self.sample_from(network, torch.arange(4), preview=True).flatten(1))
+        return ((pictures @ pictures.T).sum() - 4) / 12
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add which source it was adapted from."""
+        super().on_save_checkpoint(checkpoint)
+        if self.source is not None:
+            checkpoint["tenshot"]["source"] = self.source.record()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember which source the run began with."""
+        super().on_load_checkpoint(checkpoint)
+        self._source_of_checkpoint = checkpoint["tenshot"].get("source")

@@ -1,0 +1,67 @@
+"""Pictures that lie in a folder, as a generator: so that the output of any program gets the same table."""
+
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningModule
+from PIL import Image
+from torch import Tensor
+
+from tenshot.datamodules.reading import list_pictures, read_picture
+from tenshot.errors import InputError
+
+__all__ = ["FolderGenerator"]
+
+MOST = 2**32  # samples of one seed, see tenshot.datamodules.Samples
+
+
+class FolderGenerator(LightningModule):
+    """Pictures that somebody has drawn already, for tenshot test: number i is the i-th file by name.
+
+    Args:
+        root: Folder of square pictures of one size; nothing is resized.
+    """
+
+    averaged: tuple[str, ...] = ()
+    """Submodules that an EMA follows: there are none."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__()
+        self.files = list_pictures(root, "--model.root")
+        self.size = max(_size(self.files[0]))
+        self.root = root
+        self.title = Path(root).name
+
+    def sample(self, seeds: Tensor, condition: Tensor | None = None, preview: bool = False) -> Tensor:
+        """The pictures whose numbers are the low 32 bits of the seeds.
+
+        Returns:
+            (N, 3, size, size) float32 in [-1, 1]
+
+        Raises:
+            InputError: There are not so many, or one is of another size or cannot be read.
+        """
+        numbers = (seeds % MOST).tolist()
+        if max(numbers) >= len(self.files):
+            raise InputError(f"{self.root} holds {len(self.files)} pictures: set --evaluate.samples to at most that")
+        for file in (self.files[number] for number in numbers):
+            if _size(file) != (self.size, self.size):
+                width, height = _size(file)
+                raise InputError(
+                    f"{file} is {width} x {height}, {self.files[0].name} {self.size} pixels wide: metrics compare "
+                    "square pictures of one size"
+                )
+        pixels = torch.stack([read_picture(self.files[number], self.size) for number in numbers])
+        return pixels.float() / 127.5 - 1
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """The pictures that a batch of seeds asks for."""
+        return self.sample(batch["seed"])
+
+
+def _size(file: Path) -> tuple[int, int]:
+    try:
+        with Image.open(file) as image:
+            return image.size
+    except OSError:
+        raise InputError(f"{file} cannot be read as a picture: replace it or take it out") from None

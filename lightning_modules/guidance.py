@@ -1,0 +1,83 @@
+"""Classifier guidance as part of a diffusion method's configuration (ADM, arXiv 2105.05233, section 4)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tenshot.diffusion import DiffusionConfig, classifier_guidance
+from tenshot.diffusion.guidance import Guidance
+from tenshot.errors import InputError
+from tenshot.lightning_modules.initial import Initial, initial_from
+from tenshot.models import UNetClassifier, UNetConfig
+from tenshot.models.pretrained import fill
+
+__all__ = ["ClassifierGuidance", "FrozenClassifier"]
+
+
+@dataclass(frozen=True)
+class ClassifierGuidance:
+    """Pull samples towards their classes by the gradient of a classifier of noisy pictures.
+
+    Args:
+        classifier: A run or checkpoint of NoisyClassifier, a file of tenshot convert, or a public guided-diffusion
+            classifier.
+        scale: Strength of the pull; 1 samples p(x | class) if both networks are perfect, more trades variety for
+            fidelity.
+    """
+
+    classifier: str
+    scale: float = 1.0
+
+
+class FrozenClassifier:
+    """The classifier that guides a diffusion model.
+
+    It is no module of the method, so that it is in neither its state_dict, its EMA, nor DDP's buckets.
+
+    Args:
+        config: Which, and how strongly it pulls.
+        unet: The network it guides.
+        diffusion: The process of that network.
+        allow_pickle: Also read files that may run code of their author.
+
+    Raises:
+        InputError: It cannot be read, or was not trained for such pictures, classes and noise.
+    """
+
+    def __init__(
+        self, config: ClassifierGuidance, unet: UNetConfig, diffusion: DiffusionConfig, allow_pickle: bool
+    ) -> None:
+        initial = initial_from(config.classifier, "ema", allow_pickle, {}, part="classifier")
+        _refuse_unfit(initial, unet, diffusion)
+        self.network = fill(UNetClassifier(initial.unet), initial.state, initial.path).eval().requires_grad_(False)
+        self.num_classes = initial.unet.out_channels
+        self.scale = config.scale
+        self.origin = f"{initial.path}: guided by {initial.origin}, scale {config.scale}"
+
+    def towards(self, labels: Tensor) -> Guidance:
+        """The pull towards these classes: (N,) int64, on the device of the pictures."""
+        with torch.inference_mode(False):  # weights moved in inference mode could not enter a graph
+            self.network.to(labels.device)
+        return classifier_guidance(self.network, labels, self.scale)
+
+
+def _refuse_unfit(classifier: Initial, unet: UNetConfig, diffusion: DiffusionConfig) -> None:
+    own = classifier.unet
+    pairs = [
+        ("image_size", own.image_size, unet.image_size),
+        ("in_channels", own.in_channels, unet.in_channels),
+        ("classes", own.out_channels, unet.num_classes or own.out_channels),
+    ]
+    if classifier.diffusion is None:
+        raise InputError(
+            f"{classifier.path}: does not tell its noise process: tell tenshot convert, and guide with what it writes"
+        )
+    noise = ("num_steps", "schedule", "rescale_timesteps")
+    pairs += [(f"diffusion.{name}", getattr(classifier.diffusion, name), getattr(diffusion, name)) for name in noise]
+    differ = [f"{name} {its} (the diffusion model: {ours})" for name, its, ours in pairs if its != ours]
+    if differ:
+        raise InputError(
+            f"{classifier.path}: a classifier of other noisy pictures, with {', '.join(differ)}: give one of this kind "
+            "with --model.guidance.classifier"
+        )

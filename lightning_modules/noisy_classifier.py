@@ -1,0 +1,205 @@
+"""The classifier that guides a diffusion model, trained on noised pictures (ADM, arXiv 2105.05233, section 4)."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torchmetrics import MeanMetric
+
+from tenshot.diffusion import DiffusionConfig, GaussianDiffusion
+from tenshot.errors import InputError
+from tenshot.lightning_modules.initial import (
+    Initial,
+    Weights,
+    description,
+    initial_from,
+    process_for,
+    refuse_other_network,
+)
+from tenshot.lightning_modules.quarters import QuarterMeans
+from tenshot.models import UNetClassifier, UNetConfig
+from tenshot.models.pretrained import fill
+
+__all__ = ["NoisyClassifier"]
+
+
+class NoisyClassifier(LightningModule):
+    """Train a classifier of noisy pictures, to guide a diffusion model by (--model.guidance of DDPM).
+
+    Args:
+        classifier: Architecture of the encoder, with the number of classes as out_channels; it ends in an attention
+            pool. Not needed where init_from tells it.
+        diffusion: The noise process: steps, schedule and rescale_timesteps of the diffusion model that is to be guided.
+            Not needed where init_from tells it.
+        init_from: Weights to start from: a checkpoint of tenshot, a file of tenshot convert, or a public
+            guided-diffusion classifier. For another number of classes the last layer starts anew.
+        init_weights: Which weights of a tenshot checkpoint to start from, the averaged or the raw ones.
+        optimizer: Built from the parameters.
+        lr_scheduler: Built from the optimiser, stepped every optimiser step.
+        compile: Compile the network with torch.compile: on GPUs faster, on CPUs not.
+        allow_pickle: Let init_from read files that may run code of their author.
+    """
+
+    averaged = ("classifier",)
+    """Submodules that an EMA follows."""
+
+    def __init__(
+        self,
+        classifier: UNetConfig | None = None,
+        diffusion: DiffusionConfig | None = None,
+        init_from: str | None = None,
+        init_weights: Weights = "ema",
+        optimizer: OptimizerCallable = lambda params: AdamW(params, lr=3e-4, weight_decay=0.05),
+        lr_scheduler: LRSchedulerCallable | None = None,
+        compile: bool = False,
+        allow_pickle: bool = False,
+    ) -> None:
+        super().__init__()
+        if init_from is None and classifier is None:
+            raise InputError(
+                "NoisyClassifier needs a network: give --model.classifier, or weights to start from with "
+                "--model.init_from"
+            )
+        self.classifier_config, self.diffusion_config = classifier, diffusion
+        self.init_from, self.init_weights, self.allow_pickle = init_from, init_weights, allow_pickle
+        self.optimizer, self.lr_scheduler, self.compile_network = optimizer, lr_scheduler, compile
+        self.classifier: UNetClassifier
+        self.val_means = {name: MeanMetric() for name in ("loss", "accuracy@1", "accuracy@5")}
+        self._on_the_device = nn.ModuleList(self.val_means.values())
+
+    def configure_model(self) -> None:
+        """Build the network, with the weights of init_from.
+
+        Raises:
+            InputError: init_from cannot be read or does not fit.
+        """
+        if "classifier" in self._modules:
+            return
+        config, process, initial = self.classifier_config, self.diffusion_config or DiffusionConfig(), None
+        if self.init_from is not None:
+            overrides = asdict(config) if config else {}
+            overrides.pop("out_channels", None)  # a public file tells its classes
+            initial = initial_from(self.init_from, self.init_weights, self.allow_pickle, overrides, part="classifier")
+            config, process = config or initial.unet, process_for(initial, self.diffusion_config)
+        assert config is not None
+        self.classifier_config, self.diffusion_config = config, process
+        self.diffusion = GaussianDiffusion(process)
+        self.quarters = QuarterMeans(process.num_steps)
+        self.classifier = UNetClassifier(config)
+        if initial is not None:
+            self._start_from(initial)
+        if self.compile_network:
+            self.classifier.compile()
+
+    def _start_from(self, initial: Initial) -> None:
+        state, origin, own = dict(initial.state), initial.origin, self.classifier.state_dict()
+        if initial.unet.out_channels != self.classifier.config.out_channels:
+            state |= {name: value for name, value in own.items() if name.startswith("pool.proj.")}
+            origin += f", with a new last layer: it had {initial.unet.out_channels} classes"
+        fill(self.classifier, state, initial.path)
+        rank_zero_info(f"{initial.path}: starting from {origin}")
+
+    def on_fit_start(self) -> None:
+        """Check that the pictures suit the network.
+
+        Raises:
+            InputError: They have no labels, or another size or number of classes.
+        """
+        config, data = self.classifier.config, getattr(self.trainer, "datamodule", None)
+        size, classes = getattr(data, "image_size", None), getattr(data, "num_classes", None)
+        if size is not None and size != config.image_size:
+            raise InputError(
+                f"pictures of {size} px (--data.image_size) for a classifier of {config.image_size} px "
+                "(--model.classifier.image_size): make them equal"
+            )
+        if classes is None:
+            raise InputError("NoisyClassifier learns from labels, the data has none: set --data.labels true")
+        if classes != config.out_channels:
+            raise InputError(
+                f"the classifier has {config.out_channels} classes (--model.classifier.out_channels), the data "
+                f"{classes}: make them equal"
+            )
+
+    def on_validation_start(self) -> None:
+        """Check the same where only validation runs."""
+        self.on_fit_start()
+
+    def scores(self, batch: dict[str, Tensor], t: Tensor) -> dict[str, Tensor]:
+        """Noise the pictures of a batch and classify them: cross entropy, and whether the label is among the first.
+
+        t: (N,) int64  ->  name: (N,) float32
+        """
+        x, labels = batch["image"], batch["label"]
+        x_t = self.diffusion.q_sample(x, t, torch.randn_like(x))
+        logits = self.classifier(x_t, self.diffusion.model_timesteps(t))  # (N, K)
+        # A class of the same logit counts as being ahead, so that a network that cannot tell is right about nothing.
+        rank = (~(logits < logits.gather(1, labels.view(-1, 1)))).sum(1)  # (N,), 1 the first
+        right = {f"accuracy@{k}": (rank <= k).float() for k in (1, 5)}
+        return {"loss": F.cross_entropy(logits.float(), labels, reduction="none")} | right
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """One micro-batch at uniform timesteps."""
+        t = torch.randint(self.diffusion.num_steps, (len(batch["image"]),), device=self.device)
+        scores = self.scores(batch, t)
+        loss = scores["loss"].mean()
+        self.log("train/loss", loss, prog_bar=True)
+        self.log_dict({f"train/{name}": value.mean() for name, value in scores.items() if name != "loss"})
+        self.quarters.update(scores, t)
+        every = self.trainer.log_every_n_steps * self.trainer.accumulate_grad_batches  # type: ignore[attr-defined]
+        if (batch_idx + 1) % every == 0:
+            self.log_dict({f"train/{name}": value for name, value in self.quarters.pop().items()})
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """The same at fixed timesteps and noise."""
+        t = torch.randint(self.diffusion.num_steps, (len(batch["image"]),), device=self.device)
+        for name, value in self.scores(batch, t).items():
+            self.val_means[name].update(value)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over all validation pictures of all ranks."""
+        for name, mean in self.val_means.items():
+            self.log(f"val/{name}", mean.compute(), prog_bar=True)
+            mean.reset()
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Refuse: it draws no pictures.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError(
+            "NoisyClassifier draws no pictures: draw from a diffusion model, with the classifier's run as its "
+            "--model.guidance.classifier"
+        )
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser of the network's weights, with its schedule in optimiser steps."""
+        optimizer = self.optimizer(self.classifier.parameters())
+        if self.lr_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the checkpoint is."""
+        assert self.classifier_config is not None
+        assert self.diffusion_config is not None
+        network, process = self.classifier_config, self.diffusion_config
+        checkpoint["tenshot"] = description(network, process, type(self).__name__, part="classifier")
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make sure that it fits.
+
+        Raises:
+            InputError: It is a checkpoint of another network.
+        """
+        assert self.classifier_config is not None
+        assert self.diffusion_config is not None
+        where = str(self.trainer.ckpt_path) if self._trainer else "the checkpoint"
+        refuse_other_network(checkpoint, where, self.classifier_config, self.diffusion_config, part="classifier")

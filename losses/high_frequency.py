@@ -1,0 +1,43 @@
+"""High frequencies of pictures by Haar wavelets, and how far two pictures differ in them (DDPM-PA, section 4)."""
+
+import pywt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["high_frequency", "high_frequency_mse"]
+
+_HAAR = pywt.Wavelet("haar")
+_LOW, _HIGH = torch.tensor(_HAAR.dec_lo, dtype=torch.float64), torch.tensor(_HAAR.dec_hi, dtype=torch.float64)
+# LH + HL + HH: added bands are one filter. Its squared norm is 3, constant pictures give 0.
+_KERNEL = torch.outer(_LOW, _HIGH) + torch.outer(_HIGH, _LOW) + torch.outer(_HIGH, _HIGH)
+
+
+def high_frequency(x: Tensor) -> Tensor:
+    """The sum of the three high-frequency Haar bands, LH + HL + HH, of each channel (DDPM-PA, section 4).
+
+    Two by two pixels become one, by correlation with [[-1, -1], [-1, 3]] / 2; a last odd row or column is dropped.
+
+    Args:
+        x: (N, C, H, W), at least 2 x 2 pixels.
+
+    Returns:
+        (N, C, H // 2, W // 2), at least float32, also under autocast.
+    """
+    x = x if x.dtype == torch.float64 else x.float()
+    kernel = _KERNEL.to(x).expand(x.shape[1], 1, 2, 2)
+    with torch.autocast(x.device.type, enabled=False):
+        return F.conv2d(x, kernel, stride=2, groups=x.shape[1])
+
+
+def high_frequency_mse(x0_hat: Tensor, x0: Tensor) -> Tensor:
+    """Mean squared difference of the high-frequency parts of each picture and its estimate (DDPM-PA, L_hfmse).
+
+    Args:
+        x0_hat: (N, C, H, W) estimates of the clean pictures, not clamped.
+        x0: (N, C, H, W) the clean pictures.
+
+    Returns:
+        (N,)
+    """
+    return high_frequency(x0_hat - x0).square().flatten(1).mean(dim=1)

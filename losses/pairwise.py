@@ -1,0 +1,58 @@
+"""The pattern of similarities within a batch, kept from one model to another (DDPM-PA, after CDC)."""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from tenshot.errors import InputError, did_you_mean
+
+__all__ = ["Direction", "Reduction", "pairwise_similarity_loss"]
+
+Direction = Literal["adapted||source", "source||adapted"]
+Reduction = Literal["sum", "mean"]
+
+
+def pairwise_similarity_loss(
+    adapted: Tensor, source: Tensor, direction: Direction = "adapted||source", reduction: Reduction = "sum"
+) -> Tensor:
+    """KL divergence between the similarity distributions of two models on the same batch (DDPM-PA, eqs. 4 to 7).
+
+    Picture i has the distribution softmax over j != i of cos(z_i, z_j), z a whole picture as one vector. The paper sums
+    KL(adapted || source) over i; its code averages KL(source || adapted) over the N (N - 1) pairs: 6 times less at
+    N = 3, 132 times less at N = 12. The directions differ by a thousandth.
+
+    Args:
+        adapted: (N, ...) one vector a picture, any shape. With N < 3 there is nothing to compare: the loss is 0.
+        source: Same shape, of the frozen model. Taken as a constant.
+        direction: Which distribution the divergence is taken under.
+        reduction: ``sum`` over pictures (the paper), ``mean`` over pairs (its code).
+
+    Returns:
+        A scalar, at least float32, also under autocast.
+
+    Raises:
+        InputError: An unknown direction or reduction.
+    """
+    for option, value, known in (("direction", direction, Direction), ("reduction", reduction, Reduction)):
+        choices = get_args(known)
+        if value not in choices:
+            hint = did_you_mean(str(value), choices)
+            raise InputError(f"pairwise {option} {value!r} is unknown{hint}; choose one of {', '.join(choices)}")
+    if len(adapted) < 2:
+        return adapted.sum() * 0.0
+    with torch.autocast(adapted.device.type, enabled=False):
+        of_adapted, of_source = _log_similarities(adapted), _log_similarities(source.detach())
+    under, other = (of_adapted, of_source) if direction == "adapted||source" else (of_source, of_adapted)
+    terms = under.exp() * (under - other)
+    return terms.sum() if reduction == "sum" else terms.mean()
+
+
+def _log_similarities(x: Tensor) -> Tensor:
+    """Log of each picture's softmax over its cosines with the others: (N, ...) -> (N, N - 1)."""
+    n = len(x)
+    x = (x if x.dtype == torch.float64 else x.float()).flatten(1)
+    norms = x.norm(dim=1)
+    cosines = (x @ x.T) / torch.outer(norms, norms).clamp_min(1e-8)
+    others = cosines.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)  # all but the diagonal
+    return others.log_softmax(dim=1)

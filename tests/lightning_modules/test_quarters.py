@@ -1,0 +1,26 @@
+import numpy as np
+import torch
+
+from tenshot.lightning_modules.quarters import QuarterMeans
+
+
+def test_means_by_quarter_since_the_last_time():
+    rng = np.random.default_rng(0)
+    quarters = QuarterMeans(1000)
+    t = np.concatenate([[0, 249, 250, 499, 999], rng.integers(750, 1000, 20)])
+    losses = {"mse": rng.normal(size=len(t)), "vb": rng.normal(size=len(t))}
+    for part in (slice(0, 7), slice(7, None)):
+        chosen = {name: torch.tensor(value[part]) for name, value in losses.items()}
+        quarters.update(chosen, torch.tensor(t[part]))
+    means = {name: value.item() for name, value in quarters.pop().items()}
+
+    expected = {
+        f"{name}_q{quarter}": value[t // 250 == quarter].mean()
+        for name, value in losses.items()
+        for quarter in (0, 1, 3)
+    }  # no timestep was in the third quarter
+    assert means.keys() == expected.keys()
+    np.testing.assert_allclose([means[name] for name in expected], list(expected.values()), rtol=1e-5)
+
+    quarters.update({"mse": torch.tensor([5.0])}, torch.tensor([600]))
+    assert {name: value.item() for name, value in quarters.pop().items()} == {"mse_q2": 5.0}
