@@ -19,7 +19,8 @@ class ImageMetric(Metric):
     """A metric of a set of pictures, or of a generated and a real one.
 
     A subclass declares list states of rows (``add_rows``) and states that are sums (``add_sum``), fills them in
-    ``update`` and turns them into a report in ``evaluate``. States stay in host memory whatever the metric's device
+    ``update`` and turns them into a report in ``evaluate``. What is of real pictures has a name that begins with
+    ``real``. States stay in host memory whatever the metric's device
     is, and are never saved. Ranks may hold any number of rows, or nothing; they must all call ``compute``.
     """
 
@@ -62,6 +63,17 @@ class ImageMetric(Metric):
         self.compute()
         assert self._report is not None
         return self._report
+
+    def reset_generated(self) -> None:
+        """Forget the generated pictures, and keep the real ones for the next generator."""
+        real = {
+            name: list(value) if isinstance(value := getattr(self, name), list) else value
+            for name in self._defaults
+            if name.startswith("real")
+        }
+        self.reset()
+        for name, value in real.items():
+            setattr(self, name, value)
 
     def add_rows(self, name: str) -> None:
         """Declare a state that collects rows: a list of tensors (N, ...)."""

@@ -13,10 +13,17 @@ from torch import Tensor
 
 from tenshot.errors import InputError
 
-__all__ = ["gather_rows", "reduce_sum"]
+__all__ = ["gather_objects", "gather_rows", "reduce_sum"]
 
 CHUNK_BYTES = 64 * 2**20
 """What one collective brings to a device."""
+
+
+def gather_objects(value: Any, group: Any = None) -> list[Any]:
+    """What each rank gives, by rank; for small things."""
+    every: list[Any] = [None] * dist.get_world_size(group)
+    dist.all_gather_object(every, value, group)
+    return every
 
 
 def gather_rows(rows: Tensor | None, group: Any = None) -> Tensor | None:
@@ -35,8 +42,7 @@ def gather_rows(rows: Tensor | None, group: Any = None) -> Tensor | None:
     Raises:
         InputError: Rows of different shapes or types; on all ranks.
     """
-    described: list[Any] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(described, None if rows is None else (len(rows), tuple(rows.shape[1:]), rows.dtype), group)
+    described = gather_objects(None if rows is None else (len(rows), tuple(rows.shape[1:]), rows.dtype), group)
     kinds = {row[1:] for row in described if row is not None}
     if not kinds:
         return None
@@ -68,9 +74,7 @@ def reduce_sum(value: Tensor, group: Any = None) -> Tensor:
 
     value: any shape, the same on all ranks but those that hold an empty one
     """
-    shapes: list[Any] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(shapes, tuple(value.shape), group)
-    filled = {shape for shape in shapes if 0 not in shape}
+    filled = {shape for shape in gather_objects(tuple(value.shape), group) if 0 not in shape}
     if not filled:
         return value
     if len(filled) > 1:

@@ -1,0 +1,166 @@
+"""Metrics of feature rows, whichever network makes them."""
+
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from tenshot.errors import InputError
+from tenshot.metrics.base import ImageMetric
+from tenshot.metrics.pixels import from_pixels, to_pixels
+from tenshot.metrics.precision import full_precision
+from tenshot.models.features import FeatureName, FeatureNetwork, check_feature_name, feature_network, weights_hash
+
+__all__ = ["FeatureMetric", "Features"]
+
+_LATEST: WeakKeyDictionary[nn.Module, tuple[Tensor, Tensor]] = WeakKeyDictionary()
+"""The last batch that each frozen network saw, and its rows: the next metric with that network asks for the same."""
+
+
+class Features:
+    """Feature rows of pictures. Not a module, so that the network stays out of state dicts, optimisers and copies.
+
+    Args:
+        features: Name of a network of ours, or any module that takes float32 pictures in [-1, 1] and returns rows.
+        weights: Weight file of a named network; none for the public one.
+    """
+
+    def __init__(self, features: FeatureName | nn.Module, weights: str | None) -> None:
+        if isinstance(features, str):
+            check_feature_name(features, weights)
+        elif weights is not None:
+            raise InputError(f"weights {weights} are for features of ours by name: load those of a module yourself")
+        self._network = None if isinstance(features, str) else features
+        self._asked, self._weights = features, weights
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Features":
+        return self
+
+    @property
+    def network(self) -> nn.Module:
+        """The network, loaded when first asked for."""
+        if self._network is None:
+            assert isinstance(self._asked, str)
+            self._network = feature_network(self._asked, self._weights)
+        return self._network
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Feature rows.
+
+        Args:
+            images: (N, 3, H, W) float in [-1, 1] or uint8; for a module of the user also (N, d) features, which it
+                gets as they are.
+
+        Returns:
+            (N, d), float32, or float64 where the module returns that
+
+        Raises:
+            InputError: Not such pictures, or no finite rows came out.
+        """
+        ours = isinstance(self.network, FeatureNetwork)
+        if images.dim() == 2 and not ours:
+            return self._rows(images)
+        pixels = to_pixels(images)
+        latest, rows = _LATEST.get(self.network, (None, None)) if ours else (None, None)
+        if rows is None or latest is None or latest.device != pixels.device or not torch.equal(latest, pixels):
+            rows = self._rows(from_pixels(pixels))
+            if ours:
+                _LATEST[self.network] = (pixels.clone(), rows)
+        return rows
+
+    def _rows(self, x: Tensor) -> Tensor:
+        network = self.network
+        if next((weight.device for weight in network.parameters()), x.device) != x.device:
+            network.to(x.device)
+        network.eval()
+        with full_precision(x.device):
+            out = network(x)
+            if not isinstance(out, Tensor) or out.dim() < 2 or len(out) != len(x):
+                got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+                raise InputError(f"features {self.name}: expected rows ({len(x)}, d), but got {got}")
+            rows = out.flatten(1)
+            rows = rows if rows.dtype == torch.float64 else rows.float()
+            if not rows.isfinite().all():
+                raise InputError(f"features {self.name}: there is a NaN or an infinity among them")
+        return rows
+
+    def release(self) -> None:
+        """Move the network out of the accelerator's memory."""
+        if self._network is not None:
+            _LATEST.pop(self._network, None)
+            self._network.cpu()
+
+    @property
+    def name(self) -> str:
+        """What results are named by; ``custom`` for a module without a name."""
+        name = getattr(self.network, "name", None)
+        return name if isinstance(name, str) else "custom"
+
+    def is_published(self, kind: type[FeatureNetwork]) -> bool:
+        """Whether results may carry the name of the metric that was published with the network ``kind``."""
+        return isinstance(self.network, kind) and self.network.published
+
+    def settings(self) -> dict[str, Any]:
+        """What a report says of it."""
+        network = self.network
+        if isinstance(network, FeatureNetwork):
+            return {"features": self.name, "weights_sha256": network.weights_sha256, "resize": network.resize}
+        return {"features": self.name, "weights_sha256": weights_hash(network), "resize": None}
+
+
+class FeatureMetric(ImageMetric):
+    """A metric of the feature rows of generated pictures and, where ``compares``, of real ones.
+
+    Args:
+        features: Name of a feature network, or any module that takes float32 pictures in [-1, 1] and returns rows
+            (N, d); ``nn.Identity()`` to give features instead of pictures.
+        weights: Weight file of a named network; none for the public one, from torch's cache or downloaded.
+    """
+
+    compares: ClassVar[bool] = True
+
+    def __init__(self, features: FeatureName | nn.Module, weights: str | None = None) -> None:
+        super().__init__()
+        self.features = Features(features, weights)
+        self.worker = torch.device("cpu")
+        for which in ("generated", "real") if self.compares else ("generated",):
+            self.add_rows(which)
+
+    def prepare(self) -> None:
+        """Load the network.
+
+        Raises:
+            InputError: Its weights are missing or cannot be read.
+        """
+        assert self.features.network is not None
+
+    def release(self) -> None:
+        """Give back the accelerator's memory; what was counted stays."""
+        self.features.release()
+
+    def update(self, images: Tensor, real: bool = False) -> None:
+        """Add pictures.
+
+        Args:
+            images: (N, 3, H, W), float in [-1, 1] or uint8; or (N, d) features, for a module of the user.
+            real: Whether they are real, not generated.
+
+        Raises:
+            InputError: Not such pictures.
+        """
+        if real and not self.compares:
+            raise InputError(f"{type(self).__name__} looks at generated pictures alone: leave real out")
+        if len(images):
+            rows = self.rows_of(images)
+            self.worker = rows.device if rows.device.type != "mps" else torch.device("cpu")  # which has no float64
+            self.append("real" if real else "generated", rows)
+
+    def rows_of(self, images: Tensor) -> Tensor:
+        """The rows that are kept of these pictures, (N, d)."""
+        return self.features(images)
+
+    def counts(self) -> dict[str, Any]:
+        """Numbers of pictures, as settings of a report."""
+        sets = ("generated", "real") if self.compares else ("generated",)
+        return {f"n_{which}": len(rows) if (rows := self.rows(which)) is not None else 0 for which in sets}

@@ -1,0 +1,71 @@
+"""The Inception Score."""
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tenshot.errors import InputError
+from tenshot.metrics.feature_metric import FeatureMetric
+from tenshot.metrics.precision import full_precision
+from tenshot.metrics.report import Report
+from tenshot.models.features import FeatureName, InceptionFeatures
+
+__all__ = ["InceptionScore"]
+
+
+class InceptionScore(FeatureMetric):
+    """exp of the mean KL(p(class|picture) ‖ p(class)), mean and standard deviation over splits (arXiv 1606.03498).
+
+    ``is`` with the published Inception: its 1008 classes, logits without bias, shuffled and split as torch-fidelity
+    does. Else ``is_<features>``, where the features themselves are taken for logits.
+
+    Args:
+        features: ``inception``, ``vgg16``, ``random``, or any module that returns logits (N, classes).
+        weights: Weight file of a named network; none for the public one.
+        splits: Number of splits.
+        seed: Of the shuffling.
+    """
+
+    compares = False
+    higher_is_better = True
+    headlines = 2
+
+    def __init__(
+        self,
+        features: FeatureName | nn.Module = "inception",
+        weights: str | None = None,
+        splits: int = 10,
+        seed: int = 2020,
+    ) -> None:
+        super().__init__(features, weights)
+        if splits < 1:
+            raise InputError(f"InceptionScore: splits is {splits}: choose 1 or more")
+        self.splits, self.seed = splits, seed
+
+    def rows_of(self, images: Tensor) -> Tensor:
+        """(N, classes) logits."""
+        rows, network = self.features(images), self.features.network
+        if not isinstance(network, InceptionFeatures):
+            return rows
+        with full_precision(rows.device):
+            return network.logits(rows)
+
+    def evaluate(self) -> Report:
+        """The score and its spread; NaN for less pictures than splits."""
+        name = "is" if self.features.is_published(InceptionFeatures) else f"is_{self.features.name}"
+        settings = self.counts() | self.features.settings() | {"splits": self.splits, "seed": self.seed}
+        logits = self.rows("generated")
+        if logits is None or len(logits) < self.splits:
+            why = f"{settings['n_generated']} pictures cannot be split into {self.splits}"
+            return Report({name: float("nan"), f"{name}_std": float("nan")}, settings, {"why": why})
+        count = len(logits)
+        order = torch.from_numpy(np.random.RandomState(self.seed).permutation(count))
+        bounds = [split * count // self.splits for split in range(self.splits + 1)]
+        scores = []
+        for start, end in pairwise(bounds):
+            log_p = logits[order[start:end]].to(self.worker, torch.float64).log_softmax(dim=1)
+            log_q = log_p.logsumexp(dim=0) - np.log(len(log_p))
+            scores.append((log_p.exp() * (log_p - log_q)).sum(dim=1).mean().exp().item())
+        return Report({name: float(np.mean(scores)), f"{name}_std": float(np.std(scores))}, settings)

@@ -1,0 +1,18 @@
+"""Frozen networks that turn pictures into feature rows, for metrics."""
+
+from tenshot.models.features.factory import FeatureName, check_feature_name, feature_network
+from tenshot.models.features.inception import InceptionFeatures
+from tenshot.models.features.network import FeatureNetwork, weights_hash
+from tenshot.models.features.random import RandomFeatures
+from tenshot.models.features.vgg16 import VGG16Features
+
+__all__ = [
+    "FeatureName",
+    "FeatureNetwork",
+    "InceptionFeatures",
+    "RandomFeatures",
+    "VGG16Features",
+    "check_feature_name",
+    "feature_network",
+    "weights_hash",
+]

@@ -1,0 +1,50 @@
+"""Feature networks by name, each loaded once."""
+
+from typing import Literal, get_args
+from weakref import WeakValueDictionary
+
+from tenshot.errors import InputError, did_you_mean
+from tenshot.models.features.inception import InceptionFeatures
+from tenshot.models.features.network import FeatureNetwork
+from tenshot.models.features.random import RandomFeatures
+from tenshot.models.features.vgg16 import VGG16Features
+
+__all__ = ["FeatureName", "check_feature_name", "feature_network"]
+
+FeatureName = Literal["inception", "vgg16", "random"]
+
+_LOADED: WeakValueDictionary[tuple[str, str | None], FeatureNetwork] = WeakValueDictionary()
+
+
+def check_feature_name(name: str, weights: str | None = None) -> None:
+    """Raise an error that ``feature_network`` would raise, without looking for files.
+
+    Raises:
+        InputError: There is no such network, or it takes no weights.
+    """
+    known = get_args(FeatureName)
+    if name not in known:
+        raise InputError(f"no feature network {name!r}{did_you_mean(name, known)}: choose {', '.join(known)}")
+    if name == "random" and weights is not None:
+        raise InputError(f"features random takes no weights, but got {weights}: choose inception or vgg16, or none")
+
+
+def feature_network(name: FeatureName, weights: str | None = None) -> FeatureNetwork:
+    """The network of that name; all metrics that ask for the same one share it, as long as one of them is there.
+
+    Args:
+        name: ``inception``, ``vgg16``, or ``random``, which needs no file.
+        weights: Weight file; none for the public one, see :func:`tenshot.models.pretrained.weight_file`.
+
+    Raises:
+        InputError: There is no such network; or its weights are not there, torn, or another network's.
+    """
+    check_feature_name(name, weights)
+    network = _LOADED.get((name, weights))
+    if network is None:
+        if name == "random":
+            network = RandomFeatures()
+        else:
+            network = (InceptionFeatures if name == "inception" else VGG16Features)(weights)
+        _LOADED[name, weights] = network
+    return network
