@@ -25,11 +25,15 @@ from tenshot.callbacks.image_writer import to_uint8
 from tenshot.cli import main
 from tenshot.datamodules import Pictures, SyntheticFaces
 from tenshot.datamodules.batches import Batch, Source
-from tenshot.lightning_modules import DDPM
+from tenshot.lightning_modules import DDPM, DDPMPA, Pairwise
 from tenshot.lightning_modules.ddpm import Denoised
 from tenshot.lightning_modules.seeding import SeededNoise
 
 STEPS = 3
+METHODS = {
+    "ddpm": Pairwise(0, 0, 0),
+    "ddpm_pa": Pairwise(image=300, high_frequency=200, high_frequency_mse=1e-4, pairs="all"),
+}
 CHANGES: dict[str, Any] = {
     "model": {
         "init_args": {
@@ -71,7 +75,7 @@ class NumberedFaces(Pictures):
         return Numbered(10), Numbered(5, first=10)
 
 
-class ByPicture(DDPM):
+class ByPicture(DDPMPA):
     """Draws timestep and noise by the picture's number, so that sharing pictures out changes nothing."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -101,8 +105,13 @@ class Follow(Callback):
         self.val_losses.append(trainer.callback_metrics["val/loss"].item())
 
 
-def train_by_picture(folder: Path, batch_size: int, **arguments: Any) -> Follow:
-    method = ByPicture(tiny.unet_config(), optimizer=lambda params: torch.optim.SGD(params, lr=0.1))
+def train_by_picture(folder: Path, batch_size: int, pairwise: Pairwise, **arguments: Any) -> Follow:
+    source = tiny.weights_file(
+        folder / f"source{os.environ.get('RANK', 0)}.safetensors", tiny.randomised(tiny.ddpm(), 1)
+    )
+    method = ByPicture(
+        pairwise, str(source), unet=tiny.unet_config(), optimizer=lambda params: torch.optim.SGD(params, lr=0.1)
+    )
     method.configure_model()
     follow = Follow()
     trainer = tiny.trainer(
@@ -115,8 +124,9 @@ def train_by_picture(folder: Path, batch_size: int, **arguments: Any) -> Follow:
 def one_rank(folder: Path, config: str) -> None:
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])
-    follow = train_by_picture(folder, 2, devices=2, strategy="ddp")
-    torch.save({"weights": follow.weights, "val_losses": follow.val_losses}, folder / f"by_picture{rank}.pt")
+    for name, pairwise in METHODS.items():
+        follow = train_by_picture(folder, 2, pairwise, devices=2, strategy="ddp")
+        torch.save({"weights": follow.weights, "val_losses": follow.val_losses}, folder / f"{name}{rank}.pt")
 
     def dump(self: NanGuard, trainer: Trainer, pl_module: DDPM) -> None:
         [ema] = [callback for callback in trainer.callbacks if hasattr(callback, "average")]  # type: ignore[attr-defined]
@@ -141,26 +151,35 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Follow:
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Follow]:
     """One process with the joint batch."""
-    return train_by_picture(tmp_path_factory.mktemp("alone"), 4)
+    folder = tmp_path_factory.mktemp("alone")
+    return {name: train_by_picture(folder, 4, pairwise) for name, pairwise in METHODS.items()}
 
 
-def test_the_gradient_is_that_of_the_joint_batch(ranks: Path, alone: Follow):
+@pytest.mark.parametrize("method", METHODS)
+def test_the_gradient_is_that_of_the_joint_batch(ranks: Path, alone: dict[str, Follow], method: str):
+    whole = alone[method].weights
     for rank in range(2):
-        shared = torch.load(ranks / f"by_picture{rank}.pt")
-        for step, (ours, theirs) in enumerate(zip(shared["weights"], alone.weights, strict=True)):
+        shared = torch.load(ranks / f"{method}{rank}.pt")
+        for step, (ours, theirs) in enumerate(zip(shared["weights"], whole, strict=True)):
             for name, value in theirs.items():
                 torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-6, msg=f"step {step}, {name}")
-    moved = (alone.weights[-1]["unet.conv.weight"] - alone.weights[0]["unet.conv.weight"]).abs().max()
+    moved = (whole[-1]["unet.conv.weight"] - whole[0]["unet.conv.weight"]).abs().max()
     assert moved > 1e-3
 
 
-def test_validation_means_are_over_all_pictures_of_uneven_shares(ranks: Path, alone: Follow):
-    assert len(set(alone.val_losses)) == STEPS
+def test_pairs_of_all_ranks_train_otherwise_than_none(alone: dict[str, Follow]):
+    """So that the comparison above is of something."""
+    plain, pairs = (alone[method].weights[-1]["unet.conv.weight"] for method in METHODS)
+    assert (plain - pairs).abs().max() > 1e-4
+
+
+def test_validation_means_are_over_all_pictures_of_uneven_shares(ranks: Path, alone: dict[str, Follow]):
+    expected = alone["ddpm"].val_losses
+    assert len(set(expected)) == STEPS
     for rank in range(2):
-        shared = torch.load(ranks / f"by_picture{rank}.pt")
-        assert shared["val_losses"] == pytest.approx(alone.val_losses, rel=1e-5)
+        assert torch.load(ranks / f"ddpm{rank}.pt")["val_losses"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_ranks_draw_different_noise_and_stay_the_same(ranks: Path):
