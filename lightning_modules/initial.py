@@ -75,7 +75,7 @@ def initial_from(
     if ours is None:
         return (_public_unet if part == "unet" else _public_classifier)(path, content, allow_pickle, overrides)
     if part not in ours and Path(path).suffix == ".safetensors":
-        raise InputError(f"{path}: has no {_WORDS[part]} configuration in its header: write it with tenshot convert")
+        raise InputError(f"{path}: its header has no configuration of a {_WORDS[part]}: write it with tenshot convert")
     if part not in ours:
         raise InputError(
             f"{path}: a checkpoint of {ours.get('method', 'another program')}, which has no {_WORDS[part]}"

@@ -5,11 +5,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import OptimizerCallable
 from safetensors.torch import save_file
 from torch import Tensor
@@ -17,8 +17,10 @@ from torch import Tensor
 from tenshot.callbacks import EMA, AtomicCheckpointIO, NanGuard, StepCheckpoint, StepSeed
 from tenshot.datamodules import SyntheticFaces
 from tenshot.diffusion import DiffusionConfig
-from tenshot.lightning_modules import DDPM, Sampler
+from tenshot.lightning_modules import DDPM, NoisyClassifier, Sampler
 from tenshot.models import UNetConfig
+
+M = TypeVar("M", bound=LightningModule)
 
 UNET: dict[str, Any] = {
     "image_size": 16, "channels": 32, "channel_mult": (1, 2), "num_res_blocks": 1, "attention_resolutions": (8,),
@@ -81,10 +83,17 @@ def ddpm(**arguments: Any) -> DDPM:
     return module
 
 
-def randomised(module: DDPM, seed: int = 0) -> DDPM:
+def classifier(**arguments: Any) -> NoisyClassifier:
+    """Of the nine classes of ``faces(labels=True)``."""
+    module = NoisyClassifier(**({"classifier": unet_config(out_channels=9), "optimizer": adam()} | arguments))
+    module.configure_model()
+    return module
+
+
+def randomised(module: M, seed: int = 0) -> M:
     """The method with every weight random, none zero, so that nothing agrees vacuously."""
     generator = torch.Generator().manual_seed(seed)
-    for parameter in module.unet.parameters():
+    for parameter in module.parameters():
         fan_in = max(1, parameter[0].numel()) if parameter.dim() > 1 else 16
         parameter.data = torch.randn(parameter.shape, generator=generator) / fan_in**0.5
     return module

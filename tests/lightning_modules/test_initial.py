@@ -248,7 +248,7 @@ def _classifier(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (_without_header, r"has no diffusion U-Net configuration in its header: write it with tenshot convert"),
+        (_without_header, r"its header has no configuration of a diffusion U-Net: write it with tenshot convert"),
         (_torn, r"torn\.safetensors: truncated or not a safetensors file"),
         (_other_program, r"other\.ckpt: a checkpoint of another program, which has no diffusion U-Net"),
         (_other_method, r"gan\.ckpt: a checkpoint of StyleGAN2, which has no diffusion U-Net"),

@@ -18,7 +18,7 @@ from tenshot.diffusion import DiffusionConfig
 from tenshot.errors import InputError
 from tenshot.lightning_modules import DDPM, NoisyClassifier
 from tenshot.lightning_modules.seeding import position_seed
-from tenshot.models import UNetClassifier
+from tenshot.models import UNetClassifier, UNetConfig
 from tenshot.models.pretrained.adm_zoo import Classifier
 
 COSINE = DiffusionConfig(num_steps=60, schedule="cosine")
@@ -61,8 +61,9 @@ def by_hand(network: UNetClassifier, batch: Batch, seed: Sequence[int]) -> tuple
 
 def test_the_logged_values_are_those_of_the_formula_also_by_quarter(tmp_path: Path):
     module, data = tiny.randomised(tiny.classifier(optimizer=tiny.adam(0.0))), faces(batch_size=12, flip=False)
+    first = next(iter(data.train_dataloader()))
     values = logged(fit(tmp_path, module, data=data, log_every_n_steps=1))
-    t, expected = by_hand(module.classifier.eval(), next(iter(data.train_dataloader())), [3, 0, 0, 0, 0])
+    t, expected = by_hand(module.classifier.eval(), first, [3, 0, 0, 0, 0])
 
     assert 0 < expected["accuracy@5"].mean() < 1
     for name, each in expected.items():
@@ -114,7 +115,7 @@ class Colours:
         return 3
 
     def read(self, indices: Sequence[int]) -> Batch:
-        images = torch.zeros(len(indices), 3, 16, 16, dtype=torch.uint8)
+        images = torch.zeros(len(indices), 3, 8, 8, dtype=torch.uint8)
         for row, index in enumerate(indices):
             images[row, index] = 255
         return {"image": images, "label": torch.tensor(list(indices))}
@@ -128,13 +129,17 @@ class PlainPictures(Pictures):
 
 
 def test_what_is_easy_to_tell_apart_is_learnt_where_noise_leaves_it_visible(tmp_path: Path):
-    module = tiny.classifier(classifier=tiny.unet_config(out_channels=3), optimizer=tiny.adam(3e-3))
-    data = PlainPictures(24, 16, 0, flip=True, num_workers=0)
-    values = logged(fit(tmp_path, module, 40, data=data, log_every_n_steps=10))
+    network = UNetConfig(
+        image_size=8, channels=64, channel_mult=(1,), num_res_blocks=1, attention_resolutions=(), out_channels=3
+    )
+    torch.manual_seed(0)
+    module = tiny.classifier(classifier=network, optimizer=tiny.adam(3e-3))
+    data = PlainPictures(24, 8, 0, flip=True, num_workers=0)
+    values = logged(fit(tmp_path, module, 20, data=data, log_every_n_steps=10))
 
-    for quarter in range(3):
-        assert values[f"accuracy@1_q{quarter}"] > 0.97
-    assert values["accuracy@1_q3"] < 0.97  # there x_t is nearly nothing but noise
+    assert values["accuracy@1_q0"] > 0.95
+    assert values["accuracy@1_q1"] > 0.9
+    assert values["accuracy@1_q3"] < 0.7  # there x_t is nearly nothing but noise
     assert values["accuracy@5"] == 1
 
 
@@ -218,23 +223,20 @@ def test_a_public_classifier_needs_nothing_where_the_table_knows_it(tmp_path: Pa
     torch.save(public_state(theirs.classifier), tmp_path / "public.pt")
     ours = started(tmp_path / "public.pt")
 
-    tiny.assert_same(
-        {k: v for k, v in ours.classifier.state_dict().items() if "attention.qkv" not in k},
-        {k: v for k, v in theirs.classifier.state_dict().items() if "attention.qkv" not in k},
-    )
+    tiny.assert_same(ours.classifier.state_dict(), theirs.classifier.state_dict())
     assert (ours.diffusion.config.schedule, ours.classifier.config.head_channels) == ("cosine", 64)
 
 
 def test_a_foreign_classifier_must_tell_what_shapes_do_not(tmp_path: Path):
-    theirs = tiny.randomised(tiny.classifier(classifier=tiny.unet_config(head_channels=64, out_channels=9)))
+    network = tiny.unet_config(channels=64, channel_mult=(1, 1), head_channels=64, out_channels=9)
+    theirs = tiny.randomised(tiny.classifier(classifier=network))
     torch.save(public_state(theirs.classifier), tmp_path / "foreign.pt")
     with pytest.raises(InputError, match="shapes do not tell num_res_blocks"):
         started(tmp_path / "foreign.pt")
     with pytest.raises(InputError, match=r"does not tell its noise process: give --model\.diffusion"):
         started(tmp_path / "foreign.pt", classifier=theirs.classifier.config)
     ours = started(tmp_path / "foreign.pt", classifier=theirs.classifier.config, diffusion=COSINE)
-    x, t = torch.randn(2, 3, 16, 16), torch.tensor([3, 50])
-    assert torch.equal(ours.classifier(x, t), theirs.classifier(x, t))
+    tiny.assert_same(ours.classifier.state_dict(), theirs.classifier.state_dict())
 
 
 # What cannot be
@@ -274,7 +276,7 @@ def test_a_classifier_is_no_diffusion_model_nor_the_other_way_round(run: Path, t
     with pytest.raises(InputError, match="a checkpoint of NoisyClassifier, which has no diffusion U-Net"):
         DDPM(init_from=str(run)).configure_model()
     weights = tiny.weights_file(tmp_path / "unet.safetensors", tiny.ddpm())
-    with pytest.raises(InputError, match="has no classifier of noisy pictures configuration in its header"):
+    with pytest.raises(InputError, match="its header has no configuration of a classifier of noisy pictures"):
         started(weights)
     torch.save(tiny.public_state(tiny.ddpm().unet.state_dict()), tmp_path / "unet.pt")
     with pytest.raises(InputError, match=r"unet\.pt: not a classifier of noisy pictures with an attention pool"):
