@@ -20,8 +20,8 @@ class ImageMetric(Metric):
 
     A subclass declares list states of rows (``add_rows``) and states that are sums (``add_sum``), fills them in
     ``update`` and turns them into a report in ``evaluate``. What is of real pictures has a name that begins with
-    ``real``. States stay in host memory whatever the metric's device
-    is, and are never saved. Ranks may hold any number of rows, or nothing; they must all call ``compute``.
+    ``real``. States stay in host memory, whatever the metric's device is, and are never saved. Ranks may hold any
+    number of rows, or nothing; they must all call ``compute``.
     """
 
     full_state_update = True

@@ -86,8 +86,8 @@ class Features:
         return rows
 
     def release(self) -> None:
-        """Move the network out of the accelerator's memory."""
-        if self._network is not None:
+        """Move a network of ours out of the accelerator's memory."""
+        if isinstance(self._network, FeatureNetwork):
             _LATEST.pop(self._network, None)
             self._network.cpu()
 
@@ -114,7 +114,7 @@ class FeatureMetric(ImageMetric):
 
     Args:
         features: Name of a feature network, or any module that takes float32 pictures in [-1, 1] and returns rows
-            (N, d); ``nn.Identity()`` to give features instead of pictures.
+            (N, d), which is put into evaluation mode; ``nn.Identity()`` to give features instead of pictures.
         weights: Weight file of a named network; none for the public one, from torch's cache or downloaded.
     """
 
@@ -124,6 +124,7 @@ class FeatureMetric(ImageMetric):
         super().__init__()
         self.features = Features(features, weights)
         self.worker = torch.device("cpu")
+        self.width: int | None = None
         for which in ("generated", "real") if self.compares else ("generated",):
             self.add_rows(which)
 
@@ -153,6 +154,9 @@ class FeatureMetric(ImageMetric):
             raise InputError(f"{type(self).__name__} looks at generated pictures alone: leave real out")
         if len(images):
             rows = self.rows_of(images)
+            if self.width not in (None, rows.shape[1]):
+                raise InputError(f"{rows.shape[1]} features, but earlier pictures had {self.width}: give equal ones")
+            self.width = rows.shape[1]
             self.worker = rows.device if rows.device.type != "mps" else torch.device("cpu")  # which has no float64
             self.append("real" if real else "generated", rows)
 

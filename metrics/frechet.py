@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from tenshot.errors import InputError
 from tenshot.metrics.feature_metric import FeatureMetric
 from tenshot.metrics.gathering import gather_objects
 from tenshot.metrics.report import Report
@@ -136,11 +135,12 @@ class Moments:
 
 def _trace_of_root(a: Moments, b: Moments) -> float:
     """tr (S1 S2)^½: the sum of the singular values of r1 r2ᵀ, so of the roots of the eigenvalues of r1 S2 r1ᵀ."""
-    if a.mean.shape != b.mean.shape:
-        raise InputError(f"{len(a.mean)} features of generated pictures, {len(b.mean)} of real ones: give equal ones")
     few, many = sorted((a, b), key=lambda moments: moments.count)
     root = few.root()
     if many.rows is not None:
         return torch.linalg.svdvals(root @ many.rows.T).sum().item()
     assert many.covariance is not None
-    return torch.linalg.eigvalsh(root @ many.covariance @ root.T).clamp(min=0).sqrt().sum().item()
+    values = torch.linalg.eigvalsh(root @ many.covariance @ root.T)[
+        1 - few.count :
+    ]  # others are 0, and their roots not
+    return values.clamp(min=0).sqrt().sum().item()

@@ -56,9 +56,6 @@ class KernelDistance(FeatureMetric):
             made, given = settings["n_generated"], settings["n_real"]
             why = f"two pictures of each set are needed, there are {made} generated, {given} real"
             return Report({name: float("nan"), f"{name}_std": float("nan")}, settings, {"why": why})
-        if generated.shape[1] != real.shape[1]:
-            made, given = generated.shape[1], real.shape[1]
-            raise InputError(f"{made} features of generated pictures, {given} of real ones: give equal ones")
         x, y = (rows.to(self.worker, torch.float64) for rows in (generated, real))
         if min(len(x), len(y)) < self.subset_size:
             settings |= {"estimate": "all pairs", "resamples": self.resamples}
@@ -77,32 +74,43 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
 def _subsets(x: Tensor, y: Tensor, subsets: int, size: int, seed: int) -> tuple[float, float]:
     """Mean and standard deviation over subsets of both sets."""
     rng = np.random.RandomState(seed)
-    results = []
-    for _ in range(subsets):
-        a, b = (rows[torch.from_numpy(rng.choice(len(rows), size, replace=False))] for rows in (x, y))
-        within = sum(k.sum() - k.trace() for k in (_kernel(a, a), _kernel(b, b)))
-        results.append((within / (size * (size - 1)) - 2 * _kernel(a, b).mean()).item())
-    return float(np.mean(results)), float(np.std(results))
+    drawn = [[torch.from_numpy(rng.choice(len(rows), size, replace=False)) for rows in (x, y)] for _ in range(subsets)]
+    if len(x) ** 2 + len(x) * len(y) + len(y) ** 2 <= 3 * subsets * size**2:  # all kernels once are less work
+        a, b = (x.new_zeros(subsets, len(rows)) for rows in (x, y))
+        for number, (i, j) in enumerate(drawn):
+            a[number, i], b[number, j] = 1, 1
+        results = _distances(x, y, a, b)
+    else:
+        once = x.new_ones(1, size)
+        results = torch.cat([_distances(x[i], y[j], once, once) for i, j in drawn])
+    return results.mean().item(), results.std(correction=0).item()
 
 
 def _all_pairs(x: Tensor, y: Tensor, resamples: int, seed: int) -> tuple[float, float]:
     """The estimate from all pairs, and the standard deviation of the same over bootstrap resamples.
 
-    A resample is a weight for each picture, the times it was drawn. Pairs of a picture with itself stay left out, as
-    they are in the estimate: k(x, x) is no draw of two pictures.
+    Pairs of a picture with itself stay left out of a resample, as of the estimate: k(x, x) is no draw of two pictures.
     """
     rng = np.random.RandomState(seed)
     a, b = (
         torch.from_numpy(np.concatenate([np.ones((1, n)), rng.multinomial(n, np.full(n, 1 / n), resamples)])).to(x)
         for n in (len(x), len(y))
     )
-    results = _mean_kernel(x, x, a, a) + _mean_kernel(y, y, b, b) - 2 * _mean_kernel(x, y, a, b)
+    results = _distances(x, y, a, b)
     drawn = results[1:][results[1:].isfinite()]  # of two pictures one may have been drawn twice: no pair
     return results[0].item(), drawn.std(correction=0).item() if len(drawn) else float("nan")
 
 
+def _distances(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """The estimate for each of R samples of the sets, told by how often each picture is in them.
+
+    x: (m, d), y: (n, d), a: (R, m), b: (R, n)  ->  (R,)
+    """
+    return _mean_kernel(x, x, a, a) + _mean_kernel(y, y, b, b) - 2 * _mean_kernel(x, y, a, b)
+
+
 def _mean_kernel(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """The mean of the kernel over pairs of different pictures, for each row of weights.
+    """The mean of the kernel over all pairs of different pictures, for each of R samples.
 
     x: (m, d), y: (n, d), a: (R, m), b: (R, n)  ->  (R,)
     """

@@ -47,9 +47,6 @@ class PrecisionRecall(FeatureMetric):
         if generated is None or real is None or min(made, given) <= self.k:
             why = f"k = {self.k} needs {self.k + 1} pictures of each set, there are {made} generated, {given} real"
             return Report(values, settings, {"why": why})
-        if generated.shape[1] != real.shape[1]:
-            widths = f"{generated.shape[1]} features of generated pictures, {real.shape[1]} of real ones"
-            raise InputError(f"{widths}: give equal ones")
         x, y = (rows.to(self.worker, torch.float64) for rows in (generated, real))
         centre = y.mean(dim=0)  # near the origin products round less
         x, y = x - centre, y - centre
