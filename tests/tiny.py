@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -131,7 +132,7 @@ def _merge(into: dict[str, Any], change: Mapping[str, Any]) -> None:
         if isinstance(value, Mapping) and isinstance(into.get(name), dict):
             _merge(into[name], value)
         else:
-            into[name] = dict(value) if isinstance(value, Mapping) else value
+            into[name] = deepcopy(value)
 
 
 def assert_same(ours: Any, theirs: Any, at: str = "") -> None:
