@@ -84,8 +84,8 @@ class ImageMetric(Metric):
         self.add_state(name, start, dist_reduce_fx="sum")
 
     def append(self, name: str, rows: Tensor) -> None:
-        """Add rows (N, ...) to a state, in host memory."""
-        getattr(self, name).append(rows.detach().cpu())
+        """Add rows (N, ...) to a state: a copy in host memory."""
+        getattr(self, name).append(rows.detach().to("cpu", copy=True))
 
     def rows(self, name: str) -> Tensor | None:
         """The rows of a state as one tensor, none if there are none."""

@@ -1,0 +1,155 @@
+"""Two gloo processes with uneven shares, and one with nothing: the numbers are those of one process.
+
+Run by torchrun, this file is the script of one rank.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from tenshot.errors import InputError
+from tenshot.metrics import FrechetDistance, ImageMetric, InceptionScore, KernelDistance, PrecisionRecall, gathering
+
+BATCH = 4
+METRICS: dict[str, Callable[[], ImageMetric]] = {
+    "rows": lambda: FrechetDistance(nn.Identity()),
+    "random": lambda: FrechetDistance("random"),
+    "kernel": lambda: KernelDistance(nn.Identity()),
+    "subsets": lambda: KernelDistance(nn.Identity(), subsets=20, subset_size=7),
+    "score": lambda: InceptionScore(nn.Identity(), splits=4),
+    "precision": lambda: PrecisionRecall(nn.Identity()),
+}
+# which pictures rank r of two holds
+ROUND = (slice(0, None, 2), slice(1, None, 2))
+SHARES: dict[str, tuple[Sequence[slice], Sequence[slice]]] = {
+    "in turn": (ROUND, ROUND),
+    "one has nothing": ((slice(0, 0), slice(None)), (slice(None), slice(0, 0))),
+    "in two parts": ((slice(0, 17), slice(17, None)), (slice(0, 3), slice(3, None))),
+}
+ORDERED = {"subsets", "score"}
+"""What depends on the order, and so on shares that were dealt out in turn."""
+WIDTHS = {"narrow": 6, "between": 15, "wide": 40}
+"""Features: fewer than each rank has pictures; more than a rank but fewer than all; more than all."""
+
+
+def sets(width: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(width)
+    return torch.randn(21, width, generator=generator), torch.randn(19, width, generator=generator) + 0.2
+
+
+def pictures() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return tuple(torch.rand(n, 3, 8, 8, generator=generator) * 2 - 1 for n in (9, 8))  # type: ignore[return-value]
+
+
+def add(metric: ImageMetric, generated: Tensor, real: Tensor) -> None:
+    for batch in generated.split(BATCH) if len(generated) else ():
+        metric.update(batch)
+    for batch in real.split(BATCH) if len(real) and metric.compares else ():
+        metric.update(batch, real=True)
+
+
+def values(metric: ImageMetric) -> dict[str, Any]:
+    report = metric.report()
+    return report.values | {name: n for name, n in report.settings.items() if name.startswith("n_")}
+
+
+def one_rank(folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    gathering.CHUNK_BYTES = 500  # so that rows come in several pieces
+    results: dict[str, Any] = {}
+    for share, (made, given) in SHARES.items():
+        for name, build in METRICS.items():
+            for width, d in WIDTHS.items():
+                generated, real = pictures() if name == "random" else sets(d)
+                metric = build()
+                add(metric, generated[made[rank]], real[given[rank]])
+                results[f"{share}, {name}, {width}"] = [values(metric), values(metric)]
+    # more on one rank alone after the first result; a cached one would keep the other from meeting it
+    metric, (generated, real) = METRICS["rows"](), sets(6)
+    for part in (generated[:10], generated[10:]):
+        add(metric, part if rank == 1 else part[:0], real[:9] if rank == 0 else real[9:])
+        results[f"grown to {len(part)}"] = values(metric)
+    metric.reset()
+    results["nothing"] = str(values(metric))
+    pixels = torch.randint(256, (3 - rank, 3, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(rank))
+    together = gathering.gather_rows(pixels)
+    assert together is not None
+    results["pixels"] = [str(together.dtype), together.flatten(1).tolist()]
+    try:
+        gathering.gather_rows(torch.zeros(2, 3 + rank))
+    except InputError as error:
+        results["different kinds"] = str(error)
+    (folder / f"{rank}.json").write_text(json.dumps(results))
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, str(folder)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=200,
+    )
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("share", SHARES)
+def test_results_are_those_of_one_process(ranks: list[dict[str, Any]], share: str, name: str, width: str):
+    alone = METRICS[name]()
+    add(alone, *(pictures() if name == "random" else sets(WIDTHS[width])))
+    expected = values(alone)
+    first = ranks[0][f"{share}, {name}, {width}"]
+    assert first == ranks[1][f"{share}, {name}, {width}"]
+    assert first[0] == first[1]
+    if name in ORDERED and share == "in two parts":
+        expected = {key: value for key, value in expected.items() if key.startswith("n_")}
+    if name == "kernel" and share == "in two parts":
+        del expected["kd_custom_std"]  # of resamples, which are drawn by position
+    for key, value in expected.items():
+        assert first[0][key] == pytest.approx(value, rel=1e-6, abs=1e-9), key
+
+
+def test_results_grow_with_pictures_that_only_one_rank_gets(ranks: list[dict[str, Any]]):
+    metric, (generated, real) = METRICS["rows"](), sets(6)
+    for part in (generated[:10], generated[10:]):
+        add(metric, part, real)
+        for rank in ranks:
+            assert rank[f"grown to {len(part)}"] == pytest.approx(values(metric), rel=1e-6)
+
+
+def test_nothing_anywhere_is_undefined_on_all_ranks(ranks: list[dict[str, Any]]):
+    assert ranks[0]["nothing"] == ranks[1]["nothing"] == "{'fd_custom': nan, 'n_generated': 0, 'n_real': 0}"
+
+
+def test_pixels_come_together_in_turn_as_they_were(ranks: list[dict[str, Any]]):
+    first, second = (
+        torch.randint(256, (3 - rank, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(rank)).tolist()
+        for rank in range(2)
+    )
+    in_turn = [first[0], second[0], first[1], second[1], first[2]]
+    assert ranks[0]["pixels"] == ranks[1]["pixels"] == ["torch.uint8", in_turn]
+
+
+def test_rows_of_different_kinds_are_an_error_on_all_ranks(ranks: list[dict[str, Any]]):
+    assert "different kinds" in ranks[0]["different kinds"]
+    assert ranks[0]["different kinds"] == ranks[1]["different kinds"]
+
+
+if __name__ == "__main__":
+    one_rank(Path(sys.argv[1]))
