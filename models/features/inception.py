@@ -61,7 +61,10 @@ def _layers(state: dict[str, Tensor], where: str) -> OrderedDict[str, nn.Module]
     torch.save(state, file)
     file.seek(0)
     try:
-        extractor = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=file)
+        with torch.random.fork_rng(devices=[]):  # what it draws before it reads is not taken from others
+            extractor = FeatureExtractorInceptionV3(
+                "inception-v3-compat", ["2048"], feature_extractor_weights_path=file
+            )
     except RuntimeError:
         raise InputError(
             f"{where}: not the weights of torch-fidelity's Inception (torchvision's is another): give "

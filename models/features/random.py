@@ -33,7 +33,7 @@ class RandomFeatures(FeatureNetwork):
         rng = np.random.RandomState(seed)  # whose stream never changes
         self.layers = nn.ModuleList()
         for fan_in, fan_out in pairwise(CHANNELS):
-            layer = nn.Conv2d(fan_in, fan_out, 3, padding=1)
+            layer = nn.utils.skip_init(nn.Conv2d, fan_in, fan_out, 3, padding=1)
             layer.weight.data = _uniform(rng, tuple(layer.weight.shape)) * (6 / (9 * fan_in)) ** 0.5
             layer.bias.data = _uniform(rng, (fan_out,)) / 4  # type: ignore[union-attr]
             self.layers.append(layer)

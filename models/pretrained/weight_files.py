@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Literal, get_args
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import torch
@@ -140,8 +141,8 @@ def _download(name: str, target: Path) -> None:
                 f"{_remedy(name)}"
             )
         os.replace(partial, target)
-    except (OSError, HTTPException) as error:  # a URLError and a timeout are OSErrors too
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+    except (OSError, HTTPException) as error:  # such as HTTPError and URLError
+        reason = error if isinstance(error, HTTPError) else getattr(error, "reason", None) or error
         raise InputError(f"{name} weights could not be downloaded ({reason}): {_remedy(name)}") from None
     finally:
         partial.unlink(missing_ok=True)
