@@ -35,7 +35,7 @@ class RandomFeatures(FeatureNetwork):
         for fan_in, fan_out in pairwise(CHANNELS):
             layer = nn.utils.skip_init(nn.Conv2d, fan_in, fan_out, 3, padding=1)
             layer.weight.data = _uniform(rng, tuple(layer.weight.shape)) * (6 / (9 * fan_in)) ** 0.5
-            layer.bias.data = _uniform(rng, (fan_out,)) / 4  # type: ignore[union-attr]
+            layer.bias.data = _uniform(rng, (fan_out,)) / 4
             self.layers.append(layer)
         self.weights_sha256 = weights_hash(self) or ""
         self.freeze()
