@@ -84,7 +84,7 @@ def _plain(text: str) -> str:
 def _nearest(name: str, options: Iterable[str]) -> str:
     """The option nearest to a name that may lack its leading groups."""
     by_leaf: dict[str, str] = {}
-    for option in sorted(options, reverse=True):
+    for option in sorted(options, key=lambda option: (len(option), option), reverse=True):  # the shortest comes last
         by_leaf[option.rsplit(".", 1)[-1]] = option
     full = did_you_mean(name, options) if "." in name else ""
     if full:

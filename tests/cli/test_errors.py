@@ -75,6 +75,9 @@ MISTAKES: dict[str, tuple[Words, int, str]] = {
     "option like no other": (fit("--xyzzy", "3"), 2, r"unknown option --xyzzy$"),
     "unknown option of the method": (fit("--model.objectiv", "vlb"), 2, r"did you mean --model\.objective\?"),
     "unknown option of the network": (fit("--model.unet.chanels", "32"), 2, r"did you mean --model\.unet\.channels\?"),
+    "unknown option of a classifier": (
+        line("fit", "--model", "NoisyClassifier", "--model.clasifier", "x"), 2, r"did you mean --model\.classifier\?"
+    ),
     "unknown option of the average": (fit("--ema.decai", "0.9"), 2, r"did you mean --ema\.decay\?"),
     "stray word": (fit("stray"), 2, "unexpected argument 'stray'"),
     "nothing at all": (line("fit"), 2, "--data and --model must be given, on the command line or in a --config"),
