@@ -1,10 +1,25 @@
 """Metrics of pictures, exact however the pictures are shared out over ranks."""
 
 from tenshot.metrics.base import ImageMetric
+from tenshot.metrics.bits_per_dim import BitsPerDim
 from tenshot.metrics.frechet import FrechetDistance
 from tenshot.metrics.inception_score import InceptionScore
+from tenshot.metrics.intra_lpips import IntraLPIPS
 from tenshot.metrics.kernel import KernelDistance
+from tenshot.metrics.nearest_lpips import NearestLPIPS
+from tenshot.metrics.pairwise_lpips import PairwiseLPIPS
 from tenshot.metrics.precision_recall import PrecisionRecall
 from tenshot.metrics.report import Report
 
-__all__ = ["FrechetDistance", "ImageMetric", "InceptionScore", "KernelDistance", "PrecisionRecall", "Report"]
+__all__ = [
+    "BitsPerDim",
+    "FrechetDistance",
+    "ImageMetric",
+    "InceptionScore",
+    "IntraLPIPS",
+    "KernelDistance",
+    "NearestLPIPS",
+    "PairwiseLPIPS",
+    "PrecisionRecall",
+    "Report",
+]

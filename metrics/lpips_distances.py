@@ -5,12 +5,12 @@ product, and the mean over all pairs of a set needs no pairs at all: it is twice
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from tenshot.metrics.lpips_rows import HELD_BYTES, EmbeddedPictures
+from tenshot.metrics.lpips_rows import RowSource
 from tenshot.models.features.lpips import Rows, distances
 
 __all__ = ["Spread", "Targets", "target_distances"]
@@ -18,8 +18,14 @@ __all__ = ["Spread", "Targets", "target_distances"]
 COLUMNS = 65536
 """Of the rows that are multiplied at a time: longer sums of float32 lose what the distances differ by."""
 
+TARGET_BYTES = 2**30
+"""Room for rows of targets: 500 at 64 px, 32 at 256 px (trunk vgg)."""
+
 SLACK = 1e-5
 """Error of a distance by products, in squared lengths of the rows: ten times what is seen."""
+
+CLOSE = 0.01
+"""Distances less than this, in squared lengths of the rows, lose digits that count."""
 
 
 class Targets:
@@ -32,57 +38,75 @@ class Targets:
     def __init__(self, rows: Rows) -> None:
         self.centre = [tap.mean(dim=0) for tap in rows]
         self.rows = [tap.sub_(centre) for tap, centre in zip(rows, self.centre, strict=True)]
+        self.lengths = _squared_lengths(self.rows)
 
     def distances(self, rows: Rows) -> Tensor:
-        """From each row to each target; exact, not only close, where it is the least of its row or column.
+        """From each row to each target.
 
-        The products are of centred rows, in blocks of columns, summed in float64: |a - b|² = |a|² + |b|² - 2 ab loses
-        few digits where rows lie round 0. Among near-copies it does: so whatever may be nearest is subtracted.
+        By products of the centred rows, in blocks of columns, summed in float64: |a - b|² = |a|² + |b|² - 2 ab. That
+        loses digits between near-copies, and cannot tell equal targets: there the rows themselves are subtracted. So
+        copies are at 0, and the first of a row's least distances is the first of equal targets.
 
         rows: (n, D_l) for each tap  ->  (n, k) float64, on the CPU
         """
         rows = [tap - centre for tap, centre in zip(rows, self.centre, strict=True)]
-        products, lengths, own = [], [], []
-        for tap, target in zip(rows, self.rows, strict=True):
-            for a, b in zip(tap.split(COLUMNS, dim=1), target.split(COLUMNS, dim=1), strict=True):
-                products.append(a @ b.T)
-                own.append(a.square().sum(dim=1))
-                lengths.append(b.square().sum(dim=1))
-        product, a, b = (torch.stack(parts).cpu().double().sum(dim=0) for parts in (products, own, lengths))
-        scale = a[:, None] + b
-        found = scale - 2 * product
-        slack = SLACK * scale
-        nearest = (found <= found.amin(1, keepdim=True) + slack) | (found <= found.amin(0, keepdim=True) + slack)
-        for some in nearest.nonzero().split(max(4, len(found))):
+        products = [
+            a @ b.T
+            for tap, target in zip(rows, self.rows, strict=True)
+            for a, b in zip(tap.split(COLUMNS, dim=1), target.split(COLUMNS, dim=1), strict=True)
+        ]
+        scale = _squared_lengths(rows)[:, None] + self.lengths
+        found = scale - 2 * _total(products)
+        least = found <= found.amin(dim=1, keepdim=True) + SLACK * scale
+        doubtful = (least & (least.sum(dim=1, keepdim=True) > 1)) | (found < CLOSE * scale)
+        for some in doubtful.nonzero().split(max(4, len(found))):
             i, j = some.unbind(dim=1)
             found[i, j] = distances([tap[i] for tap in rows], [tap[j] for tap in self.rows]).cpu().double()
         return found.clamp_(min=0)
 
 
-def target_distances(pictures: EmbeddedPictures, indices: Tensor, targets: EmbeddedPictures) -> Tensor:
-    """LPIPS of some pictures to all targets, both embedded in a stream.
+def _squared_lengths(rows: Rows) -> Tensor:
+    """(n, D_l) for each tap  ->  (n,) float64"""
+    return _total([part.square().sum(dim=1) for tap in rows for part in tap.split(COLUMNS, dim=1)])
 
-    Targets whose rows do not fit into ``HELD_BYTES`` are taken in blocks, and the pictures go through the trunk for
-    each block.
+
+def _total(parts: list[Tensor]) -> Tensor:
+    """The sum of equal float32 tensors, in float64, which some accelerators lack: on the CPU."""
+    return torch.stack(parts).cpu().double().sum(dim=0)
+
+
+def target_distances(pictures: RowSource, indices: Tensor, targets: RowSource) -> Tensor:
+    """LPIPS of some pictures to all targets, in a stream.
+
+    Where there are more targets than ``TARGET_BYTES`` of rows, the pictures go through the trunk again for each block
+    of them, unless they are held.
 
     Args:
         indices: (n,) numbers of pictures.
 
     Returns:
-        (n, k) float64; exact where a distance is the least of its picture or of its target.
+        (n, k) float64, on the CPU
     """
-    every = torch.arange(len(targets.pixels))
-    first = targets.rows(every[:1])
-    block = max(1, HELD_BYTES // sum(tap.nbytes for tap in first))
-    found = torch.empty(len(indices), len(every), dtype=torch.float64)
-    for js in every.split(block):
-        parts = [targets.rows(some) for some in targets.batches(js)]
-        wanted = Targets([torch.cat(taps) for taps in zip(*parts, strict=True)])
+    found = torch.empty(len(indices), len(targets), dtype=torch.float64)
+    for columns, block in _blocks(targets):
         done = 0
         for some in pictures.batches(indices):
-            found[done : done + len(some), js] = wanted.distances(pictures.rows(some))
+            found[done : done + len(some), columns] = block.distances(pictures.rows(some))
             done += len(some)
     return found
+
+
+def _blocks(targets: RowSource) -> Iterator[tuple[slice, Targets]]:
+    """All targets, as many at a time as there is room for; and which they are."""
+    parts: list[Rows] = []
+    start = held = stop = 0
+    for some in targets.batches(torch.arange(len(targets))):
+        parts.append(targets.rows(some))
+        stop += len(some)
+        held += sum(tap.nbytes for tap in parts[-1])
+        if held >= TARGET_BYTES or stop == len(targets):
+            yield slice(start, stop), Targets([torch.cat(taps) for taps in zip(*parts, strict=True)])
+            start, held, parts = stop, 0, []
 
 
 class Spread:

@@ -1,5 +1,6 @@
-"""Pictures as the rows that LPIPS compares, each computed once where there is room for it."""
+"""Where the rows come from that LPIPS compares: pictures are embedded in batches, once where there is room."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from tenshot.metrics.pixels import from_pixels
 from tenshot.models.features.lpips import LPIPSNetwork, Rows
 
-__all__ = ["HELD_BYTES", "EmbeddedPictures"]
+__all__ = ["HELD_BYTES", "EmbeddedPictures", "FeatureRows", "RowSource"]
 
 HELD_BYTES = 2 * 2**30
 """Room for rows that will be asked for again: 1000 pictures at 64 px, 64 at 256 px (trunk vgg)."""
@@ -17,8 +18,45 @@ BATCH_PIXELS = {"cpu": 2**17, "cuda": 2**20}
 """That go through the trunk at a time; on a CPU more of them leave its cache."""
 
 
-class EmbeddedPictures:
-    """Pictures and their rows.
+class RowSource(ABC):
+    """Numbered pictures whose squared distance is that of their rows."""
+
+    batch_size: int
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def rows(self, indices: Tensor) -> Rows:
+        """The rows of some pictures: (n,)  ->  for each tap (n, D_l)"""
+
+    def batches(self, indices: Tensor) -> Sequence[Tensor]:
+        """The numbers (n,) of some pictures, in parts whose rows can be asked for at a time."""
+        return indices.split(self.batch_size) if len(indices) else ()
+
+
+class FeatureRows(RowSource):
+    """Rows that are there already: features of any network, compared as they are.
+
+    Args:
+        features: (N, d).
+    """
+
+    batch_size = 1024
+
+    def __init__(self, features: Tensor) -> None:
+        self.features = features
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def rows(self, indices: Tensor) -> Rows:
+        """(n,)  ->  one tap (n, d)."""
+        return [self.features[indices]]
+
+
+class EmbeddedPictures(RowSource):
+    """Pictures and what LPIPS makes of them.
 
     Args:
         network: What embeds them, on the device it is to run on.
@@ -34,12 +72,11 @@ class EmbeddedPictures:
         self.batch_size = max(4, min(most // (height * width), 256))
         self._held: dict[int, Rows] = {}
 
-    def batches(self, indices: Tensor) -> Sequence[Tensor]:
-        """The numbers (n,) of some pictures, in parts that can be embedded at a time."""
-        return indices.split(self.batch_size) if len(indices) else ()
+    def __len__(self) -> int:
+        return len(self.pixels)
 
     def rows(self, indices: Tensor) -> Rows:
-        """The rows of some pictures: (n,)  ->  for each tap (n, D_l)"""
+        """(n,)  ->  for each tap (n, D_l), float32."""
         wanted = indices.tolist()
         missing = [index for index in wanted if index not in self._held]
         known = self._held

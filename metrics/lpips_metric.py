@@ -1,0 +1,182 @@
+"""What the LPIPS metrics share: pictures kept as pixels, a network loaded late, and the work shared out over ranks."""
+
+from typing import Any, ClassVar, Literal, get_args
+from weakref import WeakValueDictionary
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from tenshot.errors import InputError, did_you_mean
+from tenshot.metrics.base import ImageMetric
+from tenshot.metrics.feature_metric import Features
+from tenshot.metrics.gathering import reduce_sum
+from tenshot.metrics.lpips_rows import EmbeddedPictures, FeatureRows, RowSource
+from tenshot.metrics.pixels import to_pixels
+from tenshot.models.features.lpips import LPIPSNetwork
+
+__all__ = ["LPIPSMetric", "LPIPSName"]
+
+LPIPSName = Literal["vgg", "alex", "squeeze", "random"]
+
+_LOADED: WeakValueDictionary[tuple[str, str | None, int | None], LPIPSNetwork] = WeakValueDictionary()
+
+
+class LPIPSFeatures:
+    """The network of an LPIPS metric. Not a module, so that it stays out of state dicts, optimisers and copies.
+
+    Metrics that ask for the same network share it.
+    """
+
+    def __init__(self, features: LPIPSName | LPIPSNetwork, weights: str | None, resize: int | None) -> None:
+        known = get_args(LPIPSName)
+        if isinstance(features, str):
+            if features not in known:
+                raise InputError(f"no LPIPS features {features!r}{did_you_mean(features, known)}: {', '.join(known)}")
+            if features == "random" and weights is not None:
+                raise InputError(f"features random takes no weights, but got {weights}: choose vgg, or leave them out")
+        elif weights is not None or resize is not None:
+            raise InputError("weights and resize are for LPIPS networks by name: give them to the network itself")
+        self._asked, self._weights, self._resize = features, weights, resize
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "LPIPSFeatures":
+        return self
+
+    @property
+    def network(self) -> LPIPSNetwork:
+        """The network, loaded when first asked for."""
+        if isinstance(self._asked, str):
+            key = (self._asked, self._weights, self._resize)
+            network = _LOADED.get(key)
+            if network is None:
+                if self._asked == "random":
+                    network = LPIPSNetwork.random(resize=self._resize)
+                else:
+                    network = LPIPSNetwork(self._asked, self._weights, self._resize)
+                _LOADED[key] = network
+            self._asked = network
+        return self._asked
+
+    def release(self) -> None:
+        """Move the network out of the accelerator's memory."""
+        if isinstance(self._asked, LPIPSNetwork):
+            self._asked.cpu()
+
+    def settings(self) -> dict[str, Any]:
+        """What a report says of it."""
+        network = self.network
+        return {"features": self.name, "weights_sha256": network.sha256, "resize": network.resize}
+
+    @property
+    def name(self) -> str:
+        """What its distances are called."""
+        return self.network.name
+
+
+class LPIPSMetric(ImageMetric):
+    """A metric of distances between pictures, of which it keeps the pixels.
+
+    Results have ``lpips`` in their name with the published weights of VGG16, ``lpips_alex`` and ``lpips_squeeze`` with
+    the others', ``dist_random`` with random weights, and ``dist_…`` with anything else. Ranks share the work: each
+    embeds every W-th picture of all, and only distances and sums of rows travel.
+
+    Args:
+        features: ``vgg``, which all published few-shot numbers have, ``alex``, ``squeeze``, or ``random``; a network
+            with other settings; or any module that returns rows (N, d) for float32 pictures in [-1, 1], whose squared
+            Euclidean distance then takes the place of LPIPS (``nn.Identity()`` to give features instead of pictures).
+        weights: Weight file of the trunk; none for the public one, from torch's cache or downloaded.
+        resize: Side to which pictures are resized first; published numbers are of 256.
+    """
+
+    compares: ClassVar[bool] = True
+    higher_is_better = True
+
+    def __init__(
+        self, features: LPIPSName | nn.Module = "vgg", weights: str | None = None, resize: int | None = None
+    ) -> None:
+        super().__init__()
+        self.features: LPIPSFeatures | Features
+        if isinstance(features, str | LPIPSNetwork):
+            self.features = LPIPSFeatures(features, weights, resize)
+        else:
+            if resize is not None:
+                raise InputError(f"resize {resize} is for LPIPS networks: a module of yours can resize what it gets")
+            self.features = Features(features, weights)
+        self.worker: torch.device | None = None
+        self.shape: tuple[int, ...] | None = None
+        for which in ("generated", "real") if self.compares else ("generated",):
+            self.add_rows(which)
+
+    def prepare(self) -> None:
+        """Load the network.
+
+        Raises:
+            InputError: Its weights are missing or cannot be read.
+        """
+        assert self.features.network is not None
+
+    def release(self) -> None:
+        """Give back the accelerator's memory; the pictures stay."""
+        self.features.release()
+
+    def reset(self) -> None:
+        """Forget all pictures."""
+        super().reset()
+        self.shape = None
+
+    def update(self, images: Tensor, real: bool = False) -> None:
+        """Add pictures.
+
+        Args:
+            images: (N, 3, H, W), float in [-1, 1] or uint8; or (N, d) features, for a module of the user.
+            real: Whether they are the shots, not generated.
+
+        Raises:
+            InputError: Not such pictures, or of another size than earlier ones.
+        """
+        if real and not self.compares:
+            raise InputError(f"{type(self).__name__} looks at generated pictures alone: leave real out")
+        if not len(images):
+            return
+        rows = to_pixels(images) if isinstance(self.features, LPIPSFeatures) else self.features(images)
+        shape = tuple(rows.shape[1:])
+        if self.shape not in (None, shape):
+            raise InputError(f"pictures of {shape}, but earlier ones were of {self.shape}: resize them to one size")
+        self.shape, self.worker = shape, images.device
+        self.append("real" if real else "generated", rows)
+
+    def source(self, which: str, held_bytes: int = 0) -> RowSource | None:
+        """The pictures of a set on all ranks, in the order of one process; none if there are none."""
+        rows, device = self.rows(which), self.workplace
+        if rows is None:
+            return None
+        if isinstance(self.features, Features):
+            return FeatureRows(rows.to(device))
+        return EmbeddedPictures(self.features.network.to(device), rows, held_bytes)
+
+    @property
+    def kind(self) -> str:
+        """What the distances are called."""
+        return self.features.name if isinstance(self.features, LPIPSFeatures) else f"dist_{self.features.name}"
+
+    @property
+    def workplace(self) -> torch.device:
+        """Where the network runs: where the pictures came from."""
+        return self.worker or torch.device(self.device)
+
+    def share(self, indices: Tensor) -> Tensor:
+        """Those of the pictures (n,) that this rank embeds; always the same ones."""
+        if not self._is_synced:
+            return indices
+        return indices[indices % dist.get_world_size(self.process_group) == dist.get_rank(self.process_group)]
+
+    def together(self, mine: Tensor) -> Tensor:
+        """The sum over ranks; an empty tensor counts as zero."""
+        return reduce_sum(mine, self.process_group) if self._is_synced else mine
+
+    def settings(self) -> dict[str, Any]:
+        """What every report says."""
+        sets = ("generated", "real") if self.compares else ("generated",)
+        counts = {f"n_{which}": len(rows) if (rows := self.rows(which)) is not None else 0 for which in sets}
+        size = next((list(rows.shape[2:]) for which in sets if (rows := self.rows(which)) is not None), None)
+        return counts | {"size": size or None} | self.features.settings()

@@ -1,0 +1,77 @@
+"""How near generated pictures come to the shots: whether they are copies, and whether every shot is reached."""
+
+import torch
+from torch import nn
+
+from tenshot.errors import InputError
+from tenshot.metrics.lpips_distances import target_distances
+from tenshot.metrics.lpips_metric import LPIPSFeatures, LPIPSMetric, LPIPSName
+from tenshot.metrics.lpips_rows import EmbeddedPictures
+from tenshot.metrics.precision import full_precision
+from tenshot.metrics.report import Report
+
+__all__ = ["NearestLPIPS"]
+
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+class NearestLPIPS(LPIPSMetric):
+    """Nearest-LPIPS (DDPM-PA, arXiv 2211.03264): the mean LPIPS of generated pictures to their nearest shot. Low means
+    copying; the 5 % quantile tells sooner than the mean.
+
+    ``…_coverage`` is the other direction, the mean of shots to their nearest generated picture: low means that all
+    shots are reached. ``…_copies`` is the share of generated pictures nearer to a shot than ``threshold``.
+
+    Args:
+        features: See :class:`LPIPSMetric`.
+        weights: See :class:`LPIPSMetric`.
+        resize: See :class:`LPIPSMetric`.
+        count_flips: Mirrored shots are shots too: for generators that were trained with flips.
+        threshold: Distance below which a picture is called a copy. What that is depends on the features.
+    """
+
+    def __init__(
+        self,
+        features: LPIPSName | nn.Module = "vgg",
+        weights: str | None = None,
+        resize: int | None = None,
+        count_flips: bool = False,
+        threshold: float = 0.1,
+    ) -> None:
+        super().__init__(features, weights, resize)
+        self.count_flips, self.threshold = count_flips, threshold
+        if count_flips and not isinstance(self.features, LPIPSFeatures):
+            raise InputError("NearestLPIPS: count_flips needs pictures that can be mirrored, not features of a module")
+
+    def evaluate(self) -> Report:
+        """The mean, its 5 % quantile, coverage and the share of copies; NaN where a set is empty."""
+        name = f"nearest_{self.kind}"
+        settings = self.settings() | {"count_flips": self.count_flips, "threshold": self.threshold}
+        generated, real = self.source("generated"), self.source("real")
+        if generated is None or real is None:
+            why = f"both sets are needed, there are {settings['n_generated']} generated, {settings['n_real']} real"
+            return Report(dict.fromkeys(_names(name), float("nan")), settings, {"why": why})
+        shots = len(real)
+        if isinstance(real, EmbeddedPictures) and self.count_flips:
+            real = EmbeddedPictures(real.network, torch.cat([real.pixels, real.pixels.flip(-1)]))
+        distances = torch.zeros(len(generated), shots, dtype=torch.float64)
+        mine = self.share(torch.arange(len(generated)))
+        with full_precision(self.workplace):
+            found = target_distances(generated, mine, real)
+            distances[mine] = found.view(len(mine), -1, shots).amin(dim=1)  # of a shot and its mirror image
+            distances = self.together(distances)
+        nearest, which = distances.min(dim=1)
+        reached = distances.amin(dim=0)
+        values = (nearest.mean(), nearest.quantile(0.05), reached.mean(), (nearest < self.threshold).double().mean())
+        levels = torch.tensor(QUANTILES, dtype=torch.float64)
+        details = {
+            "std": float(nearest.std()) if len(nearest) > 1 else None,
+            "quantiles": dict(zip(map(str, QUANTILES), nearest.quantile(levels).tolist(), strict=True)),
+            "nearest_of_each_shot": reached.tolist(),
+            "shots_that_are_nearest": len(which.unique()),
+        }
+        return Report(dict(zip(_names(name), map(float, values), strict=True)), settings, details)
+
+
+def _names(name: str) -> tuple[str, ...]:
+    return name, f"{name}_p05", f"{name}_coverage", f"{name}_copies"

@@ -1,0 +1,34 @@
+"""How different generated pictures are from one another."""
+
+from typing import ClassVar
+
+import torch
+
+from tenshot.metrics.lpips_distances import Spread
+from tenshot.metrics.lpips_metric import LPIPSMetric
+from tenshot.metrics.precision import full_precision
+from tenshot.metrics.report import Report
+
+__all__ = ["PairwiseLPIPS"]
+
+
+class PairwiseLPIPS(LPIPSMetric):
+    """The mean LPIPS over all pairs of generated pictures: 0 where they are all the same.
+
+    One pass through the trunk for each picture, and one row in memory, however many pairs there are.
+    """
+
+    compares: ClassVar[bool] = False
+
+    def evaluate(self) -> Report:
+        """The mean; NaN for less than two pictures."""
+        name, settings = f"pairwise_{self.kind}", self.settings()
+        pictures = self.source("generated")
+        if pictures is None or len(pictures) < 2:
+            why = f"two pictures are needed, there are {settings['n_generated']}"
+            return Report({name: float("nan")}, settings, {"why": why})
+        spread = Spread()
+        with full_precision(self.workplace):
+            for some in pictures.batches(self.share(torch.arange(len(pictures)))):
+                spread.add(pictures.rows(some))
+            return Report({name: spread.mean_distance(self.together)}, settings)
