@@ -1,5 +1,6 @@
 """Metrics of feature rows, whichever network makes them."""
 
+from itertools import chain
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -71,7 +72,7 @@ class Features:
 
     def _rows(self, x: Tensor) -> Tensor:
         network = self.network
-        if next((weight.device for weight in network.parameters()), x.device) != x.device:
+        if any(weight.device != x.device for weight in chain(network.parameters(), network.buffers())):
             network.to(x.device)
         network.eval()
         with full_precision(x.device):
