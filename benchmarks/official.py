@@ -44,7 +44,7 @@ def network(setting: Setting, steps: str = "", half: bool = False) -> tuple[nn.M
         "timestep_respacing": steps,
         "use_fp16": half,
     }
-    model, diffusion = script_util.create_model_and_diffusion(**flags)
+    model, *_, diffusion = script_util.create_model_and_diffusion(**flags)
     randomise(model)
     return model.to(setting.device), diffusion
 
