@@ -132,7 +132,7 @@ class LPIPSMetric(ImageMetric):
             real: Whether they are the shots, not generated.
 
         Raises:
-            InputError: Not such pictures, or of another size than earlier ones.
+            InputError: Not such pictures, or of another size than earlier ones, or too small for the network.
         """
         if real and not self.compares:
             raise InputError(f"{type(self).__name__} looks at generated pictures alone: leave real out")
@@ -142,6 +142,8 @@ class LPIPSMetric(ImageMetric):
         shape = tuple(rows.shape[1:])
         if self.shape not in (None, shape):
             raise InputError(f"pictures of {shape}, but earlier ones were of {self.shape}: resize them to one size")
+        if isinstance(self.features, LPIPSFeatures):
+            self.features.network.check_size(*shape[1:])
         self.shape, self.worker = shape, images.device
         self.append("real" if real else "generated", rows)
 

@@ -114,6 +114,19 @@ class LPIPSNetwork(nn.Module):
         """Random weights, the same ones always: for machines without the trained ones. Its distances are not LPIPS."""
         return cls(trunk, weights="random", resize=resize)
 
+    def check_size(self, height: int, width: int) -> None:
+        """Raise an error where pictures of this size, once resized, leave nothing at the last tap.
+
+        Raises:
+            InputError: They are too small for the trunk.
+        """
+        height, width = (height, width) if self.resize is None else (self.resize, self.resize)
+        if min(height, width) < TRUNKS[self.trunk].min_size:
+            raise InputError(
+                f"pictures of {height} x {width} are too small for the LPIPS trunk {self.trunk}, which needs "
+                f"{TRUNKS[self.trunk].min_size}: set resize, or choose another trunk"
+            )
+
     def embed(self, images: Tensor) -> Rows:
         """The rows whose squared distances are LPIPS.
 
@@ -126,14 +139,9 @@ class LPIPSNetwork(nn.Module):
         Raises:
             InputError: The pictures are too small for the trunk.
         """
+        self.check_size(*images.shape[-2:])
         if self.resize is not None:
             images = _resized(images, self.resize)
-        smallest = TRUNKS[self.trunk].min_size
-        if min(images.shape[-2:]) < smallest:
-            raise InputError(
-                f"pictures of {images.shape[-2]} x {images.shape[-1]} are too small for the LPIPS trunk {self.trunk}, "
-                f"which needs {smallest}: set resize, or choose another trunk"
-            )
         x = ((images - self.shift) / self.scale).contiguous(memory_format=torch.channels_last)
         taps = TRUNKS[self.trunk].taps
         rows: Rows = []

@@ -287,6 +287,6 @@ def test_errors_are_one_line(network: LPIPSNetwork, tmp_path: Path):
     with pytest.raises(InputError, match=r"of \(3, 32, 32\), but earlier ones were of \(3, 40, 40\)"):
         filled(IntraLPIPS(network), pictures(1), pictures(1, side=32))
     with pytest.raises(InputError, match="16 x 16 are too small for the LPIPS trunk alex"):
-        filled(PairwiseLPIPS(network), pictures(2, side=16)).compute()
+        PairwiseLPIPS(network).update(pictures(2, side=16))
     with pytest.raises(InputError, match=r"nowhere\.pth: no such file"):
         IntraLPIPS(weights=str(tmp_path / "nowhere.pth")).prepare()
