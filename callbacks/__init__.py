@@ -2,6 +2,7 @@
 
 from tenshot.callbacks.atomic_io import AtomicCheckpointIO
 from tenshot.callbacks.ema import EMA
+from tenshot.callbacks.evaluate import EvaluateGenerator
 from tenshot.callbacks.image_writer import ImageWriter
 from tenshot.callbacks.nan_guard import NanGuard
 from tenshot.callbacks.progress import StepProgress
@@ -12,6 +13,7 @@ from tenshot.callbacks.step_seed import StepSeed
 __all__ = [
     "EMA",
     "AtomicCheckpointIO",
+    "EvaluateGenerator",
     "ImageWriter",
     "NanGuard",
     "SampleGrid",

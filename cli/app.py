@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from tenshot.callbacks import (
     EMA,
     AtomicCheckpointIO,
+    EvaluateGenerator,
     ImageWriter,
     NanGuard,
     SampleGrid,
@@ -60,6 +61,7 @@ class App(LightningCLI):
         parser.add_lightning_class_args(StepCheckpoint, "checkpoint")
         parser.add_lightning_class_args(SampleGrid, "grid")
         parser.add_lightning_class_args(ImageWriter, "images")
+        parser.add_lightning_class_args(EvaluateGenerator, "evaluate")
 
     def _parse_ckpt_path(self) -> None:
         """Not Lightning's: hyper-parameters of a checkpoint never override the command line here."""
@@ -137,15 +139,10 @@ class App(LightningCLI):
             )
 
     def before_test(self) -> None:
-        """Say what there is instead.
-
-        Raises:
-            InputError: Always, until there are metrics.
-        """
-        raise InputError(
-            'tenshot test has no metrics of samples yet: tenshot validate --model.bits_per_dim "" measures the '
-            "likelihood, tenshot predict draws pictures for other tools"
-        )
+        """Draw samples; the data are what they are compared with."""
+        evaluation: EvaluateGenerator = self.config_init["test"]["evaluate"]
+        evaluation.data = self.datamodule
+        self.datamodule = Samples(evaluation.samples, evaluation.batch_size, evaluation.seed)
 
     def before_predict(self) -> None:
         """Draw the pictures that are not there yet."""

@@ -13,5 +13,9 @@ class InputError(ValueError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`` (did you mean 'DDPM'?)`` for the nearest of ``known``, or an empty string when none is near."""
     lowered = {candidate.lower(): candidate for candidate in known}
-    near = get_close_matches(name.lower(), lowered, n=1)
-    return f" (did you mean {lowered[near[0]]!r}?)" if near else ""
+    near = get_close_matches(name.lower(), lowered, n=3)
+    if not near:
+        return ""
+    # swapped letters are likelier than missing ones, which difflib sees the other way round
+    best = min(near, key=lambda candidate: abs(len(candidate) - len(name)))
+    return f" (did you mean {lowered[best]!r}?)"

@@ -115,7 +115,6 @@ MISTAKES: dict[str, tuple[Words, int, str]] = {
     "no run yet": (
         predict("--trainer.default_root_dir", "{bad}/new", "--ckpt_path", "last"), 1, "/new: no such checkpoint file or"
     ),
-    "no metrics yet": (line("test", "--ckpt_path", "{run}"), 1, "tenshot test has no metrics of samples yet"),
     "nothing to validate": (line("validate", "--ckpt_path", "{run}"), 1, "no validation pictures: set .*num_val"),
     # data
     "missing folder": (few("--data.root", "nowhere"), 1, r"nowhere does not exist: set --data\.root"),

@@ -4,6 +4,7 @@ Run by torchrun, this file is the script of one rank.
 """
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -30,6 +31,16 @@ from tenshot.lightning_modules.ddpm import Denoised
 from tenshot.lightning_modules.seeding import SeededNoise
 
 STEPS = 3
+EVALUATION = [
+    "--data.shots",
+    "3",
+    "--evaluate.features",
+    "random",
+    "--evaluate.samples",
+    "7",
+    "--evaluate.reference",
+    "9",
+]
 METHODS = {
     "ddpm": Pairwise(0, 0, 0),
     "ddpm_pa": Pairwise(image=300, high_frequency=200, high_frequency_mse=1e-4, pairs="all"),
@@ -136,6 +147,7 @@ def one_rank(folder: Path, config: str) -> None:
     NanGuard.on_train_end = dump  # type: ignore[method-assign,assignment]
     main(["fit", "--config", config, "--trainer.default_root_dir", str(folder / "run")])
     main(["predict", "--ckpt_path", str(folder / "run"), "--images.count", "7", "--images.batch_size", "3"])
+    main(["test", "--ckpt_path", str(folder / "run"), *EVALUATION])
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +221,20 @@ def test_grids_are_drawn_by_all_ranks_in_order(ranks: Path):
     grid = np.asarray(Image.open(samples / "step=00000004.png"))
     for column in range(3):
         assert (grid[2 + 18 :][:16, 2 + 18 * column :][:, :16] == expected[column]).all()
+
+
+def test_test_measures_what_one_process_measures(ranks: Path, tmp_path: Path):
+    words = ["--trainer.devices", "1", "--trainer.strategy", "auto", "--trainer.default_root_dir", str(tmp_path)]
+    main(["test", "--ckpt_path", str(ranks / "run"), *EVALUATION, *words])
+    ours, theirs = (
+        json.loads((folder / "evaluations" / "step=00000004.json").read_text()) for folder in (ranks / "run", tmp_path)
+    )
+    assert len(theirs["values"]) > 8
+    expected = {name: np.nan if value is None else value for name, value in theirs["values"].items()}
+    assert {name: np.nan if value is None else value for name, value in ours["values"].items()} == pytest.approx(
+        expected, rel=1e-5, abs=1e-9, nan_ok=True
+    )
+    assert ours["metrics"]["frechet"]["settings"] == theirs["metrics"]["frechet"]["settings"]
 
 
 def test_predict_draws_what_one_process_draws(ranks: Path, tmp_path: Path):

@@ -1,0 +1,110 @@
+"""Which metrics an evaluation computes, and with which networks."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from tenshot.errors import InputError, did_you_mean
+from tenshot.metrics import (
+    FrechetDistance,
+    ImageMetric,
+    InceptionScore,
+    IntraLPIPS,
+    KernelDistance,
+    NearestLPIPS,
+    PairwiseLPIPS,
+    PrecisionRecall,
+)
+
+__all__ = ["NEEDS", "MetricName", "Requests", "chosen_metrics"]
+
+MetricName = Literal[
+    "frechet", "kernel", "inception_score", "precision_recall", "intra_lpips", "nearest_lpips", "pairwise_lpips"
+]
+NEEDS: dict[str, Literal["reference", "shots"] | None] = {
+    "frechet": "reference",
+    "kernel": "reference",
+    "inception_score": None,
+    "precision_recall": "reference",
+    "intra_lpips": "shots",
+    "nearest_lpips": "shots",
+    "pairwise_lpips": None,
+}
+"""What each compares the samples with."""
+
+UNASKED: tuple[MetricName, ...] = (
+    "frechet", "kernel", "precision_recall", "intra_lpips", "nearest_lpips", "pairwise_lpips"
+)  # fmt: skip
+"""What is computed where nothing is named: the Inception Score is of ImageNet's classes, which few-shot sets lack."""
+
+REMEDY = {
+    "reference": "pictures of the domain that were not trained on: set --data.val_root",
+    "shots": "few training pictures: set --data.shots",
+}
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What the user asks for; see :class:`tenshot.callbacks.EvaluateGenerator`."""
+
+    metrics: list[MetricName] | None
+    features: Literal["trained", "random"]
+    inception_weights: str | None
+    vgg16_weights: str | None
+    lpips_resize: int | None
+
+    def __post_init__(self) -> None:
+        for name in self.metrics or ():
+            if name not in NEEDS:
+                raise InputError(
+                    f"--evaluate.metrics {name!r} is unknown{did_you_mean(name, NEEDS)}: choose of {', '.join(NEEDS)}"
+                )
+
+
+def chosen_metrics(requests: Requests, shots: bool, reference: bool) -> dict[str, ImageMetric]:
+    """Build the metrics.
+
+    Args:
+        requests: What is wanted.
+        shots: Whether there are few training pictures to compare with.
+        reference: Whether there are other pictures of the domain.
+
+    Raises:
+        InputError: A metric was named that the data do not allow, or its weights cannot be read.
+    """
+    there = {"shots": shots, "reference": reference, None: True}
+    if requests.metrics is not None:
+        for name in requests.metrics:
+            if not there[NEEDS[name]]:
+                raise InputError(f"--evaluate.metrics {name} needs {REMEDY[NEEDS[name] or '']}, or leave it out")
+        names = list(requests.metrics)
+    else:
+        names = [name for name in UNASKED if there[NEEDS[name]]]
+        left_out = [name for name in UNASKED if name not in names]
+        if left_out:
+            missing = {REMEDY[need] for name in left_out if (need := NEEDS[name])}
+            rank_zero_info(f"not computed: {', '.join(left_out)}, for want of {'; of '.join(sorted(missing))}")
+    return {name: _build(name, requests) for name in names}
+
+
+def _build(name: MetricName, requests: Requests) -> ImageMetric:
+    trained = requests.features == "trained"
+    inception = {"features": "inception" if trained else "random", "weights": requests.inception_weights}
+    vgg16 = {"features": "vgg16" if trained else "random", "weights": requests.vgg16_weights}
+    lpips = vgg16 | {"features": "vgg" if trained else "random", "resize": requests.lpips_resize}
+    match name:
+        case "frechet":
+            return FrechetDistance(**inception)
+        case "kernel":
+            return KernelDistance(**inception)
+        case "inception_score":
+            return InceptionScore(**inception)
+        case "precision_recall":
+            return PrecisionRecall(**vgg16)
+        case "intra_lpips":
+            return IntraLPIPS(**lpips)
+        case "nearest_lpips":
+            return NearestLPIPS(**lpips)
+        case "pairwise_lpips":
+            return PairwiseLPIPS(**lpips)
