@@ -1,5 +1,5 @@
 """Intra-LPIPS against the published protocol, pair by pair with the ``lpips`` package: ``python
-benchmarks/intra_lpips.py``; a few minutes on two cores.
+benchmarks/intra_lpips.py``; eight minutes on two cores.
 
 Both get the same pictures, shots and weights (heads of the package, a random trunk: that takes as long), in one
 process. The protocol runs whole once at ``--count`` pictures, for its value and its time. Then both take turns: some
@@ -267,7 +267,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=100, help="of the protocol, in each round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--memory", nargs="+", default=["64x1000", "256x1000"], help="SIZExPICTURES")
+    parser.add_argument("--memory", nargs="+", default=["64x1000", "256x300"], help="SIZExPICTURES of that part")
     parser.add_argument("--alone", action="store_true", help="only the metric, for its memory")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
