@@ -1,10 +1,11 @@
-"""The demo: a source model, adapted to ten pictures, beside one trained on them from scratch; a table and a picture.
+"""The demo: a source model, adapted to ten pictures in two ways, beside one trained on them from scratch.
 
 Run by ``make demo``. Each stage is the ``tenshot`` command that it prints. What is finished is not done again, and a
-stage that was stopped goes on from its last checkpoint.
+stage that was stopped goes on from its last checkpoint. Ends in a table and a picture.
 """
 
 import csv
+import json
 import os
 import time
 from pathlib import Path
@@ -16,18 +17,23 @@ from rich.table import Table
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
+from tenshot.callbacks.image_writer import write_png
 from tenshot.cli import main as tenshot
 from tenshot.datamodules import SyntheticFaces
-from tenshot.lightning_modules.runs import newest_checkpoint
 
 ROOT = Path(os.environ.get("TENSHOT_DEMO", "runs/demo"))
-SHOTS, COLUMNS, SAMPLES, SCALE = 10, 10, 40, 3
+SHOTS, COLUMNS, SAMPLES, SCALE = 10, 10, 200, 3
+FAR = 100_000  # number of a true picture that neither training nor the reference reaches
 
+SOURCE = ROOT / "source"
 STAGES = {
     "source": ["--config", "configs/ddpm/faces32_source.yaml"],
-    "fine-tuned": ["--config", "configs/ddpm/faces32_finetune.yaml", "--model.init_from", str(ROOT / "source")],
+    "fine-tuned": ["--config", "configs/ddpm/faces32_finetune.yaml", "--model.init_from", str(SOURCE)],
+    "DDPM-PA": ["--config", "configs/ddpm_pa/faces32_sunglasses.yaml", "--model.init_from", str(SOURCE)],
     "from scratch": ["--config", "configs/ddpm/faces32_scratch_10.yaml"],
 }
+TARGET = ["--data.domain", "sunglasses", "--data.shots", str(SHOTS), "--data.seed", "1", "--data.num_val", "0"]
+EVALUATION = ["--evaluate.features", "random", "--evaluate.samples", str(SAMPLES)]
 
 
 def fast_bf16() -> bool:
@@ -41,9 +47,14 @@ def run(words: list[str]) -> None:
     tenshot(words)
 
 
+def folder_of(name: str) -> Path:
+    """The run's folder of a stage."""
+    return ROOT / name.replace(" ", "-")
+
+
 def train(name: str, options: list[str]) -> float:
     """Train one stage, from wherever it stands; minutes it took in all."""
-    folder = ROOT / name.replace(" ", "-")
+    folder = folder_of(name)
     clock = folder / "seconds.txt"
     spent = float(clock.read_text()) if clock.exists() else 0.0
     if not (folder / "finished").exists():
@@ -56,28 +67,18 @@ def train(name: str, options: list[str]) -> float:
     return spent / 60
 
 
-def draw(name: str) -> Tensor:
-    """Draw samples of one stage from the same seeds: (N, 3, H, W) uint8."""
-    folder = ROOT / name.replace(" ", "-")
-    images = folder / "images"
-    if len(list(images.glob("*.png"))) < SAMPLES:
-        run(["predict", "--ckpt_path", str(folder), "--images.dir", str(images), "--images.count", str(SAMPLES)])
-    return torch.stack([pil_to_tensor(Image.open(images / f"{i:06d}.png")) for i in range(SAMPLES)])
+def test(name: str, words: list[str]) -> dict[str, float | None]:
+    """Measure one stage against sunglasses, and keep the samples; the values of the table."""
+    results = folder_of(name) / "evaluations"
+    if not list(results.glob("*.json")):
+        run(["test", *words, *TARGET, *EVALUATION, "--trainer.default_root_dir", str(folder_of(name))])
+    [result] = results.glob("*.json")
+    return json.loads(result.read_text())["values"]
 
 
-def rmse(a: Tensor, b: Tensor) -> Tensor:
-    """Root mean squared differences of all pairs, in grey levels: uint8 (N, 3, H, W), (M, 3, H, W) -> (N, M)."""
-    a, b = a.flatten(1).double(), b.flatten(1).double()
-    return torch.cdist(a, b) / a.shape[1] ** 0.5
-
-
-def row(name: str, images: Tensor, shots: Tensor, steps: str, minutes: str) -> list[str]:
-    """What the table says of one set of pictures."""
-    pairs = rmse(images, images)
-    spread = pairs[~torch.eye(len(pairs), dtype=torch.bool)].mean()
-    to_shots = torch.minimum(rmse(images, shots), rmse(images, shots.flip(-1))).amin(1)
-    copies = (to_shots < 10).double().mean()
-    return [name, steps, minutes, f"{spread:.1f}", f"{to_shots.mean():.1f}", f"{copies:.0%}"]
+def samples(name: str) -> Tensor:
+    """The first samples of a stage: (COLUMNS, 3, H, W) uint8."""
+    return torch.stack([pil_to_tensor(Image.open(folder_of(name) / f"images/{i:06d}.png")) for i in range(COLUMNS)])
 
 
 def picture(rows: dict[str, Tensor]) -> Image.Image:
@@ -95,29 +96,33 @@ def picture(rows: dict[str, Tensor]) -> Image.Image:
 
 
 def main() -> None:
-    """Train, draw, compare."""
+    """Train, draw, measure, compare."""
     ROOT.mkdir(parents=True, exist_ok=True)
+    target = SyntheticFaces(domain="sunglasses", shots=SHOTS, seed=1, num_val=0)
+    truth = ROOT / "truth" / "images"
+    for number, pixels in enumerate(target.reference(SAMPLES, start=FAR).read(range(SAMPLES))["image"]):
+        write_png(pixels.permute(1, 2, 0), truth / f"{number:06d}.png")
+
     minutes = {name: train(name, options) for name, options in STAGES.items()}
-    samples = {name: draw(name) for name in STAGES}
+    faces = ["--data", "SyntheticFaces", "--data.image_size", "32"]
+    values = {"truth": test("truth", ["--model", "FolderGenerator", "--model.root", str(truth), *faces])}
+    for name in STAGES:
+        words = ["--ckpt_path", str(folder_of(name)), "--evaluate.save", str(folder_of(name) / "images")]
+        values[name] = test(name, words)
 
-    target = SyntheticFaces(domain="sunglasses", shots=SHOTS, seed=1)
-    shots = target.train_source.read(range(SHOTS))["image"]
-    truth = target.reference(SAMPLES).read(range(SAMPLES))["image"]
-
-    header = ["", "steps", "minutes", "spread", "to nearest shot", "near-copies"]
-    lines = [row("true sunglasses", truth, shots, "", "")]
-    for name, images in samples.items():
-        newest = newest_checkpoint(ROOT / name.replace(" ", "-"))
-        steps = newest.stem.split("=")[1].lstrip("0") if newest else ""
-        lines.append(row(name, images, shots, steps, f"{minutes[name]:.1f}"))
+    header = ["", "true sunglasses", *STAGES]
+    lines = [
+        [metric, *("undefined" if (v := column[metric]) is None else f"{v:.3g}" for column in values.values())]
+        for metric in values["truth"]
+    ]
+    lines.append(["minutes of training", "", *(f"{minutes[name]:.1f}" for name in STAGES)])
     with open(ROOT / "table.csv", "w", newline="") as file:
         csv.writer(file).writerows([header, *lines])
-    sheet = picture(
-        {"the ten shots": shots} | {f"{name} (same noise in each column)": x for name, x in samples.items()}
-    )
-    sheet.save(ROOT / "picture.png")
+    shots = target.train_source.read(range(SHOTS))["image"]
+    titles = {name: f"{name} (same noise in each column)" for name in STAGES}
+    picture({"the ten shots": shots} | {titles[name]: samples(name) for name in STAGES}).save(ROOT / "picture.png")
 
-    table = Table(*header, title=f"{SAMPLES} pictures each; pixel distances in grey levels (root mean square)")
+    table = Table(*header, title=f"{SAMPLES} samples each; networks with random weights, so no FID and no LPIPS")
     for line in lines:
         table.add_row(*line)
     Console().print(table)

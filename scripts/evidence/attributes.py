@@ -1,0 +1,109 @@
+"""A network that reads off a drawn face what was drawn: a measure of what generated faces keep of the source."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tenshot.datamodules import SyntheticFaces
+from tenshot.errors import InputError
+
+DOMAINS = ("faces", "sunglasses", "babies")
+GROUPS = {
+    "background": ("background_r", "background_g", "background_b"),
+    "skin tone": ("skin_tone",),
+    "pose": ("head_x", "head_y", "turn"),
+    "hair": ("hair_r", "hair_g", "hair_b", "hair_length"),
+}
+NAMES = tuple(name for names in GROUPS.values() for name in names)
+PICTURES, HELD_OUT, STEPS, BATCH = 8000, 1000, 1500, 128  # pictures of each domain
+SEED = 77  # of heads that no generator was trained on
+
+
+class AttributeNetwork(nn.Module):
+    """Pictures (N, 3, 32, 32) float32 in [-1, 1]  ->  features (N, 128), for metrics that take any feature network."""
+
+    name = "attributes"
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths, blocks = (3, 32, 64, 96, 128), []
+        for narrow, wide in pairwise(widths):
+            blocks += [nn.Conv2d(narrow, wide, 4, 2, 1), nn.GroupNorm(8, wide), nn.SiLU()]
+            blocks += [nn.Conv2d(wide, wide, 3, 1, 1), nn.GroupNorm(8, wide), nn.SiLU()]
+        self.trunk = nn.Sequential(*blocks, nn.Flatten(), nn.Linear(4 * widths[-1], 128), nn.SiLU())
+        self.attributes, self.domain = nn.Linear(128, len(NAMES)), nn.Linear(128, len(DOMAINS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The features."""
+        return self.trunk(x)
+
+    @torch.no_grad()
+    def read(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 (N, 3, 32, 32)  ->  standardised attributes (N, A), domain probabilities (N, D)."""
+        features = torch.cat([self.trunk(part.float() / 127.5 - 1) for part in pixels.split(256)])
+        return self.attributes(features), self.domain(features).softmax(dim=1)
+
+
+def truth(domain: str, start: int, count: int) -> tuple[Tensor, Tensor]:
+    """Pictures uint8 (N, 3, 32, 32) and their attributes (N, A)."""
+    source = SyntheticFaces(domain=domain, seed=SEED, num_val=0).reference(count, start=start)
+    numbers = range(count)
+    a = source.attributes(numbers)
+    single = [a.skin_tone, a.head_x, a.head_y, a.turn]
+    values = torch.cat([a.background, torch.stack(single, dim=1), a.hair, a.hair_length[:, None]], dim=1)
+    return source.read(numbers)["image"], values
+
+
+def train() -> tuple[AttributeNetwork, dict[str, float]]:
+    """Train it; the network, and its R² of each attribute and accuracy on held-out pictures."""
+    torch.manual_seed(0)
+    sets = [truth(domain, 0, PICTURES + HELD_OUT) for domain in DOMAINS]
+    pixels, values = (torch.cat([one[part][:PICTURES] for one in sets]) for part in (0, 1))
+    kinds = torch.arange(len(DOMAINS)).repeat_interleave(PICTURES)
+    mean, std = values.mean(0), values.std(0)
+    network = AttributeNetwork().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=STEPS)
+    for step in range(STEPS):
+        chosen = torch.randint(len(pixels), (BATCH,))
+        x = pixels[chosen].float() / 127.5 - 1
+        x = x + torch.randn_like(x) * 0.1 * torch.rand(BATCH, 1, 1, 1)  # generated pictures are not as clean
+        features = network(x.contiguous(memory_format=torch.channels_last))
+        loss = F.mse_loss(network.attributes(features), (values[chosen] - mean) / std)
+        loss = loss + 0.3 * F.cross_entropy(network.domain(features), kinds[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 100 == 0:
+            print(f"attribute network: step {step}, loss {loss.item():.3f}", flush=True)
+    network.eval()
+    scores: dict[str, float] = {}
+    held_pixels, held_values = (torch.cat([one[part][PICTURES:] for one in sets]) for part in (0, 1))
+    found, domains = network.read(held_pixels)
+    residual = ((held_values - mean) / std - found).var(0) / ((held_values - mean) / std).var(0)
+    scores.update({name: 1 - value for name, value in zip(NAMES, residual.tolist(), strict=True)})
+    held_kinds = torch.arange(len(DOMAINS)).repeat_interleave(HELD_OUT)
+    scores["domain"] = (domains.argmax(1) == held_kinds).float().mean().item()
+    return network, scores
+
+
+def load(folder: Path) -> AttributeNetwork:
+    """The network of an earlier run, trained first if there is none."""
+    file = folder / "attributes.safetensors"
+    if not file.is_file():
+        network, scores = train()
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.contiguous() for name, value in network.state_dict().items()}, file)
+        lines = [f"{name},{value:.4f}" for name, value in scores.items()]
+        (folder / "attributes.csv").write_text("\n".join(["attribute,r2", *lines]) + "\n")
+    network = AttributeNetwork().eval()
+    try:
+        network.load_state_dict(load_file(file))
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{file}: not the attribute network of this code ({error}): delete it") from None
+    return network

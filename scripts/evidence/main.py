@@ -1,0 +1,202 @@
+"""The evidence of docs/evidence.md, repeated by ``make evidence``: methods, targets and seeds on drawn faces.
+
+Each run is a ``tenshot`` command that is printed. What is finished is not done again. Writes results.csv, the plots and
+the grids to runs/evidence (or TENSHOT_EVIDENCE). Takes hours on two cores.
+"""
+
+import argparse
+import csv
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from attributes import DOMAINS, GROUPS, NAMES, AttributeNetwork, load
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
+
+from tenshot.cli import main as tenshot
+from tenshot.datamodules import SyntheticFaces
+from tenshot.metrics import FrechetDistance
+
+ROOT = Path(os.environ.get("TENSHOT_EVIDENCE", "runs/evidence"))
+TARGETS, SEEDS, SHOTS, SAMPLES = ("sunglasses", "babies"), (1, 2, 3), 10, 500
+FAR = 100_000  # number of a true picture that neither training nor a reference reaches
+
+
+@dataclass(frozen=True)
+class Run:
+    """One adaptation.
+
+    Args:
+        method: As the table calls it.
+        target: Domain.
+        seed: Of the shots and of training.
+        options: What the recipe is changed by.
+        group: ``methods`` for the comparison, else the sweep it belongs to.
+    """
+
+    method: str
+    target: str
+    seed: int
+    options: tuple[str, ...] = ()
+    group: str = "methods"
+
+    @property
+    def folder(self) -> Path:
+        """Where it lives."""
+        return ROOT / self.group / self.target / self.method.replace(" ", "_").replace("=", "") / f"seed{self.seed}"
+
+    @property
+    def data(self) -> list[str]:
+        """The options that choose its shots."""
+        words = ["--data.domain", self.target, "--data.shots", str(SHOTS), "--data.num_val", "0"]
+        return [*words, "--data.seed", str(self.seed)]
+
+
+RECIPES = {
+    "from scratch": "configs/ddpm/faces32_scratch_10.yaml",
+    "fine-tuned": "configs/ddpm/faces32_finetune.yaml",
+    "DDPM-PA": "configs/ddpm_pa/faces32_sunglasses.yaml",
+}
+
+
+def weights(pairs: float, mse: float) -> tuple[str, ...]:
+    """Options of the pairwise losses."""
+    named = {"image": pairs, "high_frequency": pairs, "high_frequency_mse": mse}
+    return tuple(word for name, value in named.items() for word in (f"--model.pairwise.{name}", str(value)))
+
+
+def runs() -> list[Run]:
+    """All of them, the comparison first."""
+    compared = [Run(method, target, seed) for seed in SEEDS for target in TARGETS for method in RECIPES]
+    swept = [
+        Run(f"DDPM-PA pairs={pairs:g} mse={mse:g}", "sunglasses", 1, weights(pairs, mse), "weights")
+        for mse in (0.0, 0.0005, 0.05)
+        for pairs in (0.0, 0.667, 20.0, 600.0)
+    ]
+    longer = [
+        Run(f"{method} steps={steps}", "sunglasses", 1, ("--trainer.max_steps", str(steps)), "steps")
+        for steps in (100, 900)
+        for method in ("fine-tuned", "DDPM-PA")
+    ]
+    return compared + swept + longer
+
+
+def call(words: list[str]) -> None:
+    """Show a command and run it."""
+    print("\n$ tenshot " + " ".join(words), flush=True)
+    tenshot(words)
+
+
+def adapt(run: Run, source: Path) -> None:
+    """Train, draw and measure, as far as it is not done."""
+    recipe = next(path for name, path in RECIPES.items() if run.method.startswith(name))
+    start = [] if run.method.startswith("from scratch") else ["--model.init_from", str(source)]
+    if not (run.folder / "finished").exists():
+        call([
+            "fit", "--config", recipe, *start, *run.data, *run.options, "--seed_everything", str(run.seed),
+            "--trainer.default_root_dir", str(run.folder), "--grid.every_n_steps", "0", "--ckpt_path", "last",
+        ])  # fmt: skip
+        (run.folder / "finished").touch()
+    if not list((run.folder / "evaluations").glob("*.json")):
+        call([
+            "test", "--ckpt_path", str(run.folder), *run.data, "--evaluate.features", "random", "--evaluate.samples",
+            str(SAMPLES), "--evaluate.save", str(run.folder / "images"),
+        ])  # fmt: skip
+
+
+def pictures(folder: Path) -> Tensor:
+    """(N, 3, H, W) uint8."""
+    return torch.stack([pil_to_tensor(Image.open(path)) for path in sorted(folder.glob("*.png"))])
+
+
+@dataclass
+class Truth:
+    """A target domain as it is, and what is measured against it.
+
+    Args:
+        shots: (K, 3, H, W) uint8.
+        copy_limit: Distance to the nearest shot below which a picture is called a near-copy: that of the nearest one
+            in a hundred true pictures.
+        spread: Of each attribute, as the network reads it off true pictures.
+    """
+
+    shots: Tensor
+    copy_limit: float
+    spread: Tensor
+    real: Tensor = field(repr=False)
+
+    @classmethod
+    def of(cls, network: AttributeNetwork, target: str, seed: int) -> "Truth":
+        """Draw it."""
+        data = SyntheticFaces(domain=target, seed=seed, shots=SHOTS, num_val=0)
+        shots = data.train_source.read(range(SHOTS))["image"]
+        real = data.reference(SAMPLES, start=FAR).read(range(SAMPLES))["image"]
+        limit = to_nearest(real, shots).quantile(0.01).item()
+        return cls(shots, limit, network.read(real)[0].std(0), real)
+
+    def measure(self, network: AttributeNetwork, images: Tensor, target: str) -> dict[str, float]:
+        """Spread of attributes relative to true pictures (1: as varied), near-copies, transfer, distance."""
+        values, domains = network.read(images)
+        relative = dict(zip(NAMES, (values.std(0) / self.spread).tolist(), strict=True))
+        measured = {
+            f"spread of {group}": sum(relative[n] for n in names) / len(names) for group, names in GROUPS.items()
+        }
+        measured["spread"] = sum(relative.values()) / len(relative)
+        measured["near-copies"] = (to_nearest(images, self.shots) < self.copy_limit).float().mean().item()
+        measured["transfer"] = domains[:, DOMAINS.index(target)].mean().item()
+        distance = FrechetDistance(network)
+        distance.update(self.real, real=True)
+        distance.update(images)
+        return measured | distance.report().values
+
+
+def to_nearest(images: Tensor, shots: Tensor) -> Tensor:
+    """Root mean squared distance to the nearest shot or its mirror image, in grey levels: (N,)."""
+    both = torch.cat([shots, shots.flip(-1)]).flatten(1).float()
+    return torch.cdist(images.flatten(1).float(), both).amin(1) / both.shape[1] ** 0.5
+
+
+def main() -> None:
+    """Do what is left to do, then measure everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--group", choices=("methods", "weights", "steps"), nargs="+", help="only these runs")
+    parser.add_argument("--source", type=Path, help="run of configs/ddpm/faces32_source.yaml; trained if not given")
+    args = parser.parse_args()
+    source = args.source or ROOT / "source"
+    if not args.source and not (source / "finished").exists():
+        words = ["--config", "configs/ddpm/faces32_source.yaml", "--ckpt_path", "last"]
+        call(["fit", *words, "--trainer.default_root_dir", str(source)])
+        (source / "finished").touch()
+    network = load(ROOT)
+    wanted = [run for run in runs() if not args.group or run.group in args.group]
+    rows: list[dict[str, str | float | None]] = []
+    for target in TARGETS:
+        for seed in SEEDS:
+            truth = Truth.of(network, target, seed)
+            again = SyntheticFaces(domain=target, seed=seed, num_val=0).reference(SAMPLES, start=2 * FAR)
+            about: dict[str, str | float | None] = {"group": "methods", "method": "true pictures", "target": target}
+            rows.append(about | {"seed": seed} | truth.measure(network, again.read(range(SAMPLES))["image"], target))
+    for run in wanted:
+        adapt(run, source)
+        [result] = (run.folder / "evaluations").glob("*.json")
+        measured = Truth.of(network, run.target, run.seed).measure(network, pictures(run.folder / "images"), run.target)
+        about = {"group": run.group, "method": run.method, "target": run.target, "seed": run.seed}
+        rows.append(about | measured | json.loads(result.read_text())["values"])
+        write(rows)
+
+
+def write(rows: list[dict[str, str | float | None]]) -> None:
+    """All that is known so far."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with open(ROOT / "results.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
