@@ -145,7 +145,6 @@ class DDPM(LightningModule):
             rank_zero_info(f"{initial.path}: starting from {initial.origin}")
         if self.guidance is not None:
             self.guide = FrozenClassifier(self.guidance, config, process, self.allow_pickle)
-            rank_zero_info(self.guide.origin)
         if self.compile_network:
             self.unet.compile()
 

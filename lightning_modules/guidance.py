@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from tenshot.diffusion import DiffusionConfig, classifier_guidance
@@ -53,7 +54,7 @@ class FrozenClassifier:
         self.network = fill(UNetClassifier(initial.unet), initial.state, initial.path).eval().requires_grad_(False)
         self.num_classes = initial.unet.out_channels
         self.scale = config.scale
-        self.origin = f"{initial.path}: guided by {initial.origin}, scale {config.scale}"
+        rank_zero_info(f"{initial.path}: guided by {initial.origin}, scale {config.scale}")
 
     def towards(self, labels: Tensor) -> Guidance:
         """The pull towards these classes: (N,) int64, on the device of the pictures."""

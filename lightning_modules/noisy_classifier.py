@@ -179,6 +179,8 @@ class NoisyClassifier(LightningModule):
             "--model.guidance.classifier"
         )
 
+    test_step = predict_step  # that measures pictures
+
     def configure_optimizers(self) -> Any:
         """The optimiser of the network's weights, with its schedule in optimiser steps."""
         optimizer = self.optimizer(self.classifier.parameters())

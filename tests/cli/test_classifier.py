@@ -53,8 +53,11 @@ def test_validate_measures_its_checkpoint(tenshot: tiny.Run, run: Path):
         assert name in outcome.out
 
 
-def test_predict_says_where_to_draw(tenshot: tiny.Run, run: Path):
-    complaint = tenshot("predict", "--ckpt_path", run, "--images.count", "1").complaint
+@pytest.mark.parametrize(
+    "words", [["predict", "--images.count", "1"], ["test", "--evaluate.samples", "2", "--evaluate.features", "random"]]
+)
+def test_there_is_nothing_to_draw_or_to_measure(tenshot: tiny.Run, run: Path, words: list[str]):
+    complaint = tenshot(*words, "--ckpt_path", run).complaint
     assert "NoisyClassifier draws no pictures: draw from a diffusion model" in complaint
     assert not (run / "images").exists()
 
