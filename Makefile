@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo evidence test lint bench clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -19,6 +19,10 @@ $(READY): pyproject.toml
 
 demo: $(READY)  ## train, adapt and compare on the drawn faces: a table and a picture in about ten minutes
 	$(BIN)/python scripts/demo.py
+
+evidence: $(READY)  ## repeat docs/evidence.md: hours on two cores
+	$(BIN)/python scripts/evidence/main.py
+	$(BIN)/python scripts/evidence/draw.py
 
 test: $(READY)  ## lint, check types and imports, run the tests, print the coverage of each floor
 	$(MAKE) --no-print-directory lint

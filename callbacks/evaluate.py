@@ -224,14 +224,14 @@ class EvaluateGenerator(Callback):
         for metric in self._metrics.values():
             metric.release()
         ema = next((c for c in trainer.callbacks if isinstance(c, EMA)), None)  # type: ignore[attr-defined]
-        sampler = getattr(pl_module, "sampler", None)
+        sampler, has_weights = getattr(pl_module, "sampler", None), bool(getattr(pl_module, "averaged", ()))
         return {
             "schema": SCHEMA,
             "method": type(pl_module).__name__,
             "title": getattr(pl_module, "title", None) or Path(trainer.default_root_dir).name,
             "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
             "step": trainer.global_step if trainer.training else self._step_of_checkpoint,
-            "weights": ema.weights_used() if ema and getattr(pl_module, "averaged", ()) else None,
+            "weights": ema.weights_used() if ema is not None and has_weights else None,
             "sampler": asdict(sampler) if is_dataclass(sampler) and not isinstance(sampler, type) else None,
             "samples": count,
             "seed": self.seed,

@@ -16,6 +16,8 @@ from tenshot.metrics import (
     PairwiseLPIPS,
     PrecisionRecall,
 )
+from tenshot.metrics.lpips_metric import LPIPSName
+from tenshot.models.features import FeatureName
 
 __all__ = ["NEEDS", "MetricName", "Requests", "chosen_metrics"]
 
@@ -90,21 +92,22 @@ def chosen_metrics(requests: Requests, shots: bool, reference: bool) -> dict[str
 
 def _build(name: MetricName, requests: Requests) -> ImageMetric:
     trained = requests.features == "trained"
-    inception = {"features": "inception" if trained else "random", "weights": requests.inception_weights}
-    vgg16 = {"features": "vgg16" if trained else "random", "weights": requests.vgg16_weights}
-    lpips = vgg16 | {"features": "vgg" if trained else "random", "resize": requests.lpips_resize}
+    inception: tuple[FeatureName, str | None] = ("inception" if trained else "random", requests.inception_weights)
+    vgg16: tuple[FeatureName, str | None] = ("vgg16" if trained else "random", requests.vgg16_weights)
+    lpips: LPIPSName = "vgg" if trained else "random"
+    lpips_arguments = (lpips, requests.vgg16_weights, requests.lpips_resize)
     match name:
         case "frechet":
-            return FrechetDistance(**inception)
+            return FrechetDistance(*inception)
         case "kernel":
-            return KernelDistance(**inception)
+            return KernelDistance(*inception)
         case "inception_score":
-            return InceptionScore(**inception)
+            return InceptionScore(*inception)
         case "precision_recall":
-            return PrecisionRecall(**vgg16)
+            return PrecisionRecall(*vgg16)
         case "intra_lpips":
-            return IntraLPIPS(**lpips)
+            return IntraLPIPS(*lpips_arguments)
         case "nearest_lpips":
-            return NearestLPIPS(**lpips)
+            return NearestLPIPS(*lpips_arguments)
         case "pairwise_lpips":
-            return PairwiseLPIPS(**lpips)
+            return PairwiseLPIPS(*lpips_arguments)

@@ -30,7 +30,7 @@ def parameters(cls: type[Any]) -> Iterator[str]:
     hints = get_type_hints(cls.__init__)
     for name, parameter in inspect.signature(cls).parameters.items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:  # passed on to the parent
-            yield from parameters(cls.__base__)
+            yield from parameters(cls.__mro__[1])
             continue
         yield name
         for kind in _alternatives(hints.get(name)):

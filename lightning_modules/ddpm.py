@@ -202,7 +202,8 @@ class DDPM(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log the losses by noise level, where the others are written."""
-        if (batch_idx + 1) % (self.trainer.log_every_n_steps * self.trainer.accumulate_grad_batches) == 0:
+        every = self.trainer.log_every_n_steps * self.trainer.accumulate_grad_batches  # type: ignore[attr-defined]
+        if (batch_idx + 1) % every == 0:
             self.log_dict({f"train/{name}": value for name, value in self.quarters.pop().items()})
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:

@@ -1,6 +1,7 @@
 """DDPM-PA: few-shot adaptation that keeps the source's pattern of similarities (arXiv 2211.03264)."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -99,9 +100,10 @@ class DDPMPA(DDPM):
         super().on_fit_start()
         if not self.pairwise.needs_source:
             return
-        batch, least = getattr(self.trainer.datamodule, "batch_size", None), self.pairwise.anchors or 3  # type: ignore[attr-defined]
-        joint = batch * self.trainer.world_size if batch and self.pairwise.pairs == "all" else batch
-        if batch is not None and (joint < least or batch < (self.pairwise.anchors or 1)):
+        batch: int | None = getattr(getattr(self.trainer, "datamodule", None), "batch_size", None)
+        ranks = self.trainer.world_size if self.pairwise.pairs == "all" else 1
+        least = self.pairwise.anchors or -(-3 // ranks)
+        if batch is not None and batch < least:
             raise InputError(
                 f"--data.batch_size is {batch}, but the pairwise losses compare at least {least} pictures of a "
                 "micro-batch: make it larger"
@@ -152,12 +154,13 @@ class DDPMPA(DDPM):
             adapted, source = (
                 self._of_all_ranks(x) for x in (estimate[chosen], self._source_estimate(self.source, step, chosen))
             )
-            kl = {"direction": weights.direction, "reduction": weights.reduction}
+            kl = partial(pairwise_similarity_loss, direction=weights.direction, reduction=weights.reduction)
             if weights.image:
-                terms["pair_image"] = weights.image * pairwise_similarity_loss(adapted, source, **kl)
+                terms["pair_image"] = weights.image * kl(adapted, source)
             if weights.high_frequency:
-                bands = high_frequency(adapted), high_frequency(source)
-                terms["pair_high_frequency"] = weights.high_frequency * pairwise_similarity_loss(*bands, **kl)
+                terms["pair_high_frequency"] = weights.high_frequency * kl(
+                    high_frequency(adapted), high_frequency(source)
+                )
         return terms
 
     @torch.no_grad()

@@ -1,6 +1,5 @@
 """The frozen source model that an adaptation is held against."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from tenshot.errors import InputError
+from tenshot.models.pretrained import sha256
 
 __all__ = ["FrozenSource"]
 
@@ -26,8 +26,7 @@ class FrozenSource:
     def __init__(self, network: nn.Module, path: str) -> None:
         self.network = network.eval().requires_grad_(False)
         self.path = str(Path(path).resolve())
-        with open(path, "rb") as file:
-            self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        self.sha256 = sha256(Path(path))
 
     def record(self) -> dict[str, str]:
         """What a checkpoint keeps of it."""

@@ -201,3 +201,33 @@ def test_validation_of_a_run_repeats_what_training_found(tenshot: tiny.Run, tmp_
     for name in ("val/loss", "val/bits_per_dim"):
         assert name in outcome.out
         assert f"{float(logged[name]):.4f}"[:-1] in outcome.out
+
+
+def test_adaptation_resumes_with_its_source_and_draws_without_it(
+    tenshot: tiny.Run, trained: Path, shots: Path, tmp_path: Path
+):
+    source = Path(shutil.copytree(trained, tmp_path / "source"))
+    adapt = ["--model", "DDPMPA", "--model.init_from", source, "--model.preview_sampler.steps", "2"]
+    adapt += ["--data", "FewShot", "--data.root", shots, "--data.batch_size", "3"]
+    adapt += ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--grid.every_n_steps", "0"]
+
+    def fit(folder: Path, steps: int, *more: str) -> tiny.Outcome:
+        return tenshot("fit", *adapt, "--trainer.max_steps", str(steps), "--trainer.default_root_dir", folder, *more)
+
+    assert fit(tmp_path / "whole", 4).status == 0
+    assert fit(tmp_path / "halves", 2).status == 0
+    assert (source / "checkpoints" / "step=00000004.ckpt").is_file()
+    later = source / "checkpoints" / "step=00000009.ckpt"
+    shutil.copy(source / "checkpoints" / "step=00000002.ckpt", later)  # the source is trained on meanwhile
+    resumed = fit(tmp_path / "halves", 4, "--ckpt_path", "last")
+    assert resumed.status == 0, resumed.err
+    whole, halves = (content(tmp_path / name, 4) for name in ("whole", "halves"))
+    for part in ("state_dict", "ema", "optimizer_states"):
+        tiny.assert_same(halves[part], whole[part], part)
+    assert whole["tenshot"]["source"] == halves["tenshot"]["source"]
+
+    shutil.rmtree(source)
+    assert "step=00000004.ckpt: no such checkpoint" in fit(tmp_path / "halves", 6, "--ckpt_path", "last").complaint
+    drawn = tenshot("predict", "--ckpt_path", tmp_path / "halves", "--images.count", "2")
+    assert drawn.status == 0, drawn.err
+    assert len(list((tmp_path / "halves" / "images").glob("*.png"))) == 2
