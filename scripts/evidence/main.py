@@ -74,13 +74,11 @@ def runs() -> list[Run]:
     compared = [Run(method, target, seed) for seed in SEEDS for target in TARGETS for method in RECIPES]
     swept = [
         Run(f"DDPM-PA pairs={pairs:g} mse={mse:g}", "sunglasses", 1, weights(pairs, mse), "weights")
-        for mse in (0.0, 0.0005, 0.05)
-        for pairs in (0.0, 0.667, 20.0, 600.0)
+        for pairs, mse in ((0.0, 0.05), (0.1, 0.05), (5.0, 0.05), (0.667, 0.0), (0.667, 0.0005), (0.667, 0.5))
     ]
     longer = [
         Run(f"{method} steps={steps}", "sunglasses", 1, ("--trainer.max_steps", str(steps)), "steps")
-        for steps in (100, 900)
-        for method in ("fine-tuned", "DDPM-PA")
+        for method, steps in (("fine-tuned", 100), ("DDPM-PA", 100), ("DDPM-PA", 600))
     ]
     return compared + swept + longer
 
