@@ -19,7 +19,7 @@ GROUPS = {
     "hair": ("hair_r", "hair_g", "hair_b", "hair_length"),
 }
 NAMES = tuple(name for names in GROUPS.values() for name in names)
-PICTURES, HELD_OUT, STEPS, BATCH = 8000, 1000, 1500, 128  # pictures of each domain
+PICTURES, HELD_OUT, STEPS, BATCH = 6000, 500, 1000, 64  # pictures of each domain
 SEED = 77  # of heads that no generator was trained on
 
 
