@@ -36,6 +36,7 @@ class Run:
         seed: Of the shots and of training.
         options: What the recipe is changed by.
         group: ``methods`` for the comparison, else the sweep it belongs to.
+        predicts: What its source model predicts.
     """
 
     method: str
@@ -43,6 +44,7 @@ class Run:
     seed: int
     options: tuple[str, ...] = ()
     group: str = "methods"
+    predicts: str = "velocity"
 
     @property
     def folder(self) -> Path:
@@ -69,24 +71,51 @@ def weights(pairs: float, mse: float) -> tuple[str, ...]:
     return tuple(word for name, value in named.items() for word in (f"--model.pairwise.{name}", str(value)))
 
 
+OFFICIAL = (*weights(4, 0.05), "--model.pairwise.direction", "source||adapted", "--model.pairwise.reduction", "mean",
+            "--model.pairwise.anchors", "3")  # fmt: skip
+
+
+def sweeps() -> list[Run]:
+    """What moves DDPM-PA between diversity and transfer: one seed, sunglasses."""
+
+    def swept(group: str, name: str, *options: str, predicts: str = "velocity") -> Run:
+        return Run(name, "sunglasses", 1, options, group, predicts)
+
+    return [
+        *(
+            swept("weights", f"DDPM-PA pairs={pairs:g} mse={mse:g}", *weights(pairs, mse))
+            for pairs, mse in ((0.0, 0.05), (0.1, 0.05), (5.0, 0.05), (0.667, 0.0), (0.667, 0.0005), (0.667, 0.5))
+        ),
+        swept("weights", "DDPM-PA official", *OFFICIAL),
+        *(swept("steps", f"DDPM-PA steps={steps}", "--trainer.max_steps", str(steps)) for steps in (100, 600, 1200)),
+        *(swept("steps", f"fine-tuned steps={steps}", "--trainer.max_steps", str(steps)) for steps in (50, 100)),
+        *(swept("ema", f"DDPM-PA ema={decay}", "--ema.decay", str(decay)) for decay in (0.9, 0.999)),
+        *(swept("noise", f"DDPM-PA mse={mse:g}", *weights(0.667, mse), predicts="epsilon") for mse in (0.05, 0.0005)),
+        swept("noise", "DDPM-PA mse=0.05 min_snr", "--model.pairwise.mse_weighting", "min_snr", predicts="epsilon"),
+        swept("noise", "fine-tuned", predicts="epsilon"),
+    ]
+
+
 def runs() -> list[Run]:
     """All of them, the comparison first."""
-    compared = [Run(method, target, seed) for seed in SEEDS for target in TARGETS for method in RECIPES]
-    swept = [
-        Run(f"DDPM-PA pairs={pairs:g} mse={mse:g}", "sunglasses", 1, weights(pairs, mse), "weights")
-        for pairs, mse in ((0.0, 0.05), (0.1, 0.05), (5.0, 0.05), (0.667, 0.0), (0.667, 0.0005), (0.667, 0.5))
-    ]
-    longer = [
-        Run(f"{method} steps={steps}", "sunglasses", 1, ("--trainer.max_steps", str(steps)), "steps")
-        for method, steps in (("fine-tuned", 100), ("DDPM-PA", 100), ("DDPM-PA", 600))
-    ]
-    return compared + swept + longer
+    return [Run(method, target, seed) for seed in SEEDS for target in TARGETS for method in RECIPES] + sweeps()
 
 
 def call(words: list[str]) -> None:
     """Show a command and run it."""
     print("\n$ tenshot " + " ".join(words), flush=True)
     tenshot(words)
+
+
+def trained_source(predicts: str, folder: Path) -> Path:
+    """The run of the source model; trained here if it is not there."""
+    if not (folder / "finished").exists():
+        call([
+            "fit", "--config", "configs/ddpm/faces32_source.yaml", "--model.diffusion.prediction", predicts,
+            "--trainer.default_root_dir", str(folder), "--ckpt_path", "last",
+        ])  # fmt: skip
+        (folder / "finished").touch()
+    return folder
 
 
 def adapt(run: Run, source: Path) -> None:
@@ -161,20 +190,23 @@ def to_nearest(images: Tensor, shots: Tensor) -> Tensor:
 def main() -> None:
     """Do what is left to do, then measure everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--group", choices=("methods", "weights", "steps"), nargs="+", help="only these runs")
-    parser.add_argument("--source", type=Path, help="run of configs/ddpm/faces32_source.yaml; trained if not given")
+    parser.add_argument("--group", choices=sorted({run.group for run in runs()}), nargs="+", help="only these runs")
+    parser.add_argument(
+        "--source", type=Path, help="run of configs/ddpm/faces32_source.yaml as it is; trained if not given"
+    )
     parser.add_argument("--shard", metavar="I/N", help="adapt every N-th run from the I-th on, and measure nothing")
     args = parser.parse_args()
-    source = args.source or ROOT / "source"
-    if not args.source and not (source / "finished").exists():
-        words = ["--config", "configs/ddpm/faces32_source.yaml", "--ckpt_path", "last"]
-        call(["fit", *words, "--trainer.default_root_dir", str(source)])
-        (source / "finished").touch()
     wanted = [run for run in runs() if not args.group or run.group in args.group]
+    sources = {
+        predicts: args.source
+        if args.source and predicts == "velocity"
+        else trained_source(predicts, ROOT / f"source_{predicts}")
+        for predicts in {run.predicts for run in wanted}
+    }
     if args.shard:
         first, step = map(int, args.shard.split("/"))
         for run in wanted[first::step]:
-            adapt(run, source)
+            adapt(run, sources[run.predicts])
         return
     network = load(ROOT)
     rows: list[dict[str, str | float | None]] = []
@@ -185,7 +217,7 @@ def main() -> None:
             about: dict[str, str | float | None] = {"group": "methods", "method": "true pictures", "target": target}
             rows.append(about | {"seed": seed} | truth.measure(network, again.read(range(SAMPLES))["image"], target))
     for run in wanted:
-        adapt(run, source)
+        adapt(run, sources[run.predicts])
         [result] = (run.folder / "evaluations").glob("*.json")
         measured = Truth.of(network, run.target, run.seed).measure(network, pictures(run.folder / "images"), run.target)
         about = {"group": run.group, "method": run.method, "target": run.target, "seed": run.seed}
