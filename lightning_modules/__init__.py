@@ -1,6 +1,6 @@
 """The methods: one LightningModule each."""
 
-from tenshot.lightning_modules.contract import ImageGenerator
+from tenshot.lightning_modules.contract import ImageGenerator, LatentGenerator
 from tenshot.lightning_modules.ddpm import DDPM
 from tenshot.lightning_modules.ddpm_pa import DDPMPA, Pairwise
 from tenshot.lightning_modules.folder_generator import FolderGenerator
@@ -14,6 +14,7 @@ __all__ = [
     "ClassifierGuidance",
     "FolderGenerator",
     "ImageGenerator",
+    "LatentGenerator",
     "NoisyClassifier",
     "Pairwise",
     "Sampler",

@@ -1,10 +1,10 @@
 """What every method offers to those who use its pictures: callbacks, metrics, ``predict`` and ``test``."""
 
-from typing import Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["ImageGenerator"]
+__all__ = ["ImageGenerator", "LatentGenerator"]
 
 
 class ImageGenerator(Protocol):
@@ -23,5 +23,40 @@ class ImageGenerator(Protocol):
 
         Returns:
             (N, C, H, W) float32 in [-1, 1]
+        """
+        ...
+
+
+@runtime_checkable
+class LatentGenerator(Protocol):
+    """What a method offers besides whose pictures come from latents between which one can go; none of it needs to be.
+
+    Path length, path uniformity and interpolation strips use it. The picture of a seed is
+    ``decode(latents(seed, space), seed, space)``, in either space.
+    """
+
+    def latents(self, seeds: Tensor, space: Literal["z", "w"]) -> Tensor:
+        """The latents of seeds; each depends on its own seed alone.
+
+        Args:
+            seeds: (N,) int64.
+            space: ``z``, where the prior is (normal, so that one goes along great circles), or ``w``, where the network
+                has mapped it to (in which one goes straight).
+
+        Returns:
+            (N, D) float32
+        """
+        ...
+
+    def decode(self, latents: Tensor, noise_seeds: Tensor, space: Literal["z", "w"]) -> Tensor:
+        """The pictures of latents, in full precision and not clamped: neighbours must differ as the network says.
+
+        Args:
+            latents: (N, D) of that space, as ``latents`` gives them, or anything between those.
+            noise_seeds: (N,) int64, of all that is random besides; equal seeds, equal noise.
+            space: Where the latents are from.
+
+        Returns:
+            (N, C, H, W) float32, in [-1, 1] or somewhat beyond
         """
         ...
