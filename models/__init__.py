@@ -1,6 +1,15 @@
 """Networks, and public checkpoints read into them (:mod:`tenshot.models.pretrained`)."""
 
 from tenshot.models.classifier import UNetClassifier
+from tenshot.models.stylegan2 import PatchDiscriminator, StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator
 from tenshot.models.unet import UNet, UNetConfig
 
-__all__ = ["UNet", "UNetClassifier", "UNetConfig"]
+__all__ = [
+    "PatchDiscriminator",
+    "StyleGAN2Config",
+    "StyleGAN2Discriminator",
+    "StyleGAN2Generator",
+    "UNet",
+    "UNetClassifier",
+    "UNetConfig",
+]

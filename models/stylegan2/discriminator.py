@@ -1,0 +1,153 @@
+"""The residual discriminator of StyleGAN2 (arXiv 1912.04958, config F), and the feature maps CDC's patch heads read."""
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from tenshot.errors import InputError
+from tenshot.models.stylegan2.config import StyleGAN2Config
+from tenshot.models.stylegan2.layers import EqualConv, EqualLinear, dtypes
+
+__all__ = ["NUM_TAPS", "StyleGAN2Discriminator", "tap_channels", "tap_resolution"]
+
+NUM_TAPS = 4
+_STDDEV_GROUP = 4
+
+
+def tap_resolution(config: StyleGAN2Config) -> int:
+    """Side of the first of the four taps: 32 at 256 px, as published; an eighth of the picture, but at least 16."""
+    if config.image_size < 32:
+        raise InputError(
+            f"stylegan2.image_size is {config.image_size}: patch heads need at least 32 px; choose a larger "
+            "size or a method without patch heads"
+        )
+    return max(config.image_size // 8, 16)
+
+
+def tap_channels(config: StyleGAN2Config, index: int) -> int:
+    """Channels of a tap, see :meth:`StyleGAN2Discriminator.tap`."""
+    resolution = tap_resolution(config)
+    return config.width(resolution if index < 2 else resolution // 2)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions, the second of which halves the resolution, and a 1x1 convolution as skip.
+
+    Args:
+        channels: Channels in.
+        out_channels: Channels out.
+    """
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = EqualConv(channels, channels, 3)
+        self.conv2 = EqualConv(channels, out_channels, 3, down=True)
+        self.skip = EqualConv(channels, out_channels, 1, down=True, activation=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, out_channels, H/2, W/2)."""
+        half = math.sqrt(0.5)  # keeps the variance of the sum
+        return cast(Tensor, self.conv2(self.conv1(x), half) + self.skip(x, half))
+
+
+class StyleGAN2Discriminator(nn.Module):
+    """Pictures in [-1, 1] to logits, positive for real.
+
+    Under autocast the highest ``config.reduced_resolutions`` resolutions compute in the autocast dtype, the rest in
+    the parameters' dtype.
+
+    Args:
+        config: The architecture.
+    """
+
+    def __init__(self, config: StyleGAN2Config) -> None:
+        super().__init__()
+        self.config = config
+        sides = config.resolutions[:0:-1]  # size, … 8
+        self.from_rgb = EqualConv(3, config.width(config.image_size), 1)
+        self.blocks = nn.ModuleList(ResidualBlock(config.width(side), config.width(side // 2)) for side in sides)
+        width = config.width(4)
+        self.final_conv = EqualConv(width + 1, width, 3)
+        self.final_linear = EqualLinear(width * 16, width, activation=True)
+        self.output = EqualLinear(width, 1)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, 3, H, W) -> logits (N,). Raises InputError where the batch does not split into its groups of 4."""
+        return self.head(self.penultimate(x))
+
+    def penultimate(self, x: Tensor) -> Tensor:
+        """x: (N, 3, H, W) -> activated output of the first linear layer (N, C), for :meth:`head` (and MixDL)."""
+        group = min(len(x), _STDDEV_GROUP)
+        if len(x) % group:
+            raise InputError(
+                f"--data.batch_size gives the discriminator {len(x)} pictures: its minibatch standard deviation needs "
+                f"at most {_STDDEV_GROUP} or a multiple of {_STDDEV_GROUP}"
+            )
+        precision = dtypes(self.config, self.output.weight)
+        with torch.autocast(x.device.type, enabled=False):
+            x = self._trunk(x, precision, len(self.blocks)).to(self.output.weight.dtype)
+            x = self.final_conv(torch.cat([x, minibatch_deviation(x, group)], dim=1))
+            return cast(Tensor, self.final_linear(x.flatten(1)))
+
+    def head(self, penultimate: Tensor) -> Tensor:
+        """(N, C) from :meth:`penultimate` -> logits (N,)."""
+        with torch.autocast(penultimate.device.type, enabled=False):
+            return cast(Tensor, self.output(penultimate)).squeeze(1)
+
+    def tap(self, x: Tensor, index: int) -> Tensor:
+        """One of the four feature maps that CDC's patch heads read (arXiv 2104.06820), and nothing beyond it.
+
+        With P = max(size / 8, 16), outputs inside the residual blocks, before the skip is added: 0, the second
+        convolution of the block 2P -> P; 1 and 2, the first and second of P -> P/2; 3, the first of P/2 -> P/4.
+
+        Args:
+            x: (N, 3, H, W).
+            index: 0 to 3.
+
+        Returns:
+            (N, C, P, P) for 0 and 1, (N, C, P/2, P/2) for 2 and 3.
+        """
+        first = (self.config.image_size // tap_resolution(self.config)).bit_length() - 2
+        number = first + (index + 1) // 2
+        precision = dtypes(self.config, self.output.weight)
+        with torch.autocast(x.device.type, enabled=False):
+            x = self._trunk(x, precision, number)
+            block = cast(ResidualBlock, self.blocks[number])
+            x = block.conv1(x.to(precision[self._side(number)]))
+            return cast(Tensor, x if index % 2 else block.conv2(x))
+
+    def _side(self, number: int) -> int:
+        """Resolution that a block reads."""
+        return self.config.image_size >> number
+
+    def _trunk(self, x: Tensor, precision: dict[int, torch.dtype], blocks: int) -> Tensor:
+        """What the first blocks make of (N, 3, H, W)."""
+        size = self.config.image_size
+        if x.shape[1:] != (3, size, size):
+            raise InputError(
+                f"stylegan2.image_size is {size}, but the pictures are {tuple(x.shape[1:])}: set it to the size of "
+                "the data"
+            )
+        x = self.from_rgb(x.to(precision[size], memory_format=torch.channels_last))
+        for number in range(blocks):
+            x = self.blocks[number](x.to(precision[self._side(number)]))
+        return x
+
+
+def minibatch_deviation(x: Tensor, group: int) -> Tensor:
+    """Standard deviation over groups of pictures, averaged to one number a group, as a feature map.
+
+    Args:
+        x: (N, C, H, W), N a multiple of ``group``; a group takes every (N / group)-th picture.
+        group: Pictures in a group.
+
+    Returns:
+        (N, 1, H, W)
+    """
+    n, _, height, width = x.shape
+    groups = x.reshape(group, n // group, -1)
+    deviation = (groups.var(0, unbiased=False) + 1e-8).sqrt().mean(1)  # (N / group,)
+    return deviation.repeat(group)[:, None, None, None].expand(n, 1, height, width)
