@@ -24,13 +24,19 @@ class EMA(Callback):
     Args:
         decay: 0.999 suits adaptation runs of some thousand steps; long source training takes 0.9999. 0 turns averaging
             off.
+        half_life: Pictures after which half of the average is new, whatever the batch and the number of ranks; takes
+            the place of decay. StyleGAN2: 10000.
         evaluate: Which weights evaluation uses.
     """
 
-    def __init__(self, decay: float = 0.999, evaluate: Literal["ema", "raw"] = "ema") -> None:
+    def __init__(
+        self, decay: float = 0.999, half_life: int | None = None, evaluate: Literal["ema", "raw"] = "ema"
+    ) -> None:
         if not 0 <= decay < 1:
             raise InputError(f"ema.decay is {decay}: choose a number in [0, 1)")
-        self.decay, self.evaluate = decay, evaluate
+        if half_life is not None and half_life < 1:
+            raise InputError(f"ema.half_life is {half_life}: choose at least one picture")
+        self.decay, self.half_life, self.evaluate = decay, half_life, evaluate
         self.updates = 0
         self.average: dict[str, dict[str, Tensor]] = {}  # submodule -> parameter or buffer -> its average
         self._seen_step = -1
@@ -52,6 +58,10 @@ class EMA(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start from the first weights, unless a checkpoint brought an average."""
+        if self.half_life is not None:
+            batch: int = trainer.datamodule.batch_size  # type: ignore[attr-defined]
+            pictures = batch * trainer.world_size * trainer.accumulate_grad_batches
+            self.decay = 0.5 ** (pictures / self.half_life)
         if self.decay and not self.average:
             self.average = {
                 name: {key: value.detach().clone() for key, value in network.state_dict().items()}
@@ -134,7 +144,7 @@ class EMA(Callback):
     def weights_used(self) -> str:
         """Which weights evaluation uses, in words."""
         if self.average and self.evaluate == "ema":
-            return f"weights: average over {self.updates} updates (decay {self.decay})"
+            return f"weights: average over {self.updates} updates (decay {self.decay:.6g})"
         return "weights: raw" + ("" if self.average else " (there is no average)")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

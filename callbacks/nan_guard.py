@@ -15,7 +15,8 @@ __all__ = ["NanGuard"]
 class NanGuard(Callback):
     """Raise when the loss is NaN or infinite, naming the step; never let such a state be saved.
 
-    The loss is watched on the device and read every ``every_n_steps`` steps (each step on a CPU) and before each
+    Where a training step returns several losses by name (beside ``loss``, their sum), the first bad one is named. The
+    loss is watched on the device and read every ``every_n_steps`` steps (each step on a CPU) and before each
     checkpoint, so that no step waits for the host. Before a checkpoint the weights are looked at too: a finite loss may
     have had an infinite gradient, or the bad loss may have been another rank's.
 
@@ -25,7 +26,7 @@ class NanGuard(Callback):
 
     def __init__(self, every_n_steps: int = 50) -> None:
         self.every_n_steps = every_n_steps
-        self.first_bad: Tensor | None = None  # () int64, the step counted from 1, 0 while all is well
+        self.first_bad: dict[str, Tensor] = {}  # loss: () int64, the step counted from 1, 0 while all is well
         self._step = 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -36,11 +37,13 @@ class NanGuard(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Note a bad loss; now and then look at the note."""
-        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
-        if self.first_bad is None:
-            self.first_bad = torch.zeros((), dtype=torch.int64, device=loss.device)
-        bad = ~loss.detach().isfinite() & (self.first_bad == 0)
-        self.first_bad = torch.where(bad, self._step, self.first_bad)
+        losses = dict(outputs) if isinstance(outputs, Mapping) else {"loss": outputs}
+        if len(losses) > 1:
+            losses.pop("loss")
+        for name, loss in losses.items():
+            first = self.first_bad.get(name, torch.zeros((), dtype=torch.int64, device=loss.device))
+            bad = ~loss.detach().isfinite() & (first == 0)
+            self.first_bad[name] = torch.where(bad, self._step, first)
         if loss.device.type == "cpu" or trainer.global_step % self.every_n_steps == 0:
             self._check()
 
@@ -52,8 +55,10 @@ class NanGuard(Callback):
             raise InputError(_message("the weights", trainer.global_step))
 
     def _check(self) -> None:
-        if self.first_bad is not None and self.first_bad.item():
-            raise InputError(_message("the loss", int(self.first_bad)))
+        bad = {name: step for name, first in self.first_bad.items() if (step := int(first))}
+        if bad:
+            name = min(bad, key=lambda name: bad[name])
+            raise InputError(_message("the loss" if name == "loss" else f"the loss {name!r}", bad[name]))
 
 
 def _message(what: str, step: int) -> str:

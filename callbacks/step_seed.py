@@ -1,12 +1,11 @@
 """Random numbers that depend on where a run is, not on how it got there."""
 
-import os
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from tenshot.lightning_modules.seeding import position_seed
+from tenshot.lightning_modules.seeding import position_seed, run_seed
 
 __all__ = ["StepSeed"]
 
@@ -25,7 +24,7 @@ class StepSeed(Callback):
         self.seed = seed
 
     def _reseed(self, *position: int) -> None:
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
+        seed = run_seed() if self.seed is None else self.seed
         torch.manual_seed(position_seed([seed, *position]))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:

@@ -86,7 +86,7 @@ class DDPMPA(DDPM):
             raise InputError("DDPMPA adapts a trained model: give its checkpoint with --model.init_from")
         self.pairwise, self.source_path = pairwise, source or self.init_from
         self.collapse_every_n_steps = collapse_every_n_steps
-        self.source: FrozenSource | None = None
+        self.source: FrozenSource[UNet] | None = None
         self._source_of_checkpoint: dict[str, str] | None = None
         self._source_alike: Tensor
 
@@ -116,7 +116,7 @@ class DDPMPA(DDPM):
         self.source.network.train(self.pairwise.source_dropout)
         rank_zero_info(f"{self.source.path}: the frozen source, sha256 {self.source.sha256[:12]}…")
 
-    def _read_source(self, path: str) -> FrozenSource:
+    def _read_source(self, path: str) -> FrozenSource[UNet]:
         initial = initial_from(path, self.init_weights, self.allow_pickle, {})
         ours, theirs = self.unet.config, initial.unet
         for field in ("image_size", "in_channels", "out_channels", "num_classes"):
@@ -164,7 +164,7 @@ class DDPMPA(DDPM):
         return terms
 
     @torch.no_grad()
-    def _source_estimate(self, source: FrozenSource, step: Denoised, chosen: Tensor | slice) -> Tensor:
+    def _source_estimate(self, source: FrozenSource[UNet], step: Denoised, chosen: Tensor | slice) -> Tensor:
         """The source's estimate of clean pictures from the same noised ones."""
         x_t, t = step.x_t[chosen], step.t[chosen]
         labels = None if step.labels is None else step.labels[chosen]

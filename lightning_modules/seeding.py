@@ -1,11 +1,13 @@
 """Randomness as a function of position: a number of a run's seed and of where it is, never of what came before."""
 
+import os
 from collections.abc import Callable, Sequence
+from random import Random
 
 import torch
 from torch import Tensor
 
-__all__ = ["SeededNoise", "in_equal_batches", "position_seed"]
+__all__ = ["SeededNoise", "in_equal_batches", "position_seed", "run_seed", "step_choices"]
 
 CPU_BATCH = 4  # about as many pictures a second as any larger batch
 _MASK = 2**32 - 1
@@ -29,6 +31,16 @@ def position_seed(position: Sequence[int]) -> int:
         seed = _mix(seed ^ _mix(number >> 32)) ^ number & _MASK
         seed = _mix(seed)
     return seed
+
+
+def run_seed() -> int:
+    """The seed given to ``seed_everything``, or 0."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0))
+
+
+def step_choices(step: int) -> Random:
+    """What all ranks choose alike at a training step, such as the layer that a loss looks at."""
+    return Random(position_seed([run_seed(), 2, step]))
 
 
 class SeededNoise:

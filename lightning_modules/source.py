@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from torch import nn
 
@@ -12,7 +12,10 @@ from tenshot.models.pretrained import sha256
 __all__ = ["FrozenSource"]
 
 
-class FrozenSource:
+N = TypeVar("N", bound=nn.Module)
+
+
+class FrozenSource(Generic[N]):
     """A trained network that is looked at and never trained.
 
     It is no module of the method, so that it is in neither its state_dict, its EMA, nor DDP's buckets; a checkpoint
@@ -23,8 +26,8 @@ class FrozenSource:
         path: The file it was read from.
     """
 
-    def __init__(self, network: nn.Module, path: str) -> None:
-        self.network = network.eval().requires_grad_(False)
+    def __init__(self, network: N, path: str) -> None:
+        self.network: N = network.eval().requires_grad_(False)
         self.path = str(Path(path).resolve())
         self.sha256 = sha256(Path(path))
 

@@ -1,0 +1,186 @@
+"""CDC: few-shot adaptation by cross-domain correspondence (arXiv 2104.06820)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+
+from tenshot.errors import InputError
+from tenshot.lightning_modules.adversarial import Player, Terms
+from tenshot.lightning_modules.initial_gan import initial_gan_from
+from tenshot.lightning_modules.seeding import position_seed, run_seed
+from tenshot.lightning_modules.source import FrozenSource
+from tenshot.lightning_modules.stylegan2 import StyleGAN2
+from tenshot.losses import cross_domain_distance_loss
+from tenshot.losses.cross_domain import RowReduction
+from tenshot.losses.pairwise import Direction
+from tenshot.models import PatchDiscriminator, StyleGAN2Generator
+from tenshot.models.pretrained import fill
+
+__all__ = ["CDC", "Correspondence"]
+
+
+@dataclass(frozen=True)
+class Correspondence:
+    """What CDC adds to StyleGAN2. The defaults are the published code's.
+
+    Args:
+        weight: Of the distance loss.
+        batch_size: Latents whose pictures are compared with each other.
+        layers: ``one`` random layer for each picture, as the code does; ``all``: the sum over layers, as the paper
+            writes.
+        direction: Under which generator's distribution the divergence is taken; the paper: ``adapted||source``.
+        reduction: The code's ``mean`` over pairs; ``batchmean`` over pictures; ``sum``.
+        same_noise: Give both generators the same noise maps; the code draws them apart.
+        anchors: Fixed latents around which whole pictures are judged.
+        anchor_std: Deviation of the latents from their anchor; the paper's is recalled as 0.05.
+        image_every: Steps between two at which whole pictures are judged; at the others it is patches.
+        taps: How many layers of the discriminator patches are judged at, one drawn for each call: 1 to 4.
+    """
+
+    weight: float = 1000.0
+    batch_size: int = 4
+    layers: Literal["one", "all"] = "one"
+    direction: Direction = "source||adapted"
+    reduction: RowReduction = "mean"
+    same_noise: bool = False
+    anchors: int = 10
+    anchor_std: float = 0.1
+    image_every: int = 4
+    taps: int = 1
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise InputError(f"--model.correspondence.weight is {self.weight}: a weight is 0 or more")
+        if self.batch_size < 3:
+            raise InputError(
+                f"--model.correspondence.batch_size is {self.batch_size}: it takes 3 pictures to compare distances"
+            )
+        if self.anchors < 1 or self.image_every < 1:
+            raise InputError("--model.correspondence.anchors and image_every: choose at least 1")
+        if not 1 <= self.taps <= 4:
+            raise InputError(f"--model.correspondence.taps is {self.taps}: choose 1 to 4")
+
+
+class CDC(StyleGAN2):
+    """Adapt a StyleGAN2 to about ten pictures, keeping the distances between the source's pictures.
+
+    Args:
+        correspondence: What is added to StyleGAN2.
+        source: The frozen source model, where it is another than init_from; read like it.
+    """
+
+    def __init__(
+        self, correspondence: Correspondence = Correspondence(), source: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if source is None and self.init_from is None:
+            raise InputError("CDC adapts a trained model: give its checkpoint with --model.init_from")
+        self.correspondence, self.source_path = correspondence, source or self.init_from
+        self.heads: PatchDiscriminator
+        self.anchors: Tensor
+        self.source: FrozenSource[StyleGAN2Generator] | None = None
+        self._source_of_checkpoint: dict[str, str] | None = None
+
+    def configure_model(self) -> None:
+        """Build the networks and draw the anchors.
+
+        Raises:
+            InputError: init_from cannot be read or does not fit, or the pictures are too small for patches.
+        """
+        if "generator" in self._modules:
+            return
+        super().configure_model()
+        assert self.config is not None
+        self.heads = PatchDiscriminator(self.config)
+        own = torch.Generator().manual_seed(position_seed([run_seed(), 3]))
+        self.register_buffer("anchors", torch.randn(self.correspondence.anchors, self.config.latent_dim, generator=own))
+
+    def players(self) -> Mapping[Player, Sequence[nn.Module]]:
+        """The modules that each optimiser trains; the heads have the discriminator's settings, as published."""
+        return {"generator": [self.generator], "discriminator": [self.discriminator, self.heads]}
+
+    def on_fit_start(self) -> None:
+        """Read the source model.
+
+        Raises:
+            InputError: It cannot be read, does not suit the generator, or is not the one that a resumed run began with.
+        """
+        super().on_fit_start()
+        if not self.correspondence.weight:
+            return
+        assert self.source_path is not None
+        initial = initial_gan_from(self.source_path, self.init_weights, self.allow_pickle, self.config)
+        network = StyleGAN2Generator(initial.config)
+        fill(network, initial.generator, initial.path)
+        self.source = FrozenSource(network.to(self.device), initial.path)
+        if self._source_of_checkpoint is not None:
+            self.source.refuse_other_than(self._source_of_checkpoint)
+        rank_zero_info(f"{self.source.path}: the frozen source, sha256 {self.source.sha256[:12]}…")
+
+    @property
+    def whole(self) -> bool:
+        """Whether this step judges whole pictures, from around the anchors, or patches of any."""
+        return self.step % self.correspondence.image_every == 0
+
+    def draw(self, count: int) -> Tensor:
+        """Pictures from around the anchors at a step that judges whole ones, else any."""
+        if not self.whole:
+            return super().draw(count)
+        chosen = torch.randint(len(self.anchors), (count,), device=self.device)
+        z = self.anchors[chosen]
+        w = self.generator.mapping(z + self.correspondence.anchor_std * torch.randn_like(z))
+        image: Tensor = self.generator.synthesis(self.generator.broadcast(w))
+        return image
+
+    def judge(self, images: Tensor) -> Tensor:
+        """Logits of whole pictures (N,), or of patches (N, 1, h, w)."""
+        if self.whole:
+            return super().judge(images)
+        tap = self.choices.randrange(self.correspondence.taps)
+        logits: Tensor = self.heads(self.discriminator.tap(images, tap), tap)
+        return logits
+
+    def generator_terms(self, count: int) -> Terms:
+        """Add the distance loss."""
+        terms = super().generator_terms(count)
+        if self.source is not None:
+            terms["distance"] = self.correspondence.weight * self._distance(self.source.network)
+        return terms
+
+    def _distance(self, source: StyleGAN2Generator) -> Tensor:
+        """How differently the pictures of the two generators lie to each other (section 3.1)."""
+        ours = self.correspondence
+        z = torch.randn(ours.batch_size, self.generator.config.latent_dim, device=self.device)
+        maps = None
+        if ours.same_noise:
+            maps = [torch.randn(ours.batch_size, *shape, device=self.device) for shape in self.generator.noise_shapes]
+        with torch.no_grad():
+            theirs = features(source, z, maps)
+        adapted = features(self.generator, z, maps)
+        inner = range(1, self.generator.config.num_layers)  # all but the constant's
+        rounds = [[layer] * ours.batch_size for layer in inner]
+        if ours.layers == "one":
+            rounds = [self.choices.choices(inner, k=ours.batch_size)]
+        losses = [cross_domain_distance_loss(adapted, theirs, r, ours.direction, ours.reduction) for r in rounds]
+        return torch.stack(losses).sum()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add which source it was adapted from."""
+        super().on_save_checkpoint(checkpoint)
+        if self.source is not None:
+            checkpoint["tenshot"]["source"] = self.source.record()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember which source the run began with."""
+        super().on_load_checkpoint(checkpoint)
+        self._source_of_checkpoint = checkpoint["tenshot"].get("source")
+
+
+def features(generator: StyleGAN2Generator, z: Tensor, noise: list[Tensor] | None) -> list[Tensor]:
+    """Outputs of the styled convolutions, one tensor a layer."""
+    layers: list[Tensor] = generator.synthesis(generator.broadcast(generator.mapping(z)), noise=noise, features=True)[1]
+    return layers

@@ -1,0 +1,124 @@
+"""Trained StyleGAN2s in files: our checkpoints, converted ones, and the public ones."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tenshot.errors import InputError
+from tenshot.lightning_modules.initial import Weights
+from tenshot.lightning_modules.runs import checkpoint_file
+from tenshot.models import StyleGAN2Config
+from tenshot.models.pretrained import read_checkpoint, read_stylegan2, safetensors_metadata
+
+__all__ = ["InitialGAN", "gan_description", "initial_gan_from", "refuse_other_gan"]
+
+
+@dataclass(frozen=True)
+class InitialGAN:
+    """A trained StyleGAN2.
+
+    Args:
+        path: The file it came from.
+        config: Its architecture.
+        generator: Its weights.
+        discriminator: Its weights; none where the file has only the generator.
+        origin: What was read, in words, for the log.
+    """
+
+    path: str
+    config: StyleGAN2Config
+    generator: Mapping[str, Tensor]
+    discriminator: Mapping[str, Tensor] | None
+    origin: str
+
+
+def initial_gan_from(path: str, weights: Weights, allow_pickle: bool, asked: StyleGAN2Config | None) -> InitialGAN:
+    """Read a trained StyleGAN2.
+
+    Args:
+        path: A checkpoint of ``tenshot fit`` or the folder of its run, the ``.safetensors`` of ``tenshot convert``, or a
+            public ``.pt`` or ``.pkl``.
+        weights: Which weights of the generator; a file that has only the others gives those, and says so.
+        allow_pickle: Also read files that may run code of their author; a ``.pkl`` of StyleGAN2-ADA needs it, and is
+            read without running any.
+        asked: The architecture that it must have; none: whichever it has.
+
+    Raises:
+        InputError: The file cannot be read, holds another kind of model, or another architecture than asked for.
+    """
+    path = str(checkpoint_file(path))
+    found = _ours(path, weights, allow_pickle) or _public(path, weights, allow_pickle)
+    if asked is not None:
+        for field, ours in asdict(asked).items():
+            theirs = getattr(found.config, field)
+            if field != "reduced_resolutions" and theirs != ours:
+                raise InputError(
+                    f"{path}: its stylegan2.{field} is {theirs}, --model.stylegan2.{field} is {ours}: leave out "
+                    "--model.stylegan2, or take another file"
+                )
+        found = replace(found, config=asked)
+    return found
+
+
+def _ours(path: str, weights: Weights, allow_pickle: bool) -> InitialGAN | None:
+    """A checkpoint or converted file of ours; none for a foreign one."""
+    if Path(path).suffix == ".pkl":
+        return None
+    content = read_checkpoint(path, allow_pickle)
+    if Path(path).suffix == ".safetensors":
+        words, state, origin = safetensors_metadata(path), content, "converted weights"
+    elif "pytorch-lightning_version" in content:
+        words, state = content.get("tenshot", {}), content["state_dict"]
+        origin = f"raw weights of step {content['global_step']}"
+    else:
+        return None
+    if "stylegan2" not in words:
+        raise InputError(f"{path}: a checkpoint of {words.get('method', 'another program')}, which has no StyleGAN2")
+    generator, discriminator = (_under(state, name) for name in ("generator", "discriminator"))
+    if weights == "ema" and "ema" in content:
+        ema = content["ema"]
+        generator = ema["weights"]["generator"]
+        origin = f"averaged weights ({ema['updates']} updates) of step {content['global_step']}"
+    return InitialGAN(path, StyleGAN2Config(**words["stylegan2"]), generator, discriminator or None, origin)
+
+
+def _under(state: Mapping[str, Any], name: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+
+
+def _public(path: str, weights: Weights, allow_pickle: bool) -> InitialGAN:
+    file = read_stylegan2(path, allow_pickle)
+    wanted, other = (file.generator, file.average) if weights == "raw" else (file.average, file.generator)
+    generator = wanted if wanted is not None else other
+    if generator is None:
+        raise InputError(f"{path}: holds no generator")
+    kind = "averaged" if generator is file.average else "raw"
+    return InitialGAN(path, file.config, generator, file.discriminator, f"{file.origin}, {kind} weights")
+
+
+def gan_description(config: StyleGAN2Config, method: str) -> dict[str, Any]:
+    """What a checkpoint of ours says of itself, in plain numbers and strings."""
+    return {"method": method, "stylegan2": asdict(config)}
+
+
+def refuse_other_gan(checkpoint: Mapping[str, Any], where: str, config: StyleGAN2Config) -> None:
+    """Compare a checkpoint that is to be resumed or evaluated with what the configuration asks for.
+
+    Raises:
+        InputError: It has no such networks, or others. The number of reduced resolutions may differ.
+    """
+    words = checkpoint.get("tenshot", {})
+    if "stylegan2" not in words:
+        raise InputError(
+            f"{where}: a checkpoint of {words.get('method', 'another program')}, which has no StyleGAN2: choose "
+            "another --ckpt_path or --model"
+        )
+    for field, ours in asdict(config).items():
+        if field != "reduced_resolutions" and words["stylegan2"][field] != ours:
+            raise InputError(
+                f"{where}: its stylegan2.{field} is {words['stylegan2'][field]}, the configuration's {ours}: make them "
+                "equal, or start from it with --model.init_from"
+            )

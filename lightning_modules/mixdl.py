@@ -1,0 +1,180 @@
+"""MixDL: a smooth latent space from about ten pictures, without a source model (arXiv 2111.11672)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tenshot.errors import InputError
+from tenshot.lightning_modules.adversarial import Player, Terms
+from tenshot.lightning_modules.stylegan2 import StyleGAN2
+from tenshot.losses import mixing_coefficients, mixup_distance_loss, nonsaturating_discriminator_loss
+from tenshot.losses.cross_domain import RowReduction
+from tenshot.losses.mixup import Mixing, MixupDirection
+from tenshot.models import PatchDiscriminator
+from tenshot.models.stylegan2 import EqualLinear
+
+__all__ = ["MixDL", "Mixup"]
+
+
+@dataclass(frozen=True)
+class Mixup:
+    """What MixDL adds to StyleGAN2. The defaults are those of the first public release, the closest to the paper's.
+
+    Args:
+        generator: Weight of the generator's distance loss.
+        discriminator: Weight of the discriminator's.
+        every: One step in so many mixes latents; the others are StyleGAN2's.
+        release: Which steps mix: those of ``first``, the odd ones of every two, so that the gradient penalty is on
+            whole pictures; or those of ``head``, the even ones, so that it is on patches.
+        coefficients: How latents are mixed: ``dirichlet``; ``gaussian``: softmax of normal numbers; ``uniform``
+            numbers over their sum.
+        concentration: Of the Dirichlet distribution.
+        projection: Compare the discriminator's features after a linear layer of their own.
+        taps: How many layers of the discriminator patches are judged at, one drawn for each call: 1 to 4.
+        direction: Under which distribution the divergence is taken; the paper writes ``similarities||coefficients``.
+        reduction: The code's ``mean`` over pairs; ``batchmean`` over mixed latents; ``sum``.
+    """
+
+    generator: float = 1000.0
+    discriminator: float = 1.0
+    every: int = 2
+    release: Literal["first", "head"] = "first"
+    coefficients: Mixing = "dirichlet"
+    concentration: float = 1.0
+    projection: bool = True
+    taps: int = 4
+    direction: MixupDirection = "coefficients||similarities"
+    reduction: RowReduction = "mean"
+
+    def __post_init__(self) -> None:
+        for name in ("generator", "discriminator"):
+            if getattr(self, name) < 0:
+                raise InputError(f"--model.mixup.{name} is {getattr(self, name)}: a weight is 0 or more")
+        if self.every < 1 or self.concentration <= 0:
+            raise InputError("--model.mixup: every is at least 1, concentration more than 0")
+        if not 1 <= self.taps <= 4:
+            raise InputError(f"--model.mixup.taps is {self.taps}: choose 1 to 4")
+
+
+class MixDL(StyleGAN2):
+    """Train a StyleGAN2 on about ten pictures so that mixed latents give pictures in between.
+
+    Args:
+        mixup: What is added to StyleGAN2.
+    """
+
+    def __init__(self, mixup: Mixup = Mixup(), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mixup = mixup
+        self.heads: PatchDiscriminator
+        self.projection: nn.Module
+        self.coefficients: Tensor
+
+    def configure_model(self) -> None:
+        """Build the networks.
+
+        Raises:
+            InputError: init_from cannot be read or does not fit, or the pictures are too small for patches.
+        """
+        if "generator" in self._modules:
+            return
+        super().configure_model()
+        assert self.config is not None
+        self.heads = PatchDiscriminator(self.config)
+        width = self.config.width(4)
+        self.projection = EqualLinear(width, width) if self.mixup.projection else nn.Identity()
+
+    def players(self) -> Mapping[Player, Sequence[nn.Module]]:
+        """The modules that each optimiser trains; the heads have the discriminator's settings, as published."""
+        return {
+            "generator": [self.generator],
+            "discriminator": [self.discriminator, self.heads, self.projection],
+        }
+
+    def check_batch(self, batch: int, part: int) -> None:
+        """Also refuse what cannot be mixed.
+
+        Raises:
+            InputError: The sizes do not divide, or there is a single picture.
+        """
+        super().check_batch(batch, part)
+        if part < 2:
+            raise InputError("MixDL mixes the latents of a micro-batch: give it at least 2 (--data.batch_size)")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether this step mixes latents."""
+        turn = self.step % self.mixup.every
+        return turn == (0 if self.mixup.release == "head" else self.mixup.every - 1)
+
+    def draw(self, count: int) -> Tensor:
+        """Pictures of mixed latents at a step that mixes, else any; the coefficients are kept for the distance."""
+        if not self.mixes:
+            return super().draw(count)
+        self.coefficients = self._drawn_coefficients(count)
+        return self._pictures(self.coefficients @ self.latents_of_noise(count))
+
+    def judge(self, images: Tensor) -> Tensor:
+        """Logits of patches (N, 1, h, w) at a step that mixes, else of whole pictures (N,)."""
+        if not self.mixes:
+            return super().judge(images)
+        tap = self.choices.randrange(self.mixup.taps)
+        logits: Tensor = self.heads(self.discriminator.tap(images, tap), tap)
+        return logits
+
+    def discriminator_terms(self, real: Tensor) -> Terms:
+        """Judge pictures of mixed latents alone, and place them among the others by their coefficients."""
+        if not self.mixes:
+            return super().discriminator_terms(real)
+        count = len(real)
+        with torch.no_grad():
+            w, coefficients = self.latents_of_noise(count), self._drawn_coefficients(count)
+            plain, mixed = self._pictures(w), self._pictures(coefficients @ w)
+        real_logits = self.judge(self.augmented(real))
+        self.observe(real_logits)
+        terms = {"discriminator": nonsaturating_discriminator_loss(real_logits, self.judge(self.augmented(mixed)))}
+        if self.mixup.discriminator:
+            seen = self.augmented(torch.cat([plain, mixed]))  # one batch: its pictures are compared in groups
+            placed = self.projection(self.discriminator.penultimate(seen))
+            terms["distance_d"] = self.mixup.discriminator * self._distance(
+                placed[count:], placed[:count], coefficients
+            )
+        return terms
+
+    def generator_terms(self, count: int) -> Terms:
+        """Add the generator's distance, of new latents with the coefficients of the judged ones."""
+        terms = super().generator_terms(count)
+        if self.mixes and self.mixup.generator:
+            w = self.latents_of_noise(count)
+            inner = range(1, self.generator.config.num_layers - 1)  # neither the constant's nor the last
+            layers = self.choices.choices(inner, k=count)
+            plain, mixed = (self._features(x) for x in (w, self.coefficients @ w))
+            terms["distance_g"] = self.mixup.generator * self._distance(mixed, plain, self.coefficients, layers)
+        return terms
+
+    def _distance(
+        self,
+        mixed: Tensor | list[Tensor],
+        plain: Tensor | list[Tensor],
+        coefficients: Tensor,
+        layers: list[int] | None = None,
+    ) -> Tensor:
+        ours = self.mixup
+        return mixup_distance_loss(
+            mixed, plain, coefficients, layers, direction=ours.direction, reduction=ours.reduction
+        )
+
+    def _drawn_coefficients(self, count: int) -> Tensor:
+        """(count, count), rows sum to 1."""
+        return mixing_coefficients(count, self.mixup.coefficients, self.mixup.concentration, self.device)
+
+    def _pictures(self, w: Tensor) -> Tensor:
+        image: Tensor = self.generator.synthesis(self.generator.broadcast(w))
+        return image
+
+    def _features(self, w: Tensor) -> list[Tensor]:
+        layers: list[Tensor] = self.generator.synthesis(self.generator.broadcast(w), features=True)[1]
+        return layers

@@ -1,0 +1,368 @@
+"""StyleGAN2: from scratch, or further from trained weights (arXiv 1912.04958; as TGAN, arXiv 1805.01677)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor, nn
+
+from tenshot.errors import InputError
+from tenshot.lightning_modules.adversarial import AdversarialModule, GANAdam, Player, Terms, lazily
+from tenshot.lightning_modules.initial import Weights
+from tenshot.lightning_modules.initial_gan import (
+    InitialGAN,
+    gan_description,
+    initial_gan_from,
+    refuse_other_gan,
+)
+from tenshot.lightning_modules.seeding import SeededNoise, in_equal_batches, step_choices
+from tenshot.losses import (
+    nonsaturating_discriminator_loss,
+    nonsaturating_generator_loss,
+    path_length_penalty,
+    path_lengths,
+    r1_penalty,
+)
+from tenshot.models import StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator
+from tenshot.models.augmentation import AdaptiveAugment, DiffAugment
+from tenshot.models.pretrained import fill
+
+__all__ = ["Regularization", "StyleGAN2"]
+
+ADJUST_EVERY = 4  # steps between two moves of the augmentation's probability, as NVlabs' code does
+AVERAGE_DECAY = 0.995  # of the average latent, which truncation pulls towards
+
+
+@dataclass(frozen=True)
+class Regularization:
+    """The lazy regularisers of StyleGAN2: optimiser steps of their own, every so many steps, with as much more weight.
+
+    Args:
+        r1: Weight of the gradient penalty on real pictures (gamma; half of it times the squared norm); 0: none.
+        r1_every: Steps between two of them.
+        path_length: Weight of the path length penalty; 0: none.
+        path_length_every: Steps between two of them.
+        path_length_shrink: By how much its batch is smaller than the others.
+        path_length_decay: Share of each batch in the running mean of path lengths.
+    """
+
+    r1: float = 10.0
+    r1_every: int = 16
+    path_length: float = 2.0
+    path_length_every: int = 4
+    path_length_shrink: int = 2
+    path_length_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("r1", "path_length"):
+            if getattr(self, name) < 0:
+                raise InputError(f"--model.regularization.{name} is {getattr(self, name)}: a weight is 0 or more")
+        for name in ("r1_every", "path_length_every", "path_length_shrink"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--model.regularization.{name} is {getattr(self, name)}: choose at least 1")
+        if not 0 < self.path_length_decay <= 1:
+            raise InputError(
+                f"--model.regularization.path_length_decay is {self.path_length_decay}: choose a number in (0, 1]"
+            )
+
+
+class StyleGAN2(AdversarialModule):
+    """Train a StyleGAN2 from scratch, or go on from a trained one (init_from) with a few pictures.
+
+    Steps (``max_steps``) are the generator's: each is one of the discriminator, one of the generator, and now and then
+    one of each regulariser.
+
+    Args:
+        stylegan2: Architecture. Not needed where init_from tells it.
+        init_from: Weights to start from: a checkpoint of tenshot, a file of tenshot convert, a .pt of the PyTorch port
+            (also of CDC or MixDL), or a .pkl of StyleGAN2-ADA.
+        init_weights: Which weights of the generator to start from, the averaged or the raw ones.
+        optimizer_g: Of the generator, built from its parameters; corrected for the steps of its regulariser.
+        optimizer_d: Of the discriminator, likewise.
+        regularization: The regularisers.
+        style_mixing: Probability that a batch mixes the styles of two latents.
+        augmentation: Of all pictures that the discriminator sees.
+        micro_batch: How many pictures of a batch to take at a time, to save memory; none: all of them. The
+            discriminator compares the pictures of a micro-batch only.
+        truncation: When drawing, how far latents go from the average one (psi); 1 is the whole way.
+        allow_pickle: Let init_from read files that may run code of their author. A .pkl needs it, and is read without
+            running any.
+    """
+
+    averaged = ("generator",)
+    """Submodules that an EMA follows."""
+
+    def __init__(
+        self,
+        stylegan2: StyleGAN2Config | None = None,
+        init_from: str | None = None,
+        init_weights: Weights = "raw",
+        optimizer_g: OptimizerCallable = GANAdam,
+        optimizer_d: OptimizerCallable = GANAdam,
+        regularization: Regularization = Regularization(),
+        style_mixing: float = 0.9,
+        augmentation: DiffAugment | AdaptiveAugment | None = None,
+        micro_batch: int | None = None,
+        truncation: float = 1.0,
+        allow_pickle: bool = False,
+    ) -> None:
+        super().__init__()
+        if init_from is None and stylegan2 is None:
+            raise InputError(
+                f"{type(self).__name__} needs a network: give --model.stylegan2, or weights to start from with "
+                "--model.init_from"
+            )
+        if not 0 <= style_mixing <= 1:
+            raise InputError(f"--model.style_mixing is {style_mixing}: a probability is between 0 and 1")
+        self.config, self.init_from, self.init_weights = stylegan2, init_from, init_weights
+        self.optimizer_g, self.optimizer_d, self.regularization = optimizer_g, optimizer_d, regularization
+        self.style_mixing, self.augmentation = style_mixing, augmentation
+        self.micro_batch, self.truncation, self.allow_pickle = micro_batch, truncation, allow_pickle
+        self.generator: StyleGAN2Generator
+        self.discriminator: StyleGAN2Discriminator
+        self.path_length_mean: Tensor
+        self.register_buffer("path_length_mean", torch.zeros(()))
+        self.step, self.choices = 0, step_choices(0)
+
+    def configure_model(self) -> None:
+        """Build the networks, with the weights of init_from.
+
+        Raises:
+            InputError: init_from cannot be read or does not fit.
+        """
+        if "generator" in self._modules:
+            return
+        initial = None
+        if self.init_from is not None:
+            initial = initial_gan_from(self.init_from, self.init_weights, self.allow_pickle, self.config)
+            self.config = initial.config
+        assert self.config is not None
+        self.generator, self.discriminator = StyleGAN2Generator(self.config), StyleGAN2Discriminator(self.config)
+        if initial is not None:
+            self._start_from(initial)
+
+    def _start_from(self, initial: InitialGAN) -> None:
+        fill(self.generator, initial.generator, initial.path)
+        rank_zero_info(f"{initial.path}: starting from {initial.origin}")
+        if initial.discriminator is not None:
+            fill(self.discriminator, initial.discriminator, initial.path)
+        else:
+            rank_zero_warn(f"{initial.path}: has no discriminator, which starts anew")
+
+    def players(self) -> Mapping[Player, Sequence[nn.Module]]:
+        """The modules that each optimiser trains."""
+        return {"generator": [self.generator], "discriminator": [self.discriminator]}
+
+    def configure_optimizers(self) -> Any:
+        """The two optimisers, corrected for the regularisers' steps."""
+        with_r1, with_path = self.regularization.r1 > 0, self.regularization.path_length > 0
+        players, rest = self.players(), self.regularization
+        weights = {name: [p for module in modules for p in module.parameters()] for name, modules in players.items()}
+        return [
+            lazily(self.optimizer_g(weights["generator"]), rest.path_length_every if with_path else None),
+            lazily(self.optimizer_d(weights["discriminator"]), rest.r1_every if with_r1 else None),
+        ]
+
+    def on_fit_start(self) -> None:
+        """Check that the pictures suit the networks.
+
+        Raises:
+            InputError: Sizes disagree, or a batch cannot be divided as the discriminator needs it.
+        """
+        super().on_fit_start()
+        assert self.config is not None
+        data = getattr(self.trainer, "datamodule", None)
+        size, batch = getattr(data, "image_size", None), getattr(data, "batch_size", None)
+        if size is not None and size != self.config.image_size:
+            raise InputError(
+                f"pictures of {size} px (--data.image_size) for networks of {self.config.image_size} px "
+                "(--model.stylegan2.image_size): make them equal"
+            )
+        if batch is not None:
+            self.check_batch(batch, self.micro_batch or batch)
+        shots = getattr(data, "shots", None)
+        if shots == 1:
+            rank_zero_warn(
+                "--data.shots 1: the discriminator learns a single picture by heart, so expect copies of it; give more"
+            )
+
+    def check_batch(self, batch: int, part: int) -> None:
+        """Refuse a batch that the discriminator cannot compare in groups.
+
+        Raises:
+            InputError: The sizes do not divide.
+        """
+        if batch % part:
+            raise InputError(f"--data.batch_size {batch} is no multiple of --model.micro_batch {part}: make it one")
+        if part % min(part, 4):
+            name = "--data.batch_size" if self.micro_batch is None else "--model.micro_batch"
+            raise InputError(
+                f"{name} is {part}, but the discriminator compares groups of 4 pictures: choose 1 to 4 or a multiple "
+                "of 4"
+            )
+
+    # Training
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Terms:
+        """One step of both players, and the regularisers' when it is time."""
+        self.step, rest = self.trainer.global_step, self.regularization
+        self.choices = step_choices(self.step)
+        parts = batch["image"].split(self.micro_batch or len(batch["image"]))
+        terms = self.optimise("discriminator", [partial(self.discriminator_terms, part) for part in parts])
+        if isinstance(self.augmentation, AdaptiveAugment):
+            self._adjust_augmentation(self.augmentation)
+        if rest.r1 and self.step % rest.r1_every == 0:
+            terms |= self.optimise("discriminator", [partial(self.r1_terms, part) for part in parts])
+        terms |= self.optimise("generator", [partial(self.generator_terms, len(part)) for part in parts], counted=True)
+        if rest.path_length and self.step % rest.path_length_every == 0:
+            terms |= self.optimise("generator", [partial(self.path_length_terms, len(part)) for part in parts])
+        self.log_dict({f"train/{name}": value for name, value in terms.items()})
+        loss = torch.stack(list(terms.values())).sum()
+        return {"loss": loss} | terms
+
+    def discriminator_terms(self, real: Tensor) -> Terms:
+        """Tell real pictures (N, 3, H, W) from as many drawn ones."""
+        with torch.no_grad():
+            fake = self.draw(len(real))
+        real_logits = self.judge(self.augmented(real))
+        self.observe(real_logits)
+        return {"discriminator": nonsaturating_discriminator_loss(real_logits, self.judge(self.augmented(fake)))}
+
+    def generator_terms(self, count: int) -> Terms:
+        """Draw pictures that are taken for real ones."""
+        return {"generator": nonsaturating_generator_loss(self.judge(self.augmented(self.draw(count))))}
+
+    def r1_terms(self, real: Tensor) -> Terms:
+        """The gradient penalty on real pictures (arXiv 1801.04406), in float32; augmentation is differentiated too."""
+        with torch.autocast(self.device.type, enabled=False):
+            real = real.detach().float().requires_grad_()
+            penalty = r1_penalty(self.judge(self.augmented(real)), real).mean()
+        return {"r1": self.regularization.r1 / 2 * self.regularization.r1_every * penalty}
+
+    def path_length_terms(self, count: int) -> Terms:
+        """The path length penalty on a smaller batch, in float32."""
+        rest = self.regularization
+        with torch.autocast(self.device.type, enabled=False):
+            styles = self.styles(max(1, count // rest.path_length_shrink))
+            lengths = path_lengths(self.generator.synthesis(styles), styles)
+            penalty, mean = path_length_penalty(
+                lengths, self.path_length_mean, self.mean_over_ranks(lengths.mean()), decay=rest.path_length_decay
+            )
+        self.path_length_mean.copy_(mean.detach())
+        return {"path_length": rest.path_length * rest.path_length_every * penalty}
+
+    def draw(self, count: int) -> Tensor:
+        """Pictures to be judged: (count, 3, H, W)."""
+        image: Tensor = self.generator.synthesis(self.styles(count))
+        return image
+
+    def styles(self, count: int) -> Tensor:
+        """Styles of random latents, mixed or not: (count, num_styles, latent_dim)."""
+        first = self.latents_of_noise(count)
+        if torch.is_grad_enabled():
+            average = self.mean_over_ranks(first.detach().float().mean(0))
+            self.generator.latent_average.lerp_(average, 1 - AVERAGE_DECAY)
+        if self.choices.random() >= self.style_mixing:
+            return self.generator.broadcast(first)
+        cut = self.choices.randint(1, self.generator.config.num_styles - 1)
+        return self.generator.mix(first, self.latents_of_noise(count), cut)
+
+    def latents_of_noise(self, count: int) -> Tensor:
+        """w of random z: (count, latent_dim)."""
+        w: Tensor = self.generator.mapping(torch.randn(count, self.generator.config.latent_dim, device=self.device))
+        return w
+
+    def judge(self, images: Tensor) -> Tensor:
+        """The discriminator's logits: (N,), or a map of them (N, 1, h, w)."""
+        logits: Tensor = self.discriminator(images)
+        return logits
+
+    def augmented(self, images: Tensor) -> Tensor:
+        """The pictures as the discriminator sees them."""
+        return images if self.augmentation is None else self.augmentation(images)
+
+    def observe(self, real_logits: Tensor) -> None:
+        """Let the augmentation see how sure the discriminator is of real pictures."""
+        if isinstance(self.augmentation, AdaptiveAugment):
+            self.augmentation.observe(real_logits)
+
+    def _adjust_augmentation(self, augmentation: AdaptiveAugment) -> None:
+        self.log("train/augmentation", augmentation.probability)
+        if self.step % ADJUST_EVERY == 0:
+            augmentation.adjust(self.mean_over_ranks(augmentation.signs))
+
+    # Drawing
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Draw the pictures that a batch of seeds asks for."""
+        return {"index": batch["index"], "image": self.sample(batch["seed"])}
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Draw the pictures that a batch of seeds asks for."""
+        return self.sample(batch["seed"])
+
+    @torch.no_grad()
+    def sample(self, seeds: Tensor, condition: Tensor | None = None, preview: bool = False) -> Tensor:
+        """Draw pictures; each depends on its own seed alone.
+
+        Args:
+            seeds: (N,) int64, one a picture.
+            condition: None: there are no conditional ones.
+            preview: Makes no difference.
+
+        Returns:
+            (N, 3, H, W) float32 in [-1, 1]
+        """
+        images = in_equal_batches(lambda part, _: self.decode(self.latents(part), part), seeds, None, self.device)
+        return images.clamp(-1, 1)
+
+    @torch.no_grad()
+    def latents(self, seeds: Tensor, space: Literal["z", "w"] = "w") -> Tensor:
+        """The latents that ``sample`` starts from, without truncation: (N, latent_dim)."""
+        z = SeededNoise(seeds, self.device).normal(self.generator.config.latent_dim)
+        w: Tensor = z if space == "z" else self.generator.mapping(z)
+        return w
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, noise_seeds: Tensor, space: Literal["z", "w"] = "w") -> Tensor:
+        """The pictures of latents, truncated as asked for.
+
+        Args:
+            latents: (N, latent_dim)
+            noise_seeds: (N,) int64, of the noise maps.
+            space: Which latents.
+
+        Returns:
+            (N, 3, H, W) float32, in about [-1, 1]
+        """
+        generator = self.generator
+        noise = SeededNoise(noise_seeds, self.device)
+        noise.normal(generator.config.latent_dim)  # those are of the latents
+        w = generator.mapping(latents) if space == "z" else latents
+        styles = generator.broadcast(generator.truncate(w, self.truncation))
+        maps = [noise.normal(*shape) for shape in generator.noise_shapes]
+        image: Tensor = generator.synthesis(styles, noise=maps)
+        return image.float()
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the checkpoint is."""
+        super().on_save_checkpoint(checkpoint)
+        assert self.config is not None
+        checkpoint["tenshot"] = gan_description(self.config, type(self).__name__)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Look whether it fits.
+
+        Raises:
+            InputError: It is a checkpoint of other networks.
+        """
+        super().on_load_checkpoint(checkpoint)
+        assert self.config is not None
+        where = str(self.trainer.ckpt_path) if self._trainer else "the checkpoint"
+        refuse_other_gan(checkpoint, where, self.config)
