@@ -1,7 +1,25 @@
 """Losses: functions of tensors that return a scalar or one value per sample."""
 
+from tenshot.losses.adversarial import nonsaturating_discriminator_loss, nonsaturating_generator_loss
+from tenshot.losses.cross_domain import cross_domain_distance_loss
+from tenshot.losses.gradient_penalties import path_length_penalty, path_lengths, r1_penalty
 from tenshot.losses.high_frequency import high_frequency, high_frequency_mse
 from tenshot.losses.hybrid import hybrid_loss, vlb_loss
+from tenshot.losses.mixup import mixing_coefficients, mixup_distance_loss
 from tenshot.losses.pairwise import pairwise_similarity_loss
 
-__all__ = ["high_frequency", "high_frequency_mse", "hybrid_loss", "pairwise_similarity_loss", "vlb_loss"]
+__all__ = [
+    "cross_domain_distance_loss",
+    "high_frequency",
+    "high_frequency_mse",
+    "hybrid_loss",
+    "mixing_coefficients",
+    "mixup_distance_loss",
+    "nonsaturating_discriminator_loss",
+    "nonsaturating_generator_loss",
+    "pairwise_similarity_loss",
+    "path_length_penalty",
+    "path_lengths",
+    "r1_penalty",
+    "vlb_loss",
+]

@@ -1,11 +1,12 @@
 """The pattern of similarities within a batch, kept from one model to another (DDPM-PA, after CDC)."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from tenshot.errors import InputError, did_you_mean
+from tenshot.losses.precision import full_precision
+from tenshot.losses.relations import check_choice, off_diagonal, row_divergence
 
 __all__ = ["Direction", "Reduction", "pairwise_similarity_loss"]
 
@@ -34,25 +35,18 @@ def pairwise_similarity_loss(
     Raises:
         InputError: An unknown direction or reduction.
     """
-    for option, value, known in (("direction", direction, Direction), ("reduction", reduction, Reduction)):
-        choices = get_args(known)
-        if value not in choices:
-            hint = did_you_mean(str(value), choices)
-            raise InputError(f"pairwise {option} {value!r} is unknown{hint}; choose one of {', '.join(choices)}")
+    check_choice("pairwise direction", direction, Direction)
+    check_choice("pairwise reduction", reduction, Reduction)
     if len(adapted) < 2:
         return adapted.sum() * 0.0
     with torch.autocast(adapted.device.type, enabled=False):
-        of_adapted, of_source = _log_similarities(adapted), _log_similarities(source.detach())
-    under, other = (of_adapted, of_source) if direction == "adapted||source" else (of_source, of_adapted)
-    terms = under.exp() * (under - other)
-    return terms.sum() if reduction == "sum" else terms.mean()
+        of_adapted, of_source = _similarities(adapted), _similarities(source.detach())
+    first, second = (of_adapted, of_source) if direction == "adapted||source" else (of_source, of_adapted)
+    return row_divergence(first, second, reduction)
 
 
-def _log_similarities(x: Tensor) -> Tensor:
-    """Log of each picture's softmax over its cosines with the others: (N, ...) -> (N, N - 1)."""
-    n = len(x)
-    x = (x if x.dtype == torch.float64 else x.float()).flatten(1)
+def _similarities(x: Tensor) -> Tensor:
+    """Each picture's cosines with the others: (N, ...) -> (N, N - 1)."""
+    x = full_precision(x).flatten(1)
     norms = x.norm(dim=1)
-    cosines = (x @ x.T) / torch.outer(norms, norms).clamp_min(1e-8)
-    others = cosines.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)  # all but the diagonal
-    return others.log_softmax(dim=1)
+    return off_diagonal((x @ x.T) / torch.outer(norms, norms).clamp_min(1e-8))

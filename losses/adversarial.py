@@ -1,0 +1,33 @@
+"""The non-saturating logistic losses of StyleGAN2, on logits of any shape: one a picture or a map of patches."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from tenshot.losses.precision import full_precision
+
+__all__ = ["nonsaturating_discriminator_loss", "nonsaturating_generator_loss"]
+
+
+def nonsaturating_generator_loss(fake_logits: Tensor) -> Tensor:
+    """-log sigmoid(D(G(z))), averaged: what the generator descends (Goodfellow et al. 2014, section 3).
+
+    Args:
+        fake_logits: Any shape, of generated pictures.
+
+    Returns:
+        A scalar, at least float32.
+    """
+    return F.softplus(-full_precision(fake_logits)).mean()
+
+
+def nonsaturating_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """-log sigmoid(D(x)) - log(1 - sigmoid(D(G(z)))), each averaged.
+
+    Args:
+        real_logits: Any shape, of real pictures.
+        fake_logits: Any shape, of generated ones.
+
+    Returns:
+        A scalar, at least float32.
+    """
+    return F.softplus(-full_precision(real_logits)).mean() + F.softplus(full_precision(fake_logits)).mean()
