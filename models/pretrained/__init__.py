@@ -1,26 +1,34 @@
 """Public checkpoints, read into our networks."""
 
-from tenshot.models.pretrained.adm import AdmCheckpoint, fill, load_adm, load_adm_classifier, read_adm
+from tenshot.models.pretrained.adm import AdmCheckpoint, load_adm, load_adm_classifier, read_adm
+from tenshot.models.pretrained.filling import fill
 from tenshot.models.pretrained.reading import (
+    is_plain_pickle,
     is_whole,
     read_checkpoint,
     read_state_dict,
     safetensors_metadata,
     sha256,
 )
+from tenshot.models.pretrained.stylegan2 import StyleGAN2File, holds_stylegan2, load_stylegan2, read_stylegan2
 from tenshot.models.pretrained.weight_files import Trunk, WeightFile, weight_file
 
 __all__ = [
     "AdmCheckpoint",
+    "StyleGAN2File",
     "Trunk",
     "WeightFile",
     "fill",
+    "holds_stylegan2",
+    "is_plain_pickle",
     "is_whole",
     "load_adm",
     "load_adm_classifier",
+    "load_stylegan2",
     "read_adm",
     "read_checkpoint",
     "read_state_dict",
+    "read_stylegan2",
     "safetensors_metadata",
     "sha256",
     "weight_file",

@@ -10,21 +10,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from tenshot.errors import InputError, did_you_mean
 from tenshot.models.classifier import UNetClassifier
 from tenshot.models.pretrained.adm_zoo import CLASSIFIERS, ZOO, PublicModel
+from tenshot.models.pretrained.filling import fill, list_keys
 from tenshot.models.pretrained.reading import read_state_dict
 from tenshot.models.unet import UNet, UNetConfig
 
-__all__ = ["AdmCheckpoint", "fill", "load_adm", "load_adm_classifier", "read_adm"]
+__all__ = ["AdmCheckpoint", "load_adm", "load_adm_classifier", "read_adm"]
 
 log = logging.getLogger(__name__)
 
-N = TypeVar("N", bound=nn.Module)
 Source = str | Path | Mapping[str, Tensor]
 
 _RES = {
@@ -83,7 +83,7 @@ def _translate(state: Mapping[str, Tensor], where: str, head: Mapping[str, str])
         missing = sorted(required - state.keys())
         raise InputError(
             f"{where}: not a guided-diffusion or improved-diffusion network: "
-            f"{_list('unknown', unknown)}; {_list('missing', missing)}"
+            f"{list_keys('unknown', unknown)}; {list_keys('missing', missing)}"
         )
     return {
         name: state[key][..., None] if state[key].dim() == 3 else state[key] for key, name in renamed.items() if name
@@ -92,12 +92,6 @@ def _translate(state: Mapping[str, Tensor], where: str, head: Mapping[str, str])
 
 def _name(source: Source) -> str:
     return "the state dict" if isinstance(source, Mapping) else str(source)
-
-
-def _list(what: str, names: list[str]) -> str:
-    """``3 unknown keys (a, b, c)``, shortened."""
-    shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
-    return f"{len(names)} {what} keys" + (f" ({shown})" if names else "")
 
 
 @dataclass(frozen=True)
@@ -241,27 +235,6 @@ def read_adm(source: Source, allow_pickle: bool = False, name: str | None = None
         size = overrides["image_size"]
         config["attention_resolutions"] = tuple(size // 2**level for level in shapes.attention_levels)
     return AdmCheckpoint(UNetConfig(**(config | overrides)), translated, public)
-
-
-def fill(network: N, state: Mapping[str, Tensor], where: str) -> N:
-    """Load weights, all of them and nothing else.
-
-    Raises:
-        InputError: Lists missing and unknown keys and shapes that differ.
-    """
-    own = network.state_dict()
-    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shared = own.keys() & state.keys()
-    differ = sorted(
-        f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}" for k in shared if state[k].shape != own[k].shape
-    )
-    if missing or unknown or differ:
-        raise InputError(
-            f"{where}: does not fit the network: {_list('missing', missing)}; {_list('unknown', unknown)}; "
-            f"{_list('differing', differ)}"
-        )
-    network.load_state_dict(state)
-    return network
 
 
 def load_adm(source: Source, allow_pickle: bool = False, **overrides: Any) -> UNet:

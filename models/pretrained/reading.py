@@ -1,10 +1,11 @@
 """Read weight files without running code that may be hidden in them."""
 
+import argparse
 import hashlib
 import json
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +16,19 @@ from torch import Tensor
 
 from tenshot.errors import InputError
 
-__all__ = ["is_whole", "read_checkpoint", "read_state_dict", "safetensors_metadata", "sha256"]
+__all__ = ["is_plain_pickle", "is_whole", "read_checkpoint", "read_state_dict", "safetensors_metadata", "sha256"]
+
+
+_TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number before an old file of torch.save
+_HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.Namespace]
+"""Allowed in files: the options of a run, which many public checkpoints hold; attributes, no code."""
+
+
+def is_plain_pickle(path: str | Path) -> bool:
+    """Whether a file is a pickle, and not one that ``torch.save`` wrote."""
+    with open(path, "rb") as file:
+        head = file.read(len(_TORCH_LEGACY))
+    return head.startswith(b"\x80") and head != _TORCH_LEGACY
 
 
 def is_whole(path: str | Path) -> bool:
@@ -54,8 +67,11 @@ def read_checkpoint(path: str | Path, allow_pickle: bool = False) -> dict[str, A
         except SafetensorError as error:
             raise InputError(f"{path}: truncated or not a safetensors file ({error}): copy it again") from None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_whole(path))
+        with torch.serialization.safe_globals(_HARMLESS):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_whole(path))
     except pickle.UnpicklingError as error:
+        if is_plain_pickle(path):  # torch.load cannot read it, but would run what it says
+            raise InputError(f"{path}: a plain pickle, not a file of torch.save: no weights are read from it") from None
         if not allow_pickle:
             raise InputError(_refusal(path, str(error))) from None
         content = torch.load(path, map_location="cpu", weights_only=False)

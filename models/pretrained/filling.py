@@ -1,0 +1,48 @@
+"""Put a state dict into a network: all of it, or a line that says what differs."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+from tenshot.errors import InputError
+
+__all__ = ["fill", "list_keys", "refuse_misfit"]
+
+N = TypeVar("N", bound=nn.Module)
+
+
+def fill(network: N, state: Mapping[str, Tensor], where: str) -> N:
+    """Load weights, all of them and nothing else.
+
+    Raises:
+        InputError: See :func:`refuse_misfit`.
+    """
+    refuse_misfit(network, state, where)
+    network.load_state_dict(state)
+    return network
+
+
+def refuse_misfit(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Compare weights with a network, which may be on the meta device.
+
+    Raises:
+        InputError: Lists missing and unknown keys and shapes that differ.
+    """
+    own = network.state_dict()
+    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    shared = own.keys() & state.keys()
+    differ = sorted(
+        f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}" for k in shared if state[k].shape != own[k].shape
+    )
+    if missing or unknown or differ:
+        raise InputError(
+            f"{where}: does not fit the network: {list_keys('missing', missing)}; {list_keys('unknown', unknown)}; "
+            f"{list_keys('differing', differ)}"
+        )
+
+
+def list_keys(what: str, names: list[str]) -> str:
+    """``3 unknown keys (a, b, c)``, shortened."""
+    shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+    return f"{len(names)} {what} keys" + (f" ({shown})" if names else "")
