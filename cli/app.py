@@ -19,6 +19,7 @@ from tenshot.callbacks import (
     AtomicCheckpointIO,
     EvaluateGenerator,
     ImageWriter,
+    InterpolationStrip,
     NanGuard,
     SampleGrid,
     StepCheckpoint,
@@ -30,6 +31,7 @@ from tenshot.datamodules import Samples
 from tenshot.errors import InputError
 from tenshot.lightning_modules import FolderGenerator
 from tenshot.lightning_modules.initial import Part, initial_from
+from tenshot.lightning_modules.initial_gan import initial_gan_from
 from tenshot.lightning_modules.runs import checkpoint_file, newest_checkpoint
 from tenshot.models.pretrained import read_checkpoint
 
@@ -60,6 +62,7 @@ class App(LightningCLI):
         parser.add_lightning_class_args(EMA, "ema")
         parser.add_lightning_class_args(StepCheckpoint, "checkpoint")
         parser.add_lightning_class_args(SampleGrid, "grid")
+        parser.add_lightning_class_args(InterpolationStrip, "strip")
         parser.add_lightning_class_args(ImageWriter, "images")
         parser.add_lightning_class_args(EvaluateGenerator, "evaluate")
 
@@ -170,7 +173,7 @@ def _describe_by(init_args: Namespace, checkpoint: Path) -> None:
     if init_args.get("init_from") is None:
         return
     ours = read_checkpoint(checkpoint).get("tenshot", {})
-    for name in ("unet", "classifier", "diffusion"):
+    for name in ("unet", "classifier", "diffusion", "stylegan2"):
         if name in init_args and name in ours:
             init_args[name] = Namespace(**ours[name])
     if "source" in init_args and init_args.source is None:
@@ -180,6 +183,12 @@ def _describe_by(init_args: Namespace, checkpoint: Path) -> None:
 
 def _network_size(init_args: Namespace) -> int | None:
     """Side of the pictures of the network that a method is configured with, where it has one."""
+    if "stylegan2" in init_args:
+        if init_args.stylegan2 is not None:
+            return int(init_args.stylegan2.image_size)
+        if init_args.get("init_from") is None:
+            return None
+        return initial_gan_from(init_args.init_from, "raw", init_args.allow_pickle, None).config.image_size
     part: Part = "classifier" if "classifier" in init_args else "unet"
     if init_args.get(part) is not None:
         return int(init_args[part].image_size)

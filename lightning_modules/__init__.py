@@ -1,21 +1,30 @@
 """The methods: one LightningModule each."""
 
+from tenshot.lightning_modules.cdc import CDC, Correspondence
 from tenshot.lightning_modules.contract import ImageGenerator, LatentGenerator
 from tenshot.lightning_modules.ddpm import DDPM
 from tenshot.lightning_modules.ddpm_pa import DDPMPA, Pairwise
 from tenshot.lightning_modules.folder_generator import FolderGenerator
 from tenshot.lightning_modules.guidance import ClassifierGuidance
+from tenshot.lightning_modules.mixdl import MixDL, Mixup
 from tenshot.lightning_modules.noisy_classifier import NoisyClassifier
 from tenshot.lightning_modules.sampler import Sampler
+from tenshot.lightning_modules.stylegan2 import Regularization, StyleGAN2
 
 __all__ = [
+    "CDC",
     "DDPM",
     "DDPMPA",
     "ClassifierGuidance",
+    "Correspondence",
     "FolderGenerator",
     "ImageGenerator",
     "LatentGenerator",
+    "MixDL",
+    "Mixup",
     "NoisyClassifier",
     "Pairwise",
+    "Regularization",
     "Sampler",
+    "StyleGAN2",
 ]

@@ -39,8 +39,8 @@ def initial_gan_from(path: str, weights: Weights, allow_pickle: bool, asked: Sty
     """Read a trained StyleGAN2.
 
     Args:
-        path: A checkpoint of ``tenshot fit`` or the folder of its run, the ``.safetensors`` of ``tenshot convert``, or a
-            public ``.pt`` or ``.pkl``.
+        path: A checkpoint of ``tenshot fit`` or the folder of its run, the ``.safetensors`` of ``tenshot convert``, or
+            a public ``.pt`` or ``.pkl``.
         weights: Which weights of the generator; a file that has only the others gives those, and says so.
         allow_pickle: Also read files that may run code of their author; a ``.pkl`` of StyleGAN2-ADA needs it, and is
             read without running any.

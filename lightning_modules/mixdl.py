@@ -14,7 +14,7 @@ from tenshot.losses import mixing_coefficients, mixup_distance_loss, nonsaturati
 from tenshot.losses.cross_domain import RowReduction
 from tenshot.losses.mixup import Mixing, MixupDirection
 from tenshot.models import PatchDiscriminator
-from tenshot.models.stylegan2 import EqualLinear
+from tenshot.models.stylegan2.layers import EqualLinear
 
 __all__ = ["MixDL", "Mixup"]
 

@@ -111,9 +111,9 @@ def trainer(folder: Path, max_steps: int, *callbacks: Callback, ema: EMA | None 
         "accelerator": "cpu", "devices": 1, "logger": False, "enable_progress_bar": False, "num_sanity_val_steps": 0,
         "enable_model_summary": False, "enable_checkpointing": any(isinstance(c, StepCheckpoint) for c in callbacks),
     }  # fmt: skip
+    plugins = [AtomicCheckpointIO(), *arguments.pop("plugins", ())]
     return Trainer(
-        max_steps=max_steps, default_root_dir=folder, plugins=[AtomicCheckpointIO()], callbacks=every,
-        **(settings | arguments),
+        max_steps=max_steps, default_root_dir=folder, plugins=plugins, callbacks=every, **(settings | arguments)
     )  # fmt: skip
 
 
