@@ -4,6 +4,7 @@ from tenshot.callbacks.atomic_io import AtomicCheckpointIO
 from tenshot.callbacks.ema import EMA
 from tenshot.callbacks.evaluate import EvaluateGenerator
 from tenshot.callbacks.image_writer import ImageWriter
+from tenshot.callbacks.interpolation_strip import InterpolationStrip
 from tenshot.callbacks.nan_guard import NanGuard
 from tenshot.callbacks.progress import StepProgress
 from tenshot.callbacks.sample_grid import SampleGrid
@@ -15,6 +16,7 @@ __all__ = [
     "AtomicCheckpointIO",
     "EvaluateGenerator",
     "ImageWriter",
+    "InterpolationStrip",
     "NanGuard",
     "SampleGrid",
     "StepCheckpoint",

@@ -1,7 +1,5 @@
 """Measure a generator: one set of samples, every chosen metric, one table."""
 
-import json
-import math
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,21 +7,21 @@ from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
-from rich.console import Console
-from rich.table import Table
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from tenshot.callbacks.ema import EMA, averaged
+from tenshot.callbacks.evaluation_result import number, publish_result
 from tenshot.callbacks.image_writer import to_uint8, write_png
-from tenshot.callbacks.metric_choice import NEEDS, MetricName, Requests, chosen_metrics
+from tenshot.callbacks.metric_choice import NEEDS, MetricName, PathName, Requests, chosen_metrics
+from tenshot.callbacks.path_drawing import show_paths
 from tenshot.callbacks.provenance import code_version
 from tenshot.datamodules import Pictures
 from tenshot.datamodules.batches import Source
 from tenshot.datamodules.samples import SeedBatches
-from tenshot.errors import InputError
-from tenshot.lightning_modules import ImageGenerator
-from tenshot.metrics import ImageMetric
+from tenshot.errors import InputError, did_you_mean
+from tenshot.lightning_modules import ImageGenerator, LatentGenerator
+from tenshot.metrics import ImageMetric, PathMetric
 from tenshot.metrics.pixels import to_pixels
 
 __all__ = ["EvaluateGenerator"]
@@ -40,8 +38,9 @@ class EvaluateGenerator(Callback):
     the same every so many steps on fewer samples, and keep the best checkpoint.
 
     Args:
-        metrics: Which to compute; none: all that the data allow (a reference set is needed for frechet, kernel and
-            precision_recall, a few shots for intra_lpips and nearest_lpips).
+        metrics: Which to compute; none: all that data and method allow (a reference set is needed for frechet, kernel
+            and precision_recall, a few shots for intra_lpips and nearest_lpips, a method with latents for path_length
+            and path_uniformity, which during fit are computed only if named).
         features: ``trained``: the published networks, Inception for FID and KID, VGG16 for LPIPS and precision/recall;
             ``random``: fixed networks with random weights, which need no file, under names that say so.
         inception_weights: File of the Inception weights; by default torch's cache, or a download.
@@ -52,6 +51,9 @@ class EvaluateGenerator(Callback):
             (--data.val_root) is taken whole.
         batch_size: Pictures at a time on each device.
         seed: Of the samples.
+        paths: How many pairs of latents to go between for path_length (published: 50,000, of 2 pictures each) and
+            path_uniformity (5000, of 11); during fit at most fit_samples.
+        path_length: Space and sampling of path_length.
         save: Also write the samples to this folder.
         every_n_steps: During fit, optimiser steps between two evaluations; 0 for none.
         fit_samples: How many pictures to draw during fit.
@@ -70,6 +72,8 @@ class EvaluateGenerator(Callback):
         reference: int = 1000,
         batch_size: int = 32,
         seed: int = 0,
+        paths: int = 500,
+        path_length: PathName = "wend",
         save: str | None = None,
         every_n_steps: int = 0,
         fit_samples: int = 100,
@@ -77,18 +81,21 @@ class EvaluateGenerator(Callback):
     ) -> None:
         for name, value, least in (
             ("samples", samples, 2), ("reference", reference, 2), ("batch_size", batch_size, 1), ("seed", seed, 0),
-            ("every_n_steps", every_n_steps, 0), ("fit_samples", fit_samples, 2),
+            ("every_n_steps", every_n_steps, 0), ("fit_samples", fit_samples, 2), ("paths", paths, 2),
         ):  # fmt: skip
             if value < least:
                 raise InputError(f"--evaluate.{name} is {value}: choose at least {least}")
         if keep_best is not None and not every_n_steps:
             raise InputError("--evaluate.keep_best needs evaluations during fit: set --evaluate.every_n_steps")
-        self.requests = Requests(metrics, features, inception_weights, vgg16_weights, lpips_resize)
+        self.requests = Requests(metrics, features, inception_weights, vgg16_weights, lpips_resize, path_length)
         self.samples, self.reference, self.batch_size, self.seed = samples, reference, batch_size, seed
+        self.paths = paths
         self.save, self.every_n_steps, self.fit_samples, self.keep_best = save, every_n_steps, fit_samples, keep_best
         self.data: Pictures | None = None
         """The shots and the reference; by default the trainer's data module."""
         self._metrics: dict[str, ImageMetric] = {}
+        self._real: dict[str, Source | None] = {}
+        self._seen_real = False
         self._evaluated_step, self._step_of_checkpoint = -1, 0
         self._best: float | None = None
 
@@ -104,7 +111,11 @@ class EvaluateGenerator(Callback):
             return
         if self.data is None:
             self.data = cast(Pictures, trainer.datamodule)  # type: ignore[attr-defined]
-        self._metrics = chosen_metrics(self.requests, bool(self._shots()), self._reference() is not None)
+        self._real, self._seen_real = {"shots": self._shots(), "reference": self.data.reference(self.reference)}, False
+        there = [name for name, source in self._real.items() if source is not None]
+        if isinstance(pl_module, LatentGenerator):
+            there.append("latents")
+        self._metrics = chosen_metrics(self.requests, there, thorough=stage == "test")
         if not self._metrics:
             raise InputError(
                 "there is nothing to compare samples with: set --data.shots, or --data.val_root to other pictures of "
@@ -112,16 +123,33 @@ class EvaluateGenerator(Callback):
             )
         for metric in self._metrics.values():
             metric.prepare()
+        if stage == "fit" and self.keep_best is not None:
+            self._more_is_better(self.keep_best)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let go of the pictures."""
+        for metric in self._metrics.values():
+            metric.reset()
+        self._real = {}
+
+    def _more_is_better(self, value: str) -> bool:
+        """Whether a larger one is the better.
+
+        Raises:
+            InputError: No metric computes it, or neither is better.
+        """
+        every = {name: more for metric in self._metrics.values() for name, more in metric.names().items()}
+        ordered = [name for name, more in every.items() if more is not None]
+        if value not in ordered:
+            fault = "has no better or worse" if value in every else f"is not computed{did_you_mean(value, ordered)}"
+            raise InputError(f"--evaluate.keep_best {value!r} {fault}: choose one of {', '.join(ordered)}")
+        return bool(every[value])
 
     def _shots(self) -> Source | None:
         """The pictures that were trained on, where they are few."""
         assert self.data is not None
         source = self.data.train_source
         return source if len(source) <= MOST_SHOTS else None
-
-    def _reference(self) -> Source | None:
-        assert self.data is not None
-        return self.data.reference(self.reference)
 
     # tenshot test
 
@@ -130,8 +158,9 @@ class EvaluateGenerator(Callback):
         self._step_of_checkpoint = checkpoint["global_step"]
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the metrics the real pictures."""
-        self._begin(trainer, pl_module)
+        """Show the metrics the real pictures, and paths."""
+        with averaged(trainer, pl_module):
+            self._begin(trainer, pl_module, self.paths)
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *position: int
@@ -141,7 +170,7 @@ class EvaluateGenerator(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute, print and write."""
-        self._publish(trainer, self._finish(trainer, pl_module, self.samples))
+        publish_result(trainer, self._finish(trainer, pl_module, self.samples))
 
     # tenshot fit
 
@@ -158,11 +187,11 @@ class EvaluateGenerator(Callback):
             return
         self._evaluated_step = step
         with averaged(trainer, pl_module):
-            self._begin(trainer, pl_module)
+            self._begin(trainer, pl_module, min(self.paths, self.fit_samples))
             for wanted in self._share(trainer, self.fit_samples):
                 self._add(cast(ImageGenerator, pl_module).sample(wanted["seed"].to(pl_module.device)), wanted["index"])
             result = self._finish(trainer, pl_module, self.fit_samples)
-        self._publish(trainer, result)
+        publish_result(trainer, result)
         if self.keep_best is not None:
             self._keep_if_best(trainer, result)
 
@@ -171,15 +200,9 @@ class EvaluateGenerator(Callback):
         return SeedBatches(mine, self.seed, self.batch_size, -(-len(mine) // self.batch_size))
 
     def _keep_if_best(self, trainer: Trainer, result: dict[str, Any]) -> None:
-        values: dict[str, float | None] = result["values"]
         assert self.keep_best is not None
-        if self.keep_best not in values:
-            raise InputError(
-                f"--evaluate.keep_best {self.keep_best!r} is not computed: choose one of {', '.join(values)}"
-            )
-        value = values[self.keep_best]
-        metric = next(name for name, part in result["metrics"].items() if self.keep_best in part["values"])
-        sign = 1 if self._metrics[metric].higher_is_better else -1
+        value: float | None = result["values"][self.keep_best]
+        sign = 1 if self._more_is_better(self.keep_best) else -1
         if value is None or (self._best is not None and sign * value <= sign * self._best):
             return
         self._best = value
@@ -196,11 +219,18 @@ class EvaluateGenerator(Callback):
 
     # The work
 
-    def _begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Empty the metrics, and show them this rank's share of the real pictures."""
+    def _begin(self, trainer: Trainer, pl_module: LightningModule, paths: int) -> None:
+        """Forget what was generated, and show the metrics this rank's share of paths and, once, of real pictures."""
         for metric in self._metrics.values():
-            metric.reset()
-        for compared_with, source in (("shots", self._shots()), ("reference", self._reference())):
+            metric.reset_generated()
+            if isinstance(metric, PathMetric):
+                show_paths(metric, trainer, pl_module, paths, self.seed, self.batch_size)
+        if not self._seen_real:
+            self._show_real(trainer, pl_module)
+            self._seen_real = True
+
+    def _show_real(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for compared_with, source in self._real.items():
             waiting = [metric for name, metric in self._metrics.items() if NEEDS[name] == compared_with]
             if not waiting or source is None:
                 continue
@@ -213,7 +243,8 @@ class EvaluateGenerator(Callback):
     def _add(self, images: Tensor, index: Tensor) -> None:
         pixels = to_pixels(images)
         for metric in self._metrics.values():
-            metric.update(pixels)
+            if not isinstance(metric, PathMetric):
+                metric.update(pixels)
         if self.save is not None:
             for number, picture in zip(index.tolist(), to_uint8(images), strict=True):
                 write_png(picture, Path(self.save) / f"{number:06d}.png")
@@ -235,8 +266,8 @@ class EvaluateGenerator(Callback):
             "sampler": asdict(sampler) if is_dataclass(sampler) and not isinstance(sampler, type) else None,
             "samples": count,
             "seed": self.seed,
-            "shots": str(self._shots() or "") or None,
-            "reference": str(self._reference() or "") or None,
+            "shots": str(self._real["shots"] or "") or None,
+            "reference": str(self._real["reference"] or "") or None,
             "values": {name: number(value) for report in reports.values() for name, value in report.values.items()},
             "metrics": {
                 name: {
@@ -249,33 +280,3 @@ class EvaluateGenerator(Callback):
             "code": code_version(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-
-    @rank_zero_only
-    def _publish(self, trainer: Trainer, result: dict[str, Any]) -> None:
-        """Print the table, write the file, log the values."""
-        name = f"step={result['step']:08d}" if result["checkpoint"] or trainer.training else result["title"]
-        path = Path(trainer.default_root_dir) / "evaluations" / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
-        partial.replace(path)
-
-        about = [f"{result['samples']} samples", *filter(None, [result["weights"]])]
-        table = Table("", result["title"], title="; ".join(about))
-        for key, value in result["values"].items():
-            table.add_row(key, "undefined" if value is None else f"{value:.4g}")
-        console = Console()
-        console.print(table)
-        for name, metric in result["metrics"].items():
-            if "why" in metric["details"]:
-                console.print(f"{name}: {metric['details']['why']}")
-        console.print(str(path), soft_wrap=True)
-        group = "eval" if trainer.training else "test"
-        for logger in trainer.loggers:
-            values = {f"{group}/{key}": value for key, value in result["values"].items() if value is not None}
-            logger.log_metrics(values, step=result["step"])
-
-
-def number(value: float) -> float | None:
-    """The value as JSON can hold it: an undefined one is null."""
-    return value if math.isfinite(value) else None

@@ -1,17 +1,15 @@
 """Watch a run: a grid of samples from the same noise, next to the pictures it learns from."""
 
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 from torchvision.utils import make_grid
 
 from tenshot.callbacks.ema import averaged
-from tenshot.callbacks.image_writer import to_uint8, write_png
+from tenshot.callbacks.shared_drawing import drawn_together, publish
 from tenshot.lightning_modules import ImageGenerator
 
 __all__ = ["SampleGrid"]
@@ -54,18 +52,14 @@ class SampleGrid(Callback):
         if not draws or trainer.global_step == self._drawn_step or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._drawn_step = trainer.global_step
-        # Every rank draws its share and takes part in the gathering: none waits alone in a collective.
-        mine = torch.arange(trainer.global_rank, self._padded(trainer), trainer.world_size) + (self.seed << 32)
-        with averaged(trainer, pl_module):
-            samples = cast(ImageGenerator, pl_module).sample(mine.to(pl_module.device), preview=True)
-        gathered = cast(Tensor, pl_module.all_gather(samples))  # (world, n, C, H, W), or (n, C, H, W) alone
-        if trainer.world_size > 1:
-            gathered = gathered.transpose(0, 1).flatten(0, 1)
-        self._publish(trainer, gathered[: self.count].cpu())
 
-    def _padded(self, trainer: Trainer) -> int:
-        """The count, made divisible by the ranks."""
-        return -(-self.count // trainer.world_size) * trainer.world_size
+        def draw(numbers: Tensor) -> Tensor:
+            seeds = numbers + (self.seed << 32)
+            return cast(ImageGenerator, pl_module).sample(seeds.to(pl_module.device), preview=True)
+
+        with averaged(trainer, pl_module):
+            samples = drawn_together(trainer, pl_module, self.count, draw)
+        self._publish(trainer, samples)
 
     @rank_zero_only
     def _publish(self, trainer: Trainer, samples: Tensor) -> None:
@@ -76,12 +70,4 @@ class SampleGrid(Callback):
             blank = samples.new_ones(-len(shots) % self.columns, *samples.shape[1:])
             shown = torch.cat([shots, blank, samples])
         grid = make_grid(shown, nrow=self.columns, padding=2, pad_value=1.0)
-        write_png(
-            to_uint8(grid[None])[0], Path(trainer.default_root_dir) / "samples" / f"step={trainer.global_step:08d}.png"
-        )
-        for logger in trainer.loggers:
-            log_image = getattr(logger, "log_image", None)
-            if log_image is not None:
-                log_image(key="samples", images=[(grid + 1) / 2], step=trainer.global_step)
-            elif isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image("samples", ((grid + 1) / 2).clamp(0, 1), trainer.global_step)
+        publish(trainer, grid, "samples", trainer.global_step)

@@ -8,6 +8,9 @@ from tenshot.metrics.intra_lpips import IntraLPIPS
 from tenshot.metrics.kernel import KernelDistance
 from tenshot.metrics.nearest_lpips import NearestLPIPS
 from tenshot.metrics.pairwise_lpips import PairwiseLPIPS
+from tenshot.metrics.path_metric import PathMetric
+from tenshot.metrics.path_uniformity import PathUniformity
+from tenshot.metrics.perceptual_path_length import PerceptualPathLength
 from tenshot.metrics.precision_recall import PrecisionRecall
 from tenshot.metrics.report import Report
 
@@ -20,6 +23,9 @@ __all__ = [
     "KernelDistance",
     "NearestLPIPS",
     "PairwiseLPIPS",
+    "PathMetric",
+    "PathUniformity",
+    "PerceptualPathLength",
     "PrecisionRecall",
     "Report",
 ]

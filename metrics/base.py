@@ -49,6 +49,13 @@ class ImageMetric(Metric):
         """Give back the accelerator's memory; what was counted stays."""
 
     @abstractmethod
+    def names(self) -> dict[str, bool | None]:
+        """The values of every report in their order, and whether more is better; none where neither is.
+
+        Honest names depend on the weights: those that :meth:`prepare` loads.
+        """
+
+    @abstractmethod
     def evaluate(self) -> Report:
         """The report on the states, which by now are those of all ranks."""
 

@@ -15,8 +15,6 @@ class BitsPerDim(ImageMetric):
     per dimension; its parts by step in the report.
     """
 
-    higher_is_better = False
-
     count: Tensor
 
     def __init__(self) -> None:
@@ -34,6 +32,10 @@ class BitsPerDim(ImageMetric):
             before, more = getattr(self, name), value.detach().cpu().double().sum(dim=0)
             setattr(self, name, before + more if before.shape == more.shape else more)
         self.count = self.count + len(bound.total)
+
+    def names(self) -> dict[str, bool | None]:
+        """The mean."""
+        return {"bits_per_dim": False}
 
     def evaluate(self) -> Report:
         """The mean; NaN for no picture."""

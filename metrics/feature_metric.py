@@ -61,16 +61,27 @@ class Features:
         """
         ours = isinstance(self.network, FeatureNetwork)
         if images.dim() == 2 and not ours:
-            return self._rows(images)
+            return self.rows(images)
         pixels = to_pixels(images)
         latest, rows = _LATEST.get(self.network, (None, None)) if ours else (None, None)
         if rows is None or latest is None or latest.device != pixels.device or not torch.equal(latest, pixels):
-            rows = self._rows(from_pixels(pixels))
+            rows = self.rows(from_pixels(pixels))
             if ours:
                 _LATEST[self.network] = (pixels.clone(), rows)
         return rows
 
-    def _rows(self, x: Tensor) -> Tensor:
+    def rows(self, x: Tensor) -> Tensor:
+        """Feature rows of what the network takes, as it is: nothing is rounded.
+
+        Args:
+            x: (N, 3, H, W) float in [-1, 1]; for a module of the user also (N, d) features.
+
+        Returns:
+            (N, d), float32, or float64 where the module returns that
+
+        Raises:
+            InputError: No finite rows came out.
+        """
         network = self.network
         if any(weight.device != x.device for weight in chain(network.parameters(), network.buffers())):
             network.to(x.device)

@@ -30,8 +30,6 @@ class FrechetDistance(FeatureMetric):
         weights: Weight file of a named network; none for the public one.
     """
 
-    higher_is_better = False
-
     def __init__(self, features: FeatureName | nn.Module = "inception", weights: str | None = None) -> None:
         super().__init__(features, weights)
         self.add_sum("generated_products", torch.zeros(0, 0, dtype=torch.float64))
@@ -71,9 +69,13 @@ class FrechetDistance(FeatureMetric):
         rows = self.rows(which)
         return None if rows is None else Moments.of_rows(rows.to(self.worker, torch.float64))
 
+    def names(self) -> dict[str, bool | None]:
+        """The distance."""
+        return {"fid" if self.features.is_published(InceptionFeatures) else f"fd_{self.features.name}": False}
+
     def evaluate(self) -> Report:
         """The distance; NaN for sets of less than two pictures."""
-        name = "fid" if self.features.is_published(InceptionFeatures) else f"fd_{self.features.name}"
+        (name,) = self.names()
         generated, real = self._moments("generated"), self._moments("real")
         count = {"n_generated": generated.count if generated else 0, "n_real": real.count if real else 0}
         settings = count | self.features.settings()

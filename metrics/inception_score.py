@@ -29,7 +29,6 @@ class InceptionScore(FeatureMetric):
     """
 
     compares = False
-    higher_is_better = True
     headlines = 2
 
     def __init__(
@@ -52,14 +51,19 @@ class InceptionScore(FeatureMetric):
         with full_precision(rows.device):
             return network.logits(rows)
 
+    def names(self) -> dict[str, bool | None]:
+        """The score and its spread."""
+        name = "is" if self.features.is_published(InceptionFeatures) else f"is_{self.features.name}"
+        return {name: True, f"{name}_std": None}
+
     def evaluate(self) -> Report:
         """The score and its spread; NaN for less pictures than splits."""
-        name = "is" if self.features.is_published(InceptionFeatures) else f"is_{self.features.name}"
+        names = self.names()
         settings = self.counts() | self.features.settings() | {"splits": self.splits, "seed": self.seed}
         logits = self.rows("generated")
         if logits is None or len(logits) < self.splits:
             why = f"{settings['n_generated']} pictures cannot be split into {self.splits}"
-            return Report({name: float("nan"), f"{name}_std": float("nan")}, settings, {"why": why})
+            return Report(dict.fromkeys(names, float("nan")), settings, {"why": why})
         count = len(logits)
         order = torch.from_numpy(np.random.RandomState(self.seed).permutation(count))
         bounds = [split * count // self.splits for split in range(self.splits + 1)]
@@ -68,4 +72,4 @@ class InceptionScore(FeatureMetric):
             log_p = logits[order[start:end]].to(self.worker, torch.float64).log_softmax(dim=1)
             log_q = log_p.logsumexp(dim=0) - np.log(len(log_p))
             scores.append((log_p.exp() * (log_p - log_q)).sum(dim=1).mean().exp().item())
-        return Report({name: float(np.mean(scores)), f"{name}_std": float(np.std(scores))}, settings)
+        return Report(dict(zip(names, (float(np.mean(scores)), float(np.std(scores))), strict=True)), settings)

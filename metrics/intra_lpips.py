@@ -54,6 +54,10 @@ class IntraLPIPS(LPIPSMetric):
             raise InputError(f"IntraLPIPS: subset is {subset!r}: choose random or first")
         self.cap, self.subset, self.seed = cap, subset, seed
 
+    def names(self) -> dict[str, bool | None]:
+        """The mean over clusters and its standard deviation."""
+        return {f"intra_{self.kind}": True, f"intra_{self.kind}_std": None}
+
     def evaluate(self) -> Report:
         """The mean over clusters, and its standard deviation; NaN where no cluster has two members."""
         settings = self.settings() | {"cap": self.cap, "subset": self.subset}
@@ -108,6 +112,5 @@ class IntraLPIPS(LPIPSMetric):
         }
         if len(defined) < 2:
             details["why"] = why if not defined else "one cluster alone has two members: no standard deviation"
-        name = f"intra_{self.kind}"
         mean = statistics.fmean(defined) if defined else math.nan
-        return Report({name: mean, f"{name}_std": std}, settings, details)
+        return Report(dict(zip(self.names(), (mean, std), strict=True)), settings, details)

@@ -30,7 +30,6 @@ class KernelDistance(FeatureMetric):
         seed: Of subsets and resamples.
     """
 
-    higher_is_better = False
     headlines = 2
 
     def __init__(
@@ -47,15 +46,20 @@ class KernelDistance(FeatureMetric):
             raise InputError(f"KernelDistance: subset_size is {subset_size}: choose 2 or more")
         self.subsets, self.subset_size, self.resamples, self.seed = subsets, subset_size, resamples, seed
 
+    def names(self) -> dict[str, bool | None]:
+        """The distance and its spread."""
+        name = "kid" if self.features.is_published(InceptionFeatures) else f"kd_{self.features.name}"
+        return {name: False, f"{name}_std": None}
+
     def evaluate(self) -> Report:
         """The distance and its spread; NaN for sets of less than two pictures."""
-        name = "kid" if self.features.is_published(InceptionFeatures) else f"kd_{self.features.name}"
+        names = self.names()
         settings = self.counts() | self.features.settings() | {"seed": self.seed}
         generated, real = self.rows("generated"), self.rows("real")
         if generated is None or real is None or min(len(generated), len(real)) < 2:
             made, given = settings["n_generated"], settings["n_real"]
             why = f"two pictures of each set are needed, there are {made} generated, {given} real"
-            return Report({name: float("nan"), f"{name}_std": float("nan")}, settings, {"why": why})
+            return Report(dict.fromkeys(names, float("nan")), settings, {"why": why})
         x, y = (rows.to(self.worker, torch.float64) for rows in (generated, real))
         if min(len(x), len(y)) < self.subset_size:
             settings |= {"estimate": "all pairs", "resamples": self.resamples}
@@ -63,7 +67,7 @@ class KernelDistance(FeatureMetric):
         else:
             settings |= {"estimate": "subsets", "subsets": self.subsets, "subset_size": self.subset_size}
             value, spread = _subsets(x, y, self.subsets, self.subset_size, self.seed)
-        return Report({name: value, f"{name}_std": spread}, settings)
+        return Report(dict(zip(names, (value, spread), strict=True)), settings)
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:

@@ -89,7 +89,6 @@ class LPIPSMetric(ImageMetric):
     """
 
     compares: ClassVar[bool] = True
-    higher_is_better = True
 
     def __init__(
         self, features: LPIPSName | nn.Module = "vgg", weights: str | None = None, resize: int | None = None
@@ -123,6 +122,12 @@ class LPIPSMetric(ImageMetric):
         """Forget all pictures."""
         super().reset()
         self.shape = None
+
+    def reset_generated(self) -> None:
+        """Forget the generated pictures; new ones must be as large as the real ones that are kept."""
+        shape = self.shape
+        super().reset_generated()
+        self.shape = shape if self.compares and self.rows("real") is not None else None
 
     def update(self, images: Tensor, real: bool = False) -> None:
         """Add pictures.

@@ -21,6 +21,8 @@ class NearestLPIPS(LPIPSMetric):
 
     ``…_coverage`` is the other direction, the mean of shots to their nearest generated picture: low means that all
     shots are reached. ``…_copies`` is the share of generated pictures nearer to a shot than ``threshold``.
+    ``…_modes`` is how many shots are the nearest one of at least one generated picture (MixDL, arXiv 2111.11672, counts
+    modes so): few mean that the rest is forgotten.
 
     Args:
         features: See :class:`LPIPSMetric`.
@@ -43,14 +45,24 @@ class NearestLPIPS(LPIPSMetric):
         if count_flips and not isinstance(self.features, LPIPSFeatures):
             raise InputError("NearestLPIPS: count_flips needs pictures that can be mirrored, not features of a module")
 
-    def evaluate(self) -> Report:
-        """The mean, its 5 % quantile, coverage and the share of copies; NaN where a set is empty."""
+    def names(self) -> dict[str, bool | None]:
+        """The mean, its 5 % quantile, coverage, the share of copies and the number of modes."""
         name = f"nearest_{self.kind}"
+        return {
+            name: True,
+            f"{name}_p05": True,
+            f"{name}_coverage": False,
+            f"{name}_copies": False,
+            f"{name}_modes": True,
+        }
+
+    def evaluate(self) -> Report:
+        """All of these; NaN where a set is empty."""
         settings = self.settings() | {"count_flips": self.count_flips, "threshold": self.threshold}
         generated, real = self.source("generated"), self.source("real")
         if generated is None or real is None:
             why = f"both sets are needed, there are {settings['n_generated']} generated, {settings['n_real']} real"
-            return Report(dict.fromkeys(_names(name), float("nan")), settings, {"why": why})
+            return Report(dict.fromkeys(self.names(), float("nan")), settings, {"why": why})
         shots = len(real)
         if isinstance(real, EmbeddedPictures) and self.count_flips:
             real = EmbeddedPictures(real.network, torch.cat([real.pixels, real.pixels.flip(-1)]))
@@ -62,16 +74,12 @@ class NearestLPIPS(LPIPSMetric):
             distances = self.together(distances)
         nearest, which = distances.min(dim=1)
         reached = distances.amin(dim=0)
-        values = (nearest.mean(), nearest.quantile(0.05), reached.mean(), (nearest < self.threshold).double().mean())
+        copies, modes = (nearest < self.threshold).double().mean(), torch.tensor(len(which.unique()))
+        values = (nearest.mean(), nearest.quantile(0.05), reached.mean(), copies, modes)
         levels = torch.tensor(QUANTILES, dtype=torch.float64)
         details = {
             "std": float(nearest.std()) if len(nearest) > 1 else None,
             "quantiles": dict(zip(map(str, QUANTILES), nearest.quantile(levels).tolist(), strict=True)),
             "nearest_of_each_shot": reached.tolist(),
-            "shots_that_are_nearest": len(which.unique()),
         }
-        return Report(dict(zip(_names(name), map(float, values), strict=True)), settings, details)
-
-
-def _names(name: str) -> tuple[str, ...]:
-    return name, f"{name}_p05", f"{name}_coverage", f"{name}_copies"
+        return Report(dict(zip(self.names(), map(float, values), strict=True)), settings, details)

@@ -20,9 +20,13 @@ class PairwiseLPIPS(LPIPSMetric):
 
     compares: ClassVar[bool] = False
 
+    def names(self) -> dict[str, bool | None]:
+        """The mean."""
+        return {f"pairwise_{self.kind}": True}
+
     def evaluate(self) -> Report:
         """The mean; NaN for less than two pictures."""
-        name, settings = f"pairwise_{self.kind}", self.settings()
+        (name,), settings = self.names(), self.settings()
         pictures = self.source("generated")
         if pictures is None or len(pictures) < 2:
             why = f"two pictures are needed, there are {settings['n_generated']}"

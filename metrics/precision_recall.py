@@ -28,7 +28,6 @@ class PrecisionRecall(FeatureMetric):
         k: Which neighbour, not counting the picture itself.
     """
 
-    higher_is_better = True
     headlines = 2
 
     def __init__(self, features: FeatureName | nn.Module = "vgg16", weights: str | None = None, k: int = 3) -> None:
@@ -37,12 +36,16 @@ class PrecisionRecall(FeatureMetric):
             raise InputError(f"PrecisionRecall: k is {k}: choose 1 or more")
         self.k = k
 
+    def names(self) -> dict[str, bool | None]:
+        """Precision and recall."""
+        suffix = "" if self.features.is_published(VGG16Features) else f"_{self.features.name}"
+        return {f"precision{suffix}": True, f"recall{suffix}": True}
+
     def evaluate(self) -> Report:
         """Precision and recall; NaN where a set has no k-th neighbours."""
-        suffix = "" if self.features.is_published(VGG16Features) else f"_{self.features.name}"
         settings = self.counts() | self.features.settings() | {"k": self.k}
         made, given = settings["n_generated"], settings["n_real"]
-        values = {f"precision{suffix}": float("nan"), f"recall{suffix}": float("nan")}
+        values = dict.fromkeys(self.names(), float("nan"))
         generated, real = self.rows("generated"), self.rows("real")
         if generated is None or real is None or min(made, given) <= self.k:
             why = f"k = {self.k} needs {self.k + 1} pictures of each set, there are {made} generated, {given} real"

@@ -83,13 +83,22 @@ def test_nearest_lpips_is_the_least_over_shots(network: LPIPSNetwork):
             f"{name}_p05": np.quantile(nearest, 0.05),
             f"{name}_coverage": distances.min(0).mean(),
             f"{name}_copies": 3 / 7,
+            f"{name}_modes": len(set(distances.argmin(1))),
         },
         rel=1e-5,
     )
     assert report.details["std"] == pytest.approx(nearest.std(ddof=1), rel=1e-4)
     assert report.details["quantiles"]["0.25"] == pytest.approx(np.quantile(nearest, 0.25), rel=1e-5)
     assert report.details["nearest_of_each_shot"] == pytest.approx(distances.min(0).tolist(), rel=1e-5)
-    assert report.details["shots_that_are_nearest"] == len(set(distances.argmin(1)))
+
+
+def test_modes_are_shots_that_are_nearest_to_something_not_farthest(network: LPIPSNetwork):
+    real = pictures(4, seed=1)
+    generated = torch.stack([0.8 * real[0] + 0.2 * other for other in real])
+    distances = pair_by_pair(generated, real, "alex")
+    nearest, farthest = (len(set(which.tolist())) for which in (distances.argmin(1), distances.argmax(1)))
+    assert nearest == 1 < farthest
+    assert filled(NearestLPIPS(network), generated, real).report().values[f"nearest_{network.name}_modes"] == 1
 
 
 def test_mirrored_shots_count_as_shots_if_they_are_to(network: LPIPSNetwork):

@@ -1,0 +1,59 @@
+"""Draw the paths between latents that path metrics look at."""
+
+from typing import cast
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from tenshot.datamodules.samples import SeedBatches
+from tenshot.lightning_modules import LatentGenerator
+from tenshot.lightning_modules.seeding import SeededNoise
+from tenshot.metrics import PathMetric
+from tenshot.metrics.precision import full_precision
+
+__all__ = ["show_paths"]
+
+
+def show_paths(
+    metric: PathMetric, trainer: Trainer, pl_module: LightningModule, count: int, seed: int, batch_size: int
+) -> None:
+    """Show a metric this rank's share of the paths 0 ... count - 1.
+
+    Path i goes from the latent of sample 2 i to that of sample 2 i + 1, with the noise of sample 2 i throughout; so it
+    depends on (seed, i) alone. In full precision: TF32 rounds by more than a small step moves a picture.
+
+    Args:
+        metric: What looks at them.
+        trainer: Which says how many ranks there are.
+        pl_module: A method with latents.
+        count: How many paths there are.
+        seed: Of the samples.
+        batch_size: Pictures at a time on each device.
+    """
+    rank_zero_info(f"drawing {count} paths of {metric.pictures} pictures for {type(metric).__name__}")
+    mine, at_a_time = (
+        torch.arange(trainer.global_rank, count, trainer.world_size),
+        max(1, batch_size // metric.pictures),
+    )
+    for batch in SeedBatches(mine, seed, at_a_time, -(-len(mine) // at_a_time)):
+        first = batch["seed"] + batch["index"]  # twice the number, of the same seed
+        with full_precision(pl_module.device):
+            pictures = _pictures(metric, pl_module, first.to(pl_module.device))
+        metric.update(pictures)
+
+
+def _pictures(metric: PathMetric, pl_module: LightningModule, first: Tensor) -> Tensor:
+    """(N,) seeds  ->  (N, P, 3, H, W)"""
+    generator = cast(LatentGenerator, pl_module)
+    start, end = (generator.latents(seeds, metric.space) for seeds in (first, first + 1))
+    latents = metric.latents(start, end, _uniform(first, pl_module.device))
+    noise = first.repeat_interleave(metric.pictures)
+    return generator.decode(latents.flatten(0, 1), noise, metric.space).unflatten(0, latents.shape[:2])
+
+
+def _uniform(seeds: Tensor, device: torch.device) -> Tensor:
+    """(N,) in [0, 1), each from its own seed."""
+    drawn = [torch.rand((), generator=generator) for generator in SeededNoise(seeds, torch.device("cpu")).generators]
+    return torch.stack(drawn).to(device)
