@@ -1,4 +1,4 @@
-"""``tenshot convert``: public or tenshot checkpoints as safetensors with their configuration."""
+"""``tenshot convert``: public or tenshot checkpoints as safetensors with their configuration, and StyleGAN2s back."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ import yaml
 from jsonargparse import auto_cli
 from safetensors.torch import save_file
 
+from tenshot.cli.convert_stylegan2 import convert_stylegan2, is_stylegan2
 from tenshot.cli.parser import Parser
 from tenshot.diffusion import DiffusionConfig
 from tenshot.errors import InputError
@@ -15,10 +16,10 @@ from tenshot.models import UNet, UNetClassifier
 from tenshot.models.blocks import AttentionOrder
 from tenshot.models.pretrained import fill
 
-__all__ = ["convert", "convert_unet"]
+__all__ = ["convert", "convert_file"]
 
 
-def convert_unet(
+def convert_file(
     source: str,
     output: str,
     weights: Weights = "ema",
@@ -31,17 +32,19 @@ def convert_unet(
     diffusion: DiffusionConfig | None = None,
     allow_pickle: bool = False,
 ) -> None:
-    """Write a diffusion U-Net as safetensors, with its architecture and noise process in the header.
+    """Write a network as safetensors, with its architecture, and its noise process if it has one, in the header.
 
-    Or a classifier of noisy pictures, where SOURCE holds one.
+    SOURCE holds a diffusion U-Net, a classifier of noisy pictures or a StyleGAN2.
 
     Beside OUTPUT.safetensors stands OUTPUT.yaml, a --config for tenshot fit that starts from it.
 
+    A StyleGAN2 is also written as OUTPUT.pt, in the layout of rosinality's code, which CDC and MixDL read too.
+
     Args:
-        source: A checkpoint of tenshot or the folder of its run, or a public guided-diffusion or improved-diffusion
-            checkpoint.
-        output: The file to write, ending in .safetensors.
-        weights: Averaged or raw weights of a tenshot checkpoint.
+        source: A checkpoint of tenshot or the folder of its run, or a public checkpoint: of guided-diffusion or
+            improved-diffusion, or a StyleGAN2 of rosinality's, CDC's, MixDL's (.pt) or NVlabs' (.pkl) code.
+        output: The file to write, ending in .safetensors; of a StyleGAN2 also in .pt, for averaged and raw weights.
+        weights: Averaged or raw weights.
         image_size: Side of the training pictures, where neither the file nor the table of public checkpoints tells.
         num_res_blocks: Residual blocks a level of a classifier, likewise.
         num_heads: Attention heads, likewise.
@@ -49,20 +52,28 @@ def convert_unet(
         attention_order: Layout of the attention projection, likewise.
         dropout: Dropout probability, likewise.
         diffusion: The noise process, likewise.
-        allow_pickle: Also read files that may run code of their author.
+        allow_pickle: Also read files that may run code of their author. A .pkl needs it, and is read without running
+            any.
 
     Raises:
-        InputError: The source cannot be read, or the output is not named .safetensors.
+        InputError: The source cannot be read, or the output is named otherwise.
     """
     target = Path(output)
-    if target.suffix != ".safetensors":
-        raise InputError(f"{output}: name the file to write with the ending .safetensors")
     told = {
         "image_size": image_size, "num_res_blocks": num_res_blocks, "num_heads": num_heads,
         "head_channels": head_channels, "attention_order": attention_order, "dropout": dropout,
     }  # fmt: skip
+    told = {name: value for name, value in told.items() if value is not None}
+    if is_stylegan2(source, allow_pickle):
+        foreign = [*told, *(["diffusion"] if diffusion else [])]
+        if foreign:
+            raise InputError(f"{source}: holds a StyleGAN2, for which there is no --{foreign[0]}: leave it out")
+        convert_stylegan2(source, output, weights, allow_pickle)
+        return
+    if target.suffix != ".safetensors":
+        raise InputError(f"{output}: name the file to write with the ending .safetensors")
     part = part_in(source, allow_pickle)
-    initial = initial_from(source, weights, allow_pickle, {k: v for k, v in told.items() if v is not None}, part)
+    initial = initial_from(source, weights, allow_pickle, told, part)
     process = diffusion or initial.diffusion
     if process is None:
         raise InputError(
@@ -84,7 +95,7 @@ def convert_unet(
 
 def convert(words: list[str]) -> None:
     """Run ``tenshot convert`` with the words after it."""
-    about = (convert_unet.__doc__ or "").split("\n\n    Args:")[0]
+    about = (convert_file.__doc__ or "").split("\n\n    Args:")[0]
     auto_cli(
-        convert_unet, args=words, prog="tenshot convert", description=about, as_positional=True, parser_class=Parser
+        convert_file, args=words, prog="tenshot convert", description=about, as_positional=True, parser_class=Parser
     )

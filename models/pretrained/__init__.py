@@ -1,7 +1,7 @@
 """Public checkpoints, read into our networks."""
 
 from tenshot.models.pretrained.adm import AdmCheckpoint, load_adm, load_adm_classifier, read_adm
-from tenshot.models.pretrained.filling import fill
+from tenshot.models.pretrained.filling import fill, refuse_misfit
 from tenshot.models.pretrained.reading import (
     is_plain_pickle,
     is_whole,
@@ -11,6 +11,7 @@ from tenshot.models.pretrained.reading import (
     sha256,
 )
 from tenshot.models.pretrained.stylegan2 import StyleGAN2File, holds_stylegan2, load_stylegan2, read_stylegan2
+from tenshot.models.pretrained.stylegan2_writing import channel_multiplier, save_rosinality
 from tenshot.models.pretrained.weight_files import Trunk, WeightFile, weight_file
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "StyleGAN2File",
     "Trunk",
     "WeightFile",
+    "channel_multiplier",
     "fill",
     "holds_stylegan2",
     "is_plain_pickle",
@@ -29,7 +31,9 @@ __all__ = [
     "read_checkpoint",
     "read_state_dict",
     "read_stylegan2",
+    "refuse_misfit",
     "safetensors_metadata",
+    "save_rosinality",
     "sha256",
     "weight_file",
 ]

@@ -6,6 +6,7 @@ import json
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,9 +44,13 @@ def sha256(path: str | Path) -> str:
 
 
 def safetensors_metadata(path: str | Path) -> dict[str, Any]:
-    """The JSON values in the header of a safetensors file, by key."""
+    """The JSON values in the header of a safetensors file, by key; other programs write words, which are left out."""
+    values = {}
     with safe_open(str(path), framework="pt") as file:
-        return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+        for key, value in (file.metadata() or {}).items():
+            with suppress(json.JSONDecodeError):
+                values[key] = json.loads(value)
+    return values
 
 
 def read_checkpoint(path: str | Path, allow_pickle: bool = False) -> dict[str, Any]:
