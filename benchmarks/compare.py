@@ -1,8 +1,8 @@
 """Ours against the official code, in one run, taking turns: ``python benchmarks/compare.py``; see README.md.
 
-Needs GUIDED_DIFFUSION, the path of a checkout of openai/guided-diffusion, and for adaptation DOMAINSTUDIO, one of
-bbzhu-jy16/DomainStudio. Prints a table, writes it with every round's
-numbers to ``benchmarks/results/<name>.json`` and ``.md``.
+Needs GUIDED_DIFFUSION, the path of a checkout of openai/guided-diffusion; for adaptation DOMAINSTUDIO, one of
+bbzhu-jy16/DomainStudio; for stylegan2 STYLEGAN2_PYTORCH, one of rosinality/stylegan2-pytorch. Prints a table, writes it
+with every round's numbers to ``benchmarks/results/<name>.json`` and ``.md``.
 """
 
 import argparse
@@ -17,11 +17,14 @@ from contest import Contest, Variant, hold
 from report import PLAIN, describe_machine, markdown, summarise
 
 FOLDER = Path(__file__).parent
-TASKS = ("training", "adaptation", "sampling")
-CHECKOUTS = (
-    ("GUIDED_DIFFUSION", "openai/guided-diffusion", "guided_diffusion"),
-    ("DOMAINSTUDIO", "bbzhu-jy16/DomainStudio", "Unconditional"),
-)
+GUIDED_DIFFUSION = ("GUIDED_DIFFUSION", "openai/guided-diffusion", "guided_diffusion")
+TASKS = {
+    "training": GUIDED_DIFFUSION,
+    "adaptation": ("DOMAINSTUDIO", "bbzhu-jy16/DomainStudio", "Unconditional"),
+    "sampling": GUIDED_DIFFUSION,
+    "stylegan2": ("STYLEGAN2_PYTORCH", "rosinality/stylegan2-pytorch", "op"),
+}
+"""Of each the checkout that it needs: its variable, the repository, a folder in it."""
 
 
 def missing_bf16(device: str) -> str | None:
@@ -32,17 +35,20 @@ def missing_bf16(device: str) -> str | None:
 
 
 def contests(args: argparse.Namespace, precisions: list[str]) -> list[Contest]:
-    """What is compared with what: our bf16 with their float16 on CUDA, with their float32 on a CPU."""
+    """What is compared with what: our bf16 with their float16 on CUDA where they have it, else with their float32."""
     common = ["--device", args.device, "--image-size", str(args.image_size), "--channels", str(args.channels)]
     found = []
     for task, batch in (
-        ("training", args.train_batch), ("adaptation", args.adapt_batch), ("sampling", args.sample_batch)
+        ("training", args.train_batch), ("adaptation", args.adapt_batch), ("sampling", args.sample_batch),
+        ("stylegan2", args.train_batch),
     ):  # fmt: skip
         if task not in args.tasks:
             continue
         for precision in precisions:
-            theirs = "float16" if precision == "bf16" and args.device != "cpu" else "float32"
+            has_half = args.device != "cpu" and task != "stylegan2"
+            theirs = "float16" if precision == "bf16" and has_half else "float32"
             size = [*common, "--batch", str(batch), "--ddim-steps", str(args.ddim_steps)]
+            size += ["--channel-multiplier", str(args.channel_multiplier)]
             variants = [
                 Variant("official", ["official", task, theirs, *size]),
                 Variant("tenshot", ["tenshot", task, precision, *size]),
@@ -51,7 +57,7 @@ def contests(args: argparse.Namespace, precisions: list[str]) -> list[Contest]:
             ]
             if task == "adaptation":
                 variants.insert(2, Variant(PLAIN, ["tenshot", "training", precision, *size]))
-            elif args.device == "cpu" and precision == "float32":
+            elif task != "stylegan2" and args.device == "cpu" and precision == "float32":
                 plain = ["tenshot", task, precision, *size, "--default-malloc"]
                 variants.insert(2, Variant("tenshot, default malloc", plain))
             found.append(Contest(task, precision, variants))
@@ -71,9 +77,10 @@ def main() -> None:
     parser.add_argument("--adapt-batch", type=int, default=8)
     parser.add_argument("--sample-batch", type=int, default=8)
     parser.add_argument("--ddim-steps", type=int, default=25)
+    parser.add_argument("--channel-multiplier", type=int, default=1, help="of StyleGAN2")
     args = parser.parse_args()
     for task in args.tasks:
-        variable, repository, folder = CHECKOUTS[task == "adaptation"]
+        variable, repository, folder = TASKS[task]
         if not (Path(os.environ.get(variable, "")) / folder).is_dir():
             sys.exit(f"set {variable} to a checkout of {repository}: the comparison is with its code")
 

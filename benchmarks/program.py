@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-WARMUP_STEPS = 2
 OWN_STEPS = 5
 
 
@@ -29,12 +28,14 @@ class Program:
         step: Does it.
         flops: Floating point operations that the work needs, however it is done.
         params: Parameters of the network.
+        warmup: Steps before the first that is measured.
     """
 
     work: str
     step: Callable[[], object]
     flops: float
     params: int = 0
+    warmup: int = 2
 
 
 def rss_mib() -> float:
@@ -61,7 +62,7 @@ def run(name: str, build: Callable[[], Program], device: torch.device, serve: bo
     """Build the program and serve its steps on stdin and stdout, or time some."""
     after_import = rss_mib()
     program = build()
-    for _ in range(WARMUP_STEPS):
+    for _ in range(program.warmup):
         timed(program, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()

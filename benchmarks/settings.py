@@ -13,13 +13,14 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Setting:
-    """Size of the problem; the defaults are an ADM U-Net of 25.1 M parameters."""
+    """Size of the problem; the defaults are an ADM U-Net of 25.1 M parameters. A GAN has its own channels."""
 
     batch: int
     image_size: int = 64
     channels: int = 64
     ddim_steps: int = 25
     device: torch.device = CPU
+    channel_multiplier: int = 1
 
     def network(self) -> UNetConfig:
         """The architecture; 64-channel heads, or one head where the network is narrower."""

@@ -11,7 +11,7 @@ HALF = {"bf16": torch.bfloat16, "float16": torch.float16}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("side", choices=("official", "tenshot", "machine"))
-    parser.add_argument("task", choices=("training", "adaptation", "sampling", "convolution", "product"))
+    parser.add_argument("task", choices=("training", "adaptation", "sampling", "stylegan2", "convolution", "product"))
     parser.add_argument("precision", choices=("float32", "bf16", "float16"), help="official: float32 or float16")
     parser.add_argument("--serve", action="store_true", help="take steps on command, see program.py")
     parser.add_argument("--device", default="cpu", type=torch.device)
@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--ddim-steps", type=int, default=25)
+    parser.add_argument("--channel-multiplier", type=int, default=1, help="of StyleGAN2")
     parser.add_argument("--default-malloc", action="store_true", help="tenshot without its memory setting")
     args = parser.parse_args()
 
@@ -30,13 +31,22 @@ def main() -> None:
     else:
         from settings import Setting
 
-        setting = Setting(args.batch, args.image_size, args.channels, args.ddim_steps, args.device)
-        if args.side == "official":
+        setting = Setting(
+            args.batch, args.image_size, args.channels, args.ddim_steps, args.device, args.channel_multiplier
+        )
+        if args.side == "official" and args.task == "stylegan2":
+            import official_gan as side
+
+            side.load(args.device)
+        elif args.side == "official":
             import official as side
 
             side.load(args.task)
         else:
-            import ours as side
+            if args.task == "stylegan2":
+                import ours_gan as side
+            else:
+                import ours as side
 
             from tenshot.cli.allocator import keep_freed_memory
 
