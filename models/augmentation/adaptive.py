@@ -1,6 +1,7 @@
 """Adaptive discriminator augmentation: as much of it as keeps the discriminator from overfitting (arXiv 2006.06676)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +23,9 @@ __all__ = ["AdaptiveAugment"]
 class AdaptiveAugment(nn.Module):
     """Random transforms of each picture that a discriminator sees, with a probability that follows its overfitting.
 
-    The measure of overfitting is r, the mean sign of the discriminator's outputs for real pictures. Of each picture the
-    discriminator sees, :meth:`observe` takes note; now and then (published: every 4 iterations) :meth:`adjust` moves
-    the probability. All of it happens on the device; the host never waits.
+    The measure of overfitting is r, the mean sign of the discriminator's outputs for real pictures: :meth:`observe`
+    collects it, and every few iterations (4 as published) :meth:`adjust` moves the probability. All of it happens on
+    the device; the host never waits.
 
     Args:
         probability: That a transform is applied to a picture, fixed; without one it adapts, from 0 on.
@@ -75,19 +76,25 @@ class AdaptiveAugment(nn.Module):
         Returns:
             (N, 3, H, W), float32 under autocast too (float64 stays), which colour may take out of [-1, 1].
         """
-        images = images.to(torch.promote_types(images.dtype, torch.float32))
-        if matrices is not None:
-            return _recolor(warp(images, matrices[0]), matrices[1])
-        if self.fixed == 0:
+        with torch.autocast(images.device.type, enabled=False):
+            images = images.to(torch.promote_types(images.dtype, torch.float32))
+            if matrices is not None:
+                return _recolor(warp(images, matrices[0]), matrices[1])
+            if self.fixed == 0:
+                return images
+            (count, _, height, width), device = images.shape, images.device
+            probability = self.probability if self.fixed is None else self.fixed
+            if self.geometry:
+                strengths = draw(self.geometry, count, probability, device)
+                images = warp(images, geometry_matrices(strengths, height, width))
+            if self.color:
+                images = _recolor(images, color_matrices(draw(self.color, count, probability, device)))
             return images
-        (count, _, height, width), device = images.shape, images.device
-        probability = self.probability if self.fixed is None else self.fixed
-        if self.geometry:
-            strengths = draw(self.geometry, count, probability, device)
-            images = warp(images, geometry_matrices(strengths, height, width))
-        if self.color:
-            images = _recolor(images, color_matrices(draw(self.color, count, probability, device)))
-        return images
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        if self.fixed is not None:  # what is set now holds, not that of the checkpoint
+            self.probability.fill_(self.fixed)
 
     @torch.no_grad()
     def observe(self, real_logits: Tensor) -> None:
@@ -122,5 +129,4 @@ class AdaptiveAugment(nn.Module):
 def _recolor(images: Tensor, matrices: Tensor) -> Tensor:
     """(N, 3, H, W), (N, 3, 4) -> (N, 3, H, W)."""
     matrices = matrices.to(images)
-    with torch.autocast(images.device.type, enabled=False):
-        return torch.baddbmm(matrices[:, :, 3:], matrices[:, :, :3], images.flatten(2)).view_as(images)
+    return torch.baddbmm(matrices[:, :, 3:], matrices[:, :, :3], images.flatten(2)).view_as(images)

@@ -53,10 +53,8 @@ def _translation(x: Tensor) -> Tensor:
         most = int(size / 8 + 0.5)
         shift = torch.randint(-most, most + 1, (len(x), 1), device=x.device)
         source = torch.arange(size, device=x.device) + shift  # (N, size)
-        view = [len(x), 1, 1, 1]
-        view[axis] = size
-        x = x.gather(axis, source.clamp(0, size - 1).view(view).expand_as(x))
-        x = x * ((source >= 0) & (source < size)).view(view)
+        x = x.gather(axis, _along(axis, source.clamp(0, size - 1)).expand_as(x))
+        x = x * _along(axis, (source >= 0) & (source < size))
     return x
 
 
@@ -69,10 +67,13 @@ def _cutout(x: Tensor) -> Tensor:
         centre = torch.randint(size + 1 - side % 2, (len(x), 1), device=x.device)
         first = centre - side // 2
         position = torch.arange(size, device=x.device)
-        view = [len(x), 1, 1, 1]
-        view[axis] = size
-        outside = outside | ((position < first) | (position >= first + side)).view(view)
+        outside = outside | _along(axis, (position < first) | (position >= first + side))
     return x * outside
+
+
+def _along(axis: int, values: Tensor) -> Tensor:
+    """(N, size) -> (N, 1, size, 1) for axis 2, (N, 1, 1, size) for axis 3."""
+    return values[:, None, :, None] if axis == 2 else values[:, None, None]
 
 
 PARTS = {"color": _color, "translation": _translation, "cutout": _cutout}
