@@ -134,9 +134,9 @@ class AdversarialModule(LightningModule):
 
     def mean_over_ranks(self, value: Tensor) -> Tensor:
         """The mean of each rank's value; gradients go back to the rank that each came from."""
-        if self.trainer.world_size == 1:
+        if self._trainer is None or self._trainer.world_size == 1:
             return value
-        return all_reduce(value.contiguous()) / self.trainer.world_size
+        return all_reduce(value.contiguous()) / self._trainer.world_size
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the loss scales."""
@@ -184,5 +184,5 @@ def lazily(optimizer: Optimizer, every: int | None) -> Optimizer:
         for group in optimizer.param_groups:
             group["lr"] *= share
             if "betas" in group:
-                group["betas"] = tuple(beta**share for beta in group["betas"])
+                group["betas"] = tuple(float(beta) ** share for beta in group["betas"])
     return optimizer

@@ -291,7 +291,7 @@ class StyleGAN2(AdversarialModule):
             self.augmentation.observe(real_logits)
 
     def _adjust_augmentation(self, augmentation: AdaptiveAugment) -> None:
-        """Move the augmentation's probability when it is time; between, all ranks hold the same counts, as one saves."""
+        """Move the probability when it is time; till then all ranks hold equal counts, since one of them saves."""
         augmentation.signs.copy_(self.mean_over_ranks(augmentation.signs))
         self.log("train/augmentation", augmentation.probability)
         if self.step % ADJUST_EVERY == 0:

@@ -18,15 +18,17 @@ from torch import Tensor
 from tenshot.callbacks import EMA, AtomicCheckpointIO, NanGuard, StepCheckpoint, StepSeed
 from tenshot.datamodules import SyntheticFaces
 from tenshot.diffusion import DiffusionConfig
-from tenshot.lightning_modules import DDPM, NoisyClassifier, Sampler
-from tenshot.models import UNetConfig
+from tenshot.lightning_modules import DDPM, NoisyClassifier, Sampler, StyleGAN2
+from tenshot.models import StyleGAN2Config, UNetConfig
 
 M = TypeVar("M", bound=LightningModule)
+G = TypeVar("G", bound=StyleGAN2)
 
 UNET: dict[str, Any] = {
     "image_size": 16, "channels": 32, "channel_mult": (1, 2), "num_res_blocks": 1, "attention_resolutions": (8,),
     "head_channels": 32,
 }  # fmt: skip
+STYLEGAN2 = StyleGAN2Config(image_size=32, channel_base=256, max_channels=16, latent_dim=8, mapping_layers=2)
 QUICK = Sampler("ddim", "ddim2")
 
 COMMAND_LINE: dict[str, Any] = {
@@ -87,6 +89,15 @@ def ddpm(**arguments: Any) -> DDPM:
 def classifier(**arguments: Any) -> NoisyClassifier:
     """Of the nine classes of ``faces(labels=True)``."""
     module = NoisyClassifier(**({"classifier": unet_config(out_channels=9), "optimizer": adam()} | arguments))
+    module.configure_model()
+    return module
+
+
+def gan(kind: type[G] = StyleGAN2, **arguments: Any) -> G:  # type: ignore[assignment]
+    """A GAN method of 32 px with its networks."""
+    start = {} if "init_from" in arguments else {"stylegan2": STYLEGAN2}
+    module = kind(**(start | arguments))
+    torch.manual_seed(0)
     module.configure_model()
     return module
 

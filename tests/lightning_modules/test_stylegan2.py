@@ -1,0 +1,242 @@
+"""StyleGAN2's steps, drawing and complaints."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tenshot.callbacks import EMA, StepCheckpoint
+from tenshot.datamodules import FewShot, SyntheticFaces
+from tenshot.errors import InputError
+from tenshot.lightning_modules import DDPM, Regularization, StyleGAN2
+from tenshot.lightning_modules import stylegan2 as module_of_stylegan2
+from tenshot.lightning_modules.contract import LatentGenerator
+from tenshot.losses import path_lengths
+from tenshot.models.augmentation import AdaptiveAugment
+
+
+def faces(**arguments: Any) -> SyntheticFaces:
+    return tiny.faces(**({"image_size": 32} | arguments))
+
+
+class Noiseless(StyleGAN2):
+    """Latents by step and order of drawing, fixed noise maps, no style mixing: all that a plain loop can repeat."""
+
+    def configure_model(self) -> None:
+        super().configure_model()
+        synthesis, self.drawn = self.generator.synthesis, 0
+        self.generator.synthesis = lambda styles, noise=None: synthesis(styles, noise="fixed")  # type: ignore
+
+    def latents_of_noise(self, count: int) -> Tensor:
+        self.drawn += 1
+        return self.generator.mapping(normal(self.drawn, count))
+
+
+def normal(number: int, count: int) -> Tensor:
+    return torch.randn(count, tiny.STYLEGAN2.latent_dim, generator=torch.Generator().manual_seed(number))
+
+
+def test_two_steps_are_those_of_a_plain_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The order of the four optimiser steps, their weights and intervals, and the average latent."""
+    y = torch.randn(2, 3, 32, 32)
+    monkeypatch.setattr(module_of_stylegan2, "path_lengths", lambda images, styles: path_lengths(images, styles, y))
+    rest = Regularization(r1=8.0, r1_every=2, path_length=3.0, path_length_every=1)
+    module = tiny.gan(Noiseless, regularization=rest, style_mixing=0.0)
+    plain = tiny.gan()  # of the same seed
+    generator, discriminator = plain.generator, plain.discriminator
+    tiny.trainer(tmp_path, 2).fit(module, faces(flip=False))
+
+    adam_g = torch.optim.Adam(generator.parameters(), lr=0.002 / 2, betas=(0.0, 0.99 ** (1 / 2)))
+    adam_d = torch.optim.Adam(discriminator.parameters(), lr=0.002 * 2 / 3, betas=(0.0, 0.99 ** (2 / 3)))
+    number, mean, average = 0, 0.0, torch.zeros(tiny.STYLEGAN2.latent_dim)
+
+    def latents(count: int) -> Tensor:
+        nonlocal number
+        number += 1
+        return generator.mapping(normal(number, count))
+
+    def pictures(w: Tensor) -> Tensor:
+        return generator.synthesis(generator.broadcast(w), noise="fixed")
+
+    def step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        generator.zero_grad()
+        discriminator.zero_grad()
+        loss.backward()
+        for parameter in optimizer.param_groups[0]["params"]:
+            if parameter.grad is None:  # the penalty does not see the last bias, whose second moment decays
+                parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+
+    stream = iter(faces(flip=False).train_dataloader())
+    for iteration in range(2):
+        real = next(stream)["image"].float() / 127.5 - 1
+        fake = pictures(latents(4)).detach()
+        step(adam_d, F.softplus(-discriminator(real)).mean() + F.softplus(discriminator(fake)).mean())
+        if iteration == 0:
+            at = real.clone().requires_grad_()
+            [gradient] = torch.autograd.grad(discriminator(at).sum(), at, create_graph=True)
+            step(adam_d, 8 / 2 * 2 * gradient.square().sum((1, 2, 3)).mean())
+        w = latents(4)
+        average = average + 0.005 * (w.detach().mean(0) - average)
+        step(adam_g, F.softplus(-discriminator(pictures(w))).mean())
+        w = latents(2)
+        average = average + 0.005 * (w.detach().mean(0) - average)
+        styles = generator.broadcast(w)
+        images = generator.synthesis(styles, noise="fixed")
+        [jacobian] = torch.autograd.grad((images * y).sum() / 32, styles, create_graph=True)
+        lengths = jacobian.square().sum(2).mean(1).sqrt()
+        moved = mean + 0.01 * (lengths.mean() - mean)
+        step(adam_g, 3 * (lengths - moved).square().mean())
+        mean = moved.item()
+
+    for ours, theirs in ((module.generator, generator), (module.discriminator, discriminator)):
+        for name, value in dict(theirs.named_parameters()).items():
+            torch.testing.assert_close(dict(ours.named_parameters())[name], value, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+    assert module.path_length_mean.item() == pytest.approx(mean, rel=1e-4)
+    torch.testing.assert_close(module.generator.latent_average, average, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(("name", "left"), [("r1", "train/path_length"), ("path_length", "train/r1")])
+def test_a_weight_of_zero_switches_a_regulariser_off_and_corrects_nothing(tmp_path: Path, name: str, left: str):
+    module = tiny.gan(regularization=replace(Regularization(), **{name: 0.0}))
+    trainer = tiny.trainer(tmp_path, 1)
+    trainer.fit(module, faces())
+    assert f"train/{name}" not in trainer.callback_metrics
+    assert left in trainer.callback_metrics
+    player = {"path_length": 0, "r1": 1}[name]
+    assert module.optimizers()[player].param_groups[0]["lr"] == 0.002  # type: ignore[index]
+
+
+def test_style_mixing_happens_as_often_as_asked_for():
+    module = tiny.gan(style_mixing=0.75)
+    mixed = 0
+    for _ in range(400):
+        styles = module.styles(2)
+        mixed += not torch.equal(styles[:, 0], styles[:, -1])
+        cuts = (styles[:, 1:] != styles[:, :-1]).any(-1).any(0).sum()
+        assert cuts <= 1
+    assert 260 < mixed < 340  # 300, standard deviation 8.7
+
+
+def test_a_picture_depends_on_its_seed_alone_and_decodes_from_its_latents():
+    module = tiny.gan()
+    whole = module.sample(torch.arange(6))
+    torch.testing.assert_close(module.sample(torch.tensor([4])), whole[4:5], rtol=0, atol=0)
+    assert isinstance(module, LatentGenerator)
+    seeds = torch.arange(4)
+    for space in ("z", "w"):
+        again = module.decode(module.latents(seeds, space), seeds, space).clamp(-1, 1)  # type: ignore[arg-type]
+        torch.testing.assert_close(again, whole[:4])
+    assert whole.abs().max() <= 1
+    assert (whole[0] - whole[1]).abs().max() > 0.01
+
+
+def test_truncation_draws_towards_the_average_latent():
+    module = tiny.gan(truncation=0.0)
+    module.generator.latent_average.normal_()
+    average = module.generator.latent_average.expand(1, -1)
+    seeds = torch.tensor([5])
+    module.truncation = 1.0
+    expected = module.decode(average, seeds)
+    module.truncation = 0.0
+    torch.testing.assert_close(module.decode(module.latents(seeds), seeds), expected)
+
+
+def test_a_run_goes_on_from_the_weights_of_another(tmp_path: Path):
+    first = tiny.gan()
+    tiny.trainer(tmp_path, 2, StepCheckpoint(), ema=EMA(0.5)).fit(first, faces())
+    path = str(tmp_path / "checkpoints" / "step=00000002.ckpt")
+    content = torch.load(path, weights_only=True)
+
+    raw, averaged = (tiny.gan(init_from=path, init_weights=weights) for weights in ("raw", "ema"))
+    tiny.assert_same(raw.generator.state_dict(), first.generator.state_dict())
+    tiny.assert_same(averaged.generator.state_dict(), content["ema"]["weights"]["generator"])
+    for module in (raw, averaged):
+        tiny.assert_same(module.discriminator.state_dict(), first.discriminator.state_dict())
+        assert module.config == tiny.STYLEGAN2
+    assert not torch.equal(raw.generator.const, averaged.generator.const)
+
+
+# Complaints
+
+
+@pytest.mark.parametrize(
+    ("arguments", "data", "complaint"),
+    [
+        ({}, {"image_size": 16}, r"pictures of 16 px \(--data\.image_size\) for networks of 32 px"),
+        ({}, {"batch_size": 6}, r"--data\.batch_size is 6, but the discriminator compares groups of 4 pictures"),
+        ({"micro_batch": 6}, {"batch_size": 12}, r"--model\.micro_batch is 6, but"),
+        ({"micro_batch": 4}, {"batch_size": 6}, r"--data\.batch_size 6 is no multiple of --model\.micro_batch 4"),
+    ],
+)
+def test_pictures_that_do_not_suit_are_refused_before_training(
+    tmp_path: Path, arguments: dict[str, Any], data: dict[str, Any], complaint: str
+):
+    with pytest.raises(InputError, match=complaint):
+        tiny.trainer(tmp_path, 1).fit(tiny.gan(**arguments), faces(**data))
+
+
+def test_a_single_shot_is_warned_of(tmp_path: Path, shots: Path, caplog: pytest.LogCaptureFixture):
+    data = FewShot(str(shots), shots=1, image_size=32, batch_size=2)
+    with pytest.warns(UserWarning, match="learns a single picture by heart"):
+        tiny.trainer(tmp_path, 1).fit(tiny.gan(), data)
+
+
+def test_a_penalty_that_is_no_number_stops_the_run_and_is_named(tmp_path: Path):
+    class Broken(StyleGAN2):
+        def r1_terms(self, real: Tensor) -> dict[str, Tensor]:
+            return {"r1": super().r1_terms(real)["r1"] * float("nan")}
+
+    with pytest.raises(InputError, match=r"the loss 'r1' became NaN or infinite at step 1: lower"):
+        tiny.trainer(tmp_path, 3, StepCheckpoint(every_n_steps=1)).fit(tiny.gan(Broken), faces())
+    assert not list((tmp_path).glob("checkpoints/*.ckpt"))
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path):
+    tiny.trainer(tmp_path, 1, StepCheckpoint()).fit(tiny.gan(), faces())
+    path = str(tmp_path / "checkpoints" / "step=00000001.ckpt")
+    for field, value in (("image_size", 64), ("channel_base", 128), ("mapping_layers", 3), ("max_channels", 8)):
+        asked = replace(tiny.STYLEGAN2, **{field: value})
+        complaint = rf"its stylegan2\.{field} is .*, --model\.stylegan2\.{field} is {value}"
+        with pytest.raises(InputError, match=complaint):
+            tiny.gan(init_from=path, stylegan2=asked)
+        module = tiny.gan(stylegan2=asked)
+        with pytest.raises(InputError, match=rf"its stylegan2\.{field} is .*, the configuration's {value}"):
+            module.on_load_checkpoint(torch.load(path, weights_only=True))
+    ddpm = tmp_path / "ddpm"
+    tiny.trainer(ddpm, 1, StepCheckpoint()).fit(tiny.ddpm(), tiny.faces())
+    with pytest.raises(InputError, match="a checkpoint of DDPM, which has no StyleGAN2"):
+        tiny.gan(init_from=str(ddpm))
+    with pytest.raises(InputError, match="a checkpoint of StyleGAN2, which has no diffusion U-Net"):
+        DDPM(init_from=path).configure_model()
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"r1": -1.0}, r"--model\.regularization\.r1 is -1\.0: a weight is 0 or more"),
+        ({"r1_every": 0}, r"--model\.regularization\.r1_every is 0: choose at least 1"),
+        ({"path_length_decay": 0.0}, r"--model\.regularization\.path_length_decay is 0\.0"),
+    ],
+)
+def test_regularisation_that_makes_no_sense(changes: dict[str, Any], complaint: str):
+    with pytest.raises(InputError, match=complaint):
+        Regularization(**changes)
+
+
+def test_a_network_is_needed():
+    with pytest.raises(InputError, match=r"StyleGAN2 needs a network: give --model\.stylegan2"):
+        StyleGAN2()
+
+
+def test_augmentation_that_adapts_moves_every_fourth_step(tmp_path: Path):
+    augmentation = AdaptiveAugment(target=-1.0, images_to_full=160)  # the mean sign is above: it rises
+    tiny.trainer(tmp_path, 6).fit(tiny.gan(augmentation=augmentation), faces())
+    # at step 0 by the 4 pictures seen, at step 4 by the next 16; step 5's still wait
+    assert augmentation.probability.item() == pytest.approx((4 + 16) / 160)
+    assert augmentation.signs[1].item() == 4
