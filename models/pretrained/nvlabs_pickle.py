@@ -46,11 +46,8 @@ def read_nvlabs_pickle(path: str | Path) -> dict[str, PickledNetwork]:
     try:
         with open(path, "rb") as file:
             content = _Reader(file).load()
-        networks = {} if not isinstance(content, dict) else {
-            name: PickledNetwork(kept.class_name, kept.state.get("_init_kwargs", {}), dict(_tensors(kept, "")))
-            for name in ("G", "D", "G_ema")
-            if isinstance(kept := content.get(name), _Kept)
-        }  # fmt: skip
+        found = content if isinstance(content, dict) else {}
+        networks = {name: _network(found[name]) for name in ("G", "D", "G_ema") if isinstance(found.get(name), _Kept)}
     except _Refused as refused:
         raise InputError(f"{path}: {refused}") from None
     except Exception as error:  # on bytes that are no pickle the unpickler stumbles in many ways
@@ -146,6 +143,11 @@ class _Reader(pickle.Unpickler):
 
 def _foreign(name: str) -> str:
     return f"holds {name}, which no network needs and which may run code: refused, nothing of it was run"
+
+
+def _network(kept: _Kept) -> PickledNetwork:
+    arguments = kept.state.get("_init_kwargs")
+    return PickledNetwork(kept.class_name, arguments if isinstance(arguments, dict) else {}, dict(_tensors(kept, "")))
 
 
 def _tensors(module: _Kept, prefix: str) -> Iterator[tuple[str, Tensor]]:

@@ -71,12 +71,12 @@ def read_checkpoint(path: str | Path, allow_pickle: bool = False) -> dict[str, A
             return cast(dict[str, Any], load_file(path))
         except SafetensorError as error:
             raise InputError(f"{path}: truncated or not a safetensors file ({error}): copy it again") from None
+    if is_plain_pickle(path):  # torch.load cannot read it, but where allowed would first run what it says
+        raise InputError(f"{path}: a plain pickle, not a file of torch.save: no weights are read from it")
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_whole(path))
     except pickle.UnpicklingError as error:
-        if is_plain_pickle(path):  # torch.load cannot read it, but would run what it says
-            raise InputError(f"{path}: a plain pickle, not a file of torch.save: no weights are read from it") from None
         if not allow_pickle:
             raise InputError(_refusal(path, str(error))) from None
         content = torch.load(path, map_location="cpu", weights_only=False)

@@ -108,20 +108,24 @@ def read_stylegan2(source: Source, allow_pickle: bool = False) -> StyleGAN2File:
 
 def holds_stylegan2(content: Mapping[str, Any]) -> bool:
     """Whether the content of a file is that of a ``.pt`` that :func:`read_stylegan2` reads."""
-    return any(_stripped(content.get(name, {})).keys() & _SIGNS for name in ("g", "g_ema")) or bool(
-        _stripped(content).keys() & _SIGNS
-    )
+    candidates = (content, content.get("g", {}), content.get("g_ema", {}))
+    return any(isinstance(state, Mapping) and _stripped(state).keys() & _SIGNS for state in candidates)
 
 
 _SIGNS = {"input.input", "to_rgb1.conv.weight"}
 
 
-def _stripped(state: Any) -> dict[str, Any]:
+def _stripped(state: Mapping[str, Any]) -> dict[str, Any]:
     """Without the prefix of nn.DataParallel."""
-    return {key.removeprefix("module."): value for key, value in state.items()} if isinstance(state, Mapping) else {}
+    return {key.removeprefix("module."): value for key, value in state.items()}
 
 
 def _from_rosinality(path: str, content: Mapping[str, Any]) -> StyleGAN2File:
+    for name in content.keys() & {"g", "g_ema", "d"}:
+        if not isinstance(content[name], Mapping):
+            raise InputError(
+                f"{path} ({name}): expected a dictionary of tensors, found a {type(content[name]).__name__}"
+            )
     parts = {name: _stripped(content[name]) for name in ("g", "g_ema", "d") if name in content}
     if not {"g", "g_ema"} & parts.keys() and _stripped(content).keys() & _SIGNS:
         parts = {"g": _stripped(content)}
@@ -141,7 +145,8 @@ def _from_nvlabs(path: str, networks: Mapping[str, PickledNetwork]) -> StyleGAN2
     ours = {"G": "g", "G_ema": "g_ema", "D": "d"}
     file = _translate(path, {ours[name]: network.state for name, network in networks.items()}, NVLABS, None)
     if "D" in networks:
-        group = networks["D"].arguments.get("epilogue_kwargs", {}).get("mbstd_group_size", 4)
+        epilogue = networks["D"].arguments.get("epilogue_kwargs")
+        group = epilogue.get("mbstd_group_size", 4) if isinstance(epilogue, dict) else 4
         if group != 4:
             words = f"its discriminator compared groups of {group or 'all'} pictures, here groups of 4"
             file = replace(file, origin=f"{file.origin}; {words}")
