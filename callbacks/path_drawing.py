@@ -9,11 +9,14 @@ from torch import Tensor
 
 from tenshot.datamodules.samples import SeedBatches
 from tenshot.lightning_modules import LatentGenerator
-from tenshot.lightning_modules.seeding import SeededNoise
+from tenshot.lightning_modules.seeding import position_seed
 from tenshot.metrics import PathMetric
 from tenshot.metrics.precision import full_precision
 
 __all__ = ["show_paths"]
+
+POSITION = 1
+"""Sets the random numbers of positions apart from those of samples."""
 
 
 def show_paths(
@@ -32,7 +35,8 @@ def show_paths(
         seed: Of the samples.
         batch_size: Pictures at a time on each device.
     """
-    rank_zero_info(f"drawing {count} paths of {metric.pictures} pictures for {type(metric).__name__}")
+    if not trainer.training:
+        rank_zero_info(f"drawing {count} paths of {metric.pictures} pictures for {type(metric).__name__}")
     mine, at_a_time = (
         torch.arange(trainer.global_rank, count, trainer.world_size),
         max(1, batch_size // metric.pictures),
@@ -48,12 +52,12 @@ def _pictures(metric: PathMetric, pl_module: LightningModule, first: Tensor) -> 
     """(N,) seeds  ->  (N, P, 3, H, W)"""
     generator = cast(LatentGenerator, pl_module)
     start, end = (generator.latents(seeds, metric.space) for seeds in (first, first + 1))
-    latents = metric.latents(start, end, _uniform(first, pl_module.device))
+    latents = metric.latents(start, end, _uniform(first))
     noise = first.repeat_interleave(metric.pictures)
     return generator.decode(latents.flatten(0, 1), noise, metric.space).unflatten(0, latents.shape[:2])
 
 
-def _uniform(seeds: Tensor, device: torch.device) -> Tensor:
-    """(N,) in [0, 1), each from its own seed."""
-    drawn = [torch.rand((), generator=generator) for generator in SeededNoise(seeds, torch.device("cpu")).generators]
-    return torch.stack(drawn).to(device)
+def _uniform(seeds: Tensor) -> Tensor:
+    """(N,) in [0, 1), each from its own seed, and from other numbers than the latents."""
+    generators = [torch.Generator().manual_seed(position_seed([POSITION, seed])) for seed in seeds.tolist()]
+    return torch.stack([torch.rand((), generator=generator) for generator in generators]).to(seeds.device)

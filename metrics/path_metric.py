@@ -59,8 +59,8 @@ class PathMetric(ImageMetric):
         else:
             self.features = Features(features, weights)
         self.resize, self.space = resize, space
-        self.size: list[int] | None = None
         self.add_rows("paths")
+        self.add_rows("size")  # (1, 2): of a picture, where a rank has seen one
 
     @abstractmethod
     def latents(self, first: Tensor, second: Tensor, position: Tensor) -> Tensor:
@@ -112,7 +112,8 @@ class PathMetric(ImageMetric):
             return
         if images.dim() == 5:
             _check_range(images)
-            self.size = list(images.shape[-2:])
+            if self.rows("size") is None:
+                self.append("size", torch.tensor([images.shape[-2:]]))
         for part in images.split(self._at_a_time(images)):
             with full_precision(images.device):
                 embedded = [tap.unflatten(0, (len(part), self.pictures)) for tap in self._rows(part.flatten(0, 1))]
@@ -143,9 +144,9 @@ class PathMetric(ImageMetric):
 
     def settings(self) -> dict[str, object]:
         """What every report says."""
-        held = self.rows("paths")
-        count = {"n_paths": 0 if held is None else len(held), "size": self.size, "space": self.space}
-        return count | self.features.settings() | {"resize": self.resize}
+        held, size = self.rows("paths"), self.rows("size")
+        count = {"n_paths": 0 if held is None else len(held), "size": None if size is None else size[0].tolist()}
+        return count | {"space": self.space} | self.features.settings() | {"resize": self.resize}
 
 
 def step_distances(rows: Rows) -> Tensor:

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -6,15 +7,20 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from linear_generator import LinearGenerator
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
 from tenshot.callbacks import EMA, EvaluateGenerator, StepCheckpoint
+from tenshot.callbacks.metric_choice import NEEDS
 from tenshot.datamodules import FewShot, SyntheticFaces
+from tenshot.datamodules.batches import Batch, Source
 from tenshot.errors import InputError
 from tenshot.metrics import FrechetDistance, NearestLPIPS
 
 RANDOM = ["--evaluate.features", "random", "--evaluate.reference", "20"]
+FEATURES = 496
+"""Of the random network."""
 QUICK = [*RANDOM, "--evaluate.metrics", "[frechet,pairwise_lpips]"]
 
 
@@ -170,6 +176,99 @@ def test_the_best_checkpoint_is_kept_also_over_a_restart(tmp_path: Path, shots: 
     assert best() == 10
 
 
-def test_a_best_value_that_is_not_computed_is_refused(tmp_path: Path, shots: Path):
-    with pytest.raises(InputError, match=r"keep_best 'fid' is not computed: choose one of pairwise_dist_random"):
-        fit(tmp_path, shots, during_fit(keep_best="fid"))
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("fid", r"'fid' is not computed: choose one of fd_random, intra_dist_random, pairwise_dist_random$"),
+        ("fd_rnadom", r"'fd_rnadom' is not computed \(did you mean 'fd_random'\?\): choose one of fd_random"),
+        ("intra_dist_random_std", r"'intra_dist_random_std' has no better or worse: choose one of fd_random"),
+    ],
+)
+def test_a_value_to_keep_the_best_by_is_checked_before_the_first_step(tmp_path: Path, value: str, message: str):
+    module = tiny.ddpm()
+    before = {name: weight.clone() for name, weight in module.state_dict().items()}
+    metrics: Any = ["frechet", "intra_lpips", "pairwise_lpips"]
+    evaluation = EvaluateGenerator(metrics, "random", every_n_steps=5, keep_best=value, reference=4)
+    with pytest.raises(InputError, match=f"--evaluate.keep_best {message}"):
+        tiny.trainer(tmp_path, 3, evaluation).fit(module, tiny.faces(shots=3))
+    tiny.assert_same(module.state_dict(), before)
+
+
+def test_less_is_better_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    evaluate, found = FrechetDistance.evaluate, iter([3.0, 4.0, 2.0])
+
+    def staged(self: FrechetDistance) -> Any:
+        report = evaluate(self)
+        report.values["fd_random"] = next(found)
+        return report
+
+    monkeypatch.setattr(FrechetDistance, "evaluate", staged)
+    kept = []
+    monkeypatch.setattr(
+        "lightning.pytorch.Trainer.save_checkpoint", lambda self, path, **options: kept.append(self.global_step)
+    )
+    evaluation = EvaluateGenerator(
+        ["frechet"], "random", every_n_steps=1, fit_samples=2, reference=3, keep_best="fd_random"
+    )
+    tiny.trainer(tmp_path, 3, evaluation).fit(tiny.ddpm(), tiny.faces(shots=3))
+    assert kept == [1, 3]
+
+
+class Counted:
+    """A source that notes what is read of it."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.read_so_far = source, list[int]()
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, indices: Sequence[int]) -> Batch:
+        self.read_so_far += indices
+        return self.source.read(indices)
+
+
+def evaluated(folder: Path, every: int, monkeypatch: pytest.MonkeyPatch) -> tuple[dict, EvaluateGenerator, list]:
+    """What the evaluation at step 4 found, and the references that were built."""
+    built: list[Counted] = []
+    reference = SyntheticFaces.reference
+
+    def counted(self: SyntheticFaces, count: int) -> Counted:
+        source = reference(self, count)
+        assert source is not None
+        built.append(Counted(source))
+        return built[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SyntheticFaces, "reference", counted)
+        evaluation = EvaluateGenerator(
+            [name for name in NEEDS if not name.startswith("path")],
+            "random",
+            every_n_steps=every,
+            fit_samples=10,
+            reference=FEATURES + 5,  # so many that products take the place of rows
+        )
+        tiny.trainer(folder, 4, evaluation).fit(LinearGenerator(noise=0.1, lr=50.0), tiny.faces(shots=5))
+    result = json.loads((folder / "evaluations" / "step=00000004.json").read_text())
+    return result, evaluation, built
+
+
+@pytest.mark.filterwarnings("ignore:intra_")
+def test_real_pictures_are_shown_once_a_fit_and_results_are_those_of_a_fresh_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    again, evaluation, built = evaluated(tmp_path / "again", 2, monkeypatch)
+    [source] = built
+    assert sorted(source.read_so_far) == list(range(len(source)))
+    fresh, _, _ = evaluated(tmp_path / "fresh", 4, monkeypatch)
+    assert again["values"] == fresh["values"]
+    assert again["metrics"] == fresh["metrics"]
+    assert again["metrics"]["frechet"]["settings"]["n_real"] == len(source)
+    assert again["metrics"]["nearest_lpips"]["settings"]["n_real"] == 5
+    earlier = json.loads((tmp_path / "again" / "evaluations" / "step=00000002.json").read_text())
+    assert earlier["values"] != again["values"]
+    del source, built
+    for metric in evaluation._metrics.values():
+        held = [getattr(metric, name) for name in metric._defaults]
+        assert not any(state.numel() if isinstance(state, torch.Tensor) else state for state in held)
+    assert not evaluation._real

@@ -19,7 +19,16 @@ from torch import Tensor, nn
 
 from tenshot.diffusion import VariationalBound
 from tenshot.errors import InputError
-from tenshot.metrics import BitsPerDim, IntraLPIPS, NearestLPIPS, PairwiseLPIPS
+from tenshot.metrics import (
+    BitsPerDim,
+    ImageMetric,
+    IntraLPIPS,
+    NearestLPIPS,
+    PairwiseLPIPS,
+    PathMetric,
+    PathUniformity,
+    PerceptualPathLength,
+)
 from tenshot.metrics.lpips_metric import LPIPSMetric
 from tenshot.models.features.lpips import LPIPSNetwork
 
@@ -31,6 +40,10 @@ METRICS: dict[str, Callable[[], LPIPSMetric]] = {
     "pairwise": lambda: PairwiseLPIPS(NETWORK),
     "intra of features": lambda: IntraLPIPS(nn.Identity(), cap=None),
     "nearest of features": lambda: NearestLPIPS(nn.Identity()),
+}
+PATHS: dict[str, Callable[[], PathMetric]] = {
+    "length": lambda: PerceptualPathLength(NETWORK, epsilon=0.1),
+    "uniformity": lambda: PathUniformity(NETWORK),
 }
 ORDERED = {"intra, capped"}
 """What depends on the order, and so on shares that were dealt out in turn."""
@@ -73,7 +86,16 @@ def bits(some: slice) -> BitsPerDim:
     return metric
 
 
-def said(metric: LPIPSMetric | BitsPerDim) -> dict[str, Any]:
+def walked(name: str, some: slice) -> PathMetric:
+    metric = PATHS[name]()
+    generator = torch.Generator().manual_seed(3)
+    pictures = torch.rand(PICTURES, metric.pictures, 3, 32, 32, generator=generator)[some] * 2 - 1
+    for batch in pictures.split(3) if len(pictures) else ():
+        metric.update(batch)
+    return metric
+
+
+def said(metric: ImageMetric) -> dict[str, Any]:
     report = metric.report()
     return report.values | report.settings | report.details
 
@@ -91,6 +113,8 @@ def one_rank(folder: Path) -> None:
             results[f"{share}, {name}"] = said(filled(name, generated[made[rank]], real[given[rank]]))
             results[f"{share}, {name}, passes"] = sum(passes)
         results[f"{share}, bits"] = said(bits(made[rank]))
+        for name in PATHS:
+            results[f"{share}, {name}"] = said(walked(name, made[rank]))
     try:
         filled("nearest", torch.zeros(1, 3, 32 + rank, 32), torch.zeros(1, 3, 32 + rank, 32)).compute()
     except InputError as error:
@@ -153,6 +177,14 @@ def test_ranks_share_the_pictures_whoever_brought_them(ranks: list[dict[str, Any
 def test_bits_are_those_of_one_process(ranks: list[dict[str, Any]], share: str):
     assert ranks[0][f"{share}, bits"] == ranks[1][f"{share}, bits"]
     assert_close(ranks[0][f"{share}, bits"], said(bits(slice(None))), "bits")
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("share", SHARES)
+def test_paths_are_those_of_one_process(ranks: list[dict[str, Any]], share: str, name: str):
+    ours, alone = [rank[f"{share}, {name}"] for rank in ranks], said(walked(name, slice(None)))
+    assert ours[0] == ours[1]
+    assert_close(ours[0], alone, name)
 
 
 def test_pictures_of_different_sizes_are_an_error_on_all_ranks(ranks: list[dict[str, Any]]):

@@ -1,0 +1,101 @@
+"""Two gloo processes that train nothing: evaluations during fit and strips are those of one process, and stay so.
+
+Run by torchrun, this file is the script of one rank.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from linear_generator import LinearGenerator
+from PIL import Image
+
+from tenshot.callbacks import EvaluateGenerator, InterpolationStrip
+from tenshot.callbacks.metric_choice import NEEDS
+from tenshot.datamodules import SyntheticFaces
+from tenshot.datamodules.synthetic_faces import FacesSource
+
+SAMPLES, REFERENCE, SHOTS, PATHS = 11, 9, 3, 3
+KEEP_BEST = "path_dist_random_std"
+
+
+def fitted(folder: Path, read: list[int], **arguments: Any) -> None:
+    """Two evaluations of the same weights, with whatever is read of the reference noted."""
+    reference = SyntheticFaces.reference
+
+    def counted(self: SyntheticFaces, count: int) -> FacesSource:
+        source = reference(self, count)
+        plain = source.read
+        source.read = lambda indices: read.extend(indices) or plain(indices)  # type: ignore[method-assign, func-returns-value]
+        return source
+
+    SyntheticFaces.reference = counted  # type: ignore[method-assign, assignment]
+    try:
+        evaluation = EvaluateGenerator(
+            list(NEEDS), "random", reference=REFERENCE, batch_size=4, paths=PATHS, every_n_steps=1, fit_samples=SAMPLES,
+            keep_best=KEEP_BEST,
+        )  # fmt: skip
+        strip = InterpolationStrip(every_n_steps=2, rows=3, points=3)
+        trainer = tiny.trainer(folder, 2, evaluation, strip, **arguments)
+        trainer.fit(LinearGenerator(noise=0.1), tiny.faces(shots=SHOTS, batch_size=2))
+    finally:
+        SyntheticFaces.reference = reference  # type: ignore[method-assign]
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted((folder / "evaluations").iterdir())]
+
+
+def one_rank(folder: Path) -> None:
+    torch.set_num_threads(1)
+    read: list[int] = []
+    fitted(folder / "run", read, devices=2, strategy="ddp")
+    (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(read))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ranks")
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, str(folder)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=200,
+    )
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:intra_")
+def test_every_evaluation_is_that_of_one_process(folder: Path, tmp_path: Path):
+    fitted(tmp_path, [])
+    alone, together = results(tmp_path), results(folder / "run")
+    assert len(alone) == len(together) == 2
+    assert alone[1]["values"] == alone[0]["values"]
+    assert together[1]["metrics"] == together[0]["metrics"]
+    assert KEEP_BEST in alone[0]["values"]
+    assert together[0]["values"].keys() == alone[0]["values"].keys()
+    for name, value in alone[0]["values"].items():
+        rel = 5e-3 if name == "path_dist_random_wend" else 1e-4  # 1e-8 divides the rounding of another batch size
+        assert together[0]["values"][name] == (value and pytest.approx(value, rel=rel, abs=1e-6)), name
+    for name, part in alone[0]["metrics"].items():
+        assert together[0]["metrics"][name]["settings"] == part["settings"]
+
+    [strip] = (folder / "run" / "strips").iterdir()
+    ours, expected = (np.asarray(Image.open(path)).astype(int) for path in (strip, tmp_path / "strips" / strip.name))
+    assert np.abs(ours - expected).max() <= 1  # another batch size, another rounding
+
+
+def test_ranks_share_the_reference_and_read_it_once(folder: Path):
+    read = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+    assert read == [list(range(0, REFERENCE, 2)), list(range(1, REFERENCE, 2))]
+
+
+if __name__ == "__main__":
+    one_rank(Path(sys.argv[1]))
