@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from lightning.pytorch import LightningModule
+from lightning.pytorch.plugins import HalfPrecision
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, ParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
@@ -45,7 +46,7 @@ class AdversarialModule(LightningModule):
         """Give each player a loss scale of its own, where there is one (``--trainer.precision 16-mixed``).
 
         Raises:
-            InputError: The strategy shards weights.
+            InputError: The strategy shards weights, or the precision is too low to hold them.
         """
         if isinstance(self.trainer.strategy, FSDPStrategy | ModelParallelStrategy):
             raise InputError(
@@ -53,6 +54,11 @@ class AdversarialModule(LightningModule):
                 f"{type(self).__name__} cannot be differentiated through: take ddp"
             )
         plugin = self.trainer.precision_plugin
+        if isinstance(plugin, HalfPrecision):
+            raise InputError(
+                f"--trainer.precision {plugin.precision} rounds the small steps of weights and averages away: take "
+                "bf16-mixed"
+            )
         if getattr(plugin, "scaler", None) is not None:
             fresh = {player: torch.amp.GradScaler(self.device.type) for player in self.players()}
             for player, scaler in fresh.items():

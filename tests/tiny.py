@@ -133,9 +133,12 @@ def config_file(folder: Path, *changes: Mapping[str, Any]) -> str:
     merged: dict[str, Any] = {}
     for change in (COMMAND_LINE, *changes):
         _merge(merged, change)
-    path = folder / f"config{len(list(folder.glob('config*.yaml')))}.yaml"
-    path.write_text(yaml.safe_dump(merged))
-    return str(path)
+    return str(write_yaml(folder / f"config{len(list(folder.glob('config*.yaml')))}.yaml", merged))
+
+
+def write_yaml(path: Path, content: Mapping[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(content))
+    return path
 
 
 def _merge(into: dict[str, Any], change: Mapping[str, Any]) -> None:

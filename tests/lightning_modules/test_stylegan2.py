@@ -96,7 +96,9 @@ def test_two_steps_are_those_of_a_plain_loop(tmp_path: Path, monkeypatch: pytest
 
     for ours, theirs in ((module.generator, generator), (module.discriminator, discriminator)):
         for name, value in dict(theirs.named_parameters()).items():
-            torch.testing.assert_close(dict(ours.named_parameters())[name], value, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(
+                dict(ours.named_parameters())[name], value, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+            )
     assert module.path_length_mean.item() == pytest.approx(mean, rel=1e-4)
     torch.testing.assert_close(module.generator.latent_average, average, rtol=1e-4, atol=1e-7)
 

@@ -1,0 +1,130 @@
+"""Two gloo processes: an iteration of both players and both regularisers is that of the joint batch.
+
+Run by torchrun, this file is the script of one rank.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from lightning.pytorch import Callback
+from torch import Tensor
+
+from tenshot.callbacks import StepCheckpoint
+from tenshot.datamodules import SyntheticFaces
+from tenshot.lightning_modules import MixDL, Regularization, StyleGAN2
+from tenshot.lightning_modules import stylegan2 as module_of_stylegan2
+from tenshot.lightning_modules.seeding import SeededNoise
+from tenshot.losses import path_lengths
+from tenshot.models.augmentation import AdaptiveAugment
+
+STEPS = 2
+REST = Regularization(r1=8.0, r1_every=2, path_length=3.0, path_length_every=1)
+
+
+class ByPicture(StyleGAN2):
+    """Draws by picture, so that sharing pictures out changes nothing; groups of the discriminator stay together."""
+
+    def configure_model(self) -> None:
+        if "generator" in self._modules:
+            return
+        super().configure_model()
+        synthesis, self.drawn = self.generator.synthesis, 0
+        self.generator.synthesis = lambda styles, noise=None: synthesis(styles, noise="fixed")  # type: ignore
+
+    def normal(self, count: int, *shape: int) -> Tensor:
+        self.drawn += 1
+        first = self.trainer.global_rank * count
+        numbers = torch.arange(first, first + count) + 1000 * self.drawn
+        return SeededNoise(numbers, self.device).normal(*shape)
+
+    def latents_of_noise(self, count: int) -> Tensor:
+        return self.generator.mapping(self.normal(count, tiny.STYLEGAN2.latent_dim))
+
+    def judge(self, images: Tensor) -> Tensor:
+        """The eight pictures of one process in the order in which groups are those of two with four each."""
+        return super().judge(images.unflatten(0, (2, 4)).transpose(0, 1).flatten(0, 1) if len(images) == 8 else images)
+
+    def path_length_terms(self, count: int) -> dict[str, Tensor]:
+        module_of_stylegan2.path_lengths = lambda images, styles: path_lengths(  # type: ignore[assignment]
+            images, styles, self.normal(len(images), 3, 32, 32)
+        )
+        try:
+            return super().path_length_terms(count)
+        finally:
+            module_of_stylegan2.path_lengths = path_lengths
+
+
+class Follow(Callback):
+    def __init__(self) -> None:
+        self.states: list[dict[str, Tensor]] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *rest: Any) -> None:
+        self.states.append({name: value.clone() for name, value in pl_module.state_dict().items()})
+
+
+def train(folder: Path, batch_size: int, **arguments: Any) -> list[dict[str, Tensor]]:
+    sgd = lambda params: torch.optim.SGD(params, lr=0.02)  # noqa: E731 - Adam would magnify roundings of tiny gradients
+    module = tiny.gan(ByPicture, regularization=REST, style_mixing=0.5, optimizer_g=sgd, optimizer_d=sgd)
+    follow = Follow()
+    data = SyntheticFaces(image_size=32, batch_size=batch_size, num_images=24, num_val=0)
+    tiny.trainer(folder, STEPS, follow, **arguments).fit(module, data)
+    return follow.states
+
+
+def train_mixdl(folder: Path) -> None:
+    augmentation = AdaptiveAugment(target=-1.0, images_to_full=200)
+    module = tiny.gan(MixDL, augmentation=augmentation)
+    data = SyntheticFaces(image_size=32, batch_size=4, shots=10, num_val=0)
+    tiny.trainer(folder, 4, StepCheckpoint(), devices=2, strategy="ddp").fit(module, data)
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    torch.save(state | {"seed": torch.initial_seed()}, folder / f"mixdl{os.environ['RANK']}.pt")
+
+
+def one_rank(folder: Path) -> None:
+    torch.set_num_threads(1)
+    torch.save(train(folder, 4, devices=2, strategy="ddp"), folder / f"stylegan2{os.environ['RANK']}.pt")
+    train_mixdl(folder)
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the two processes left."""
+    folder = tmp_path_factory.mktemp("ranks")
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, str(folder)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *words], env=environment, timeout=200, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def test_two_iterations_are_those_of_the_joint_batch(ranks: Path, tmp_path: Path):
+    whole = train(tmp_path, 8)
+    for rank in range(2):
+        shared = torch.load(ranks / f"stylegan2{rank}.pt")
+        for step, (ours, theirs) in enumerate(zip(shared, whole, strict=True)):
+            for name, value in theirs.items():
+                message = lambda m, at=f"step {step}, {name}": f"{at}: {m}"  # noqa: E731
+                torch.testing.assert_close(ours[name], value, rtol=1e-5, atol=1e-5, msg=message)
+    for name in ("generator.const", "discriminator.from_rgb.weight", "path_length_mean", "generator.latent_average"):
+        assert (whole[1][name] - whole[0][name]).abs().max() > 1e-4, name
+
+
+def test_ranks_draw_different_noise_and_stay_the_same(ranks: Path):
+    """MixDL's heads, projection and augmentation too; and the checkpoint is what they ended with."""
+    first, second = (torch.load(ranks / f"mixdl{rank}.pt") for rank in range(2))
+    assert first.pop("seed") != second.pop("seed")
+    tiny.assert_same(first, second)
+    content = torch.load(ranks / "checkpoints" / "step=00000004.ckpt", weights_only=True)
+    tiny.assert_same(content["state_dict"], first)
+    assert first["augmentation.probability"].item() == pytest.approx(8 / 200)  # step 0 of both ranks
+    assert first["augmentation.signs"][1].item() == 3 * 4  # each rank holds the mean
+
+
+if __name__ == "__main__":
+    one_rank(Path(sys.argv[1]))

@@ -1,0 +1,208 @@
+"""MixDL: which steps mix, what judges them, the two distances; killed and resumed."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tenshot.callbacks import StepSeed
+from tenshot.cli import main
+from tenshot.errors import InputError
+from tenshot.lightning_modules import MixDL, Mixup, Regularization
+
+QUIET = Regularization(r1=0.0, path_length=0.0)
+R1_ONLY = Regularization(r1=10.0, r1_every=2, path_length=0.0)
+COMMAND: dict[str, Any] = {
+    "model": {
+        "class_path": "MixDL",
+        "init_args": {
+            "stylegan2": {
+                "image_size": 32, "channel_base": 256, "max_channels": 16, "latent_dim": 8, "mapping_layers": 2,
+            },
+            "augmentation": {
+                "class_path": "tenshot.models.augmentation.AdaptiveAugment",
+                "init_args": {"images_to_full": 100, "target": -1.0},
+            },
+        },
+    },
+    "data": {
+        "class_path": "SyntheticFaces",
+        "init_args": {"image_size": 32, "batch_size": 4, "shots": 10, "num_val": 0},
+    },
+    "trainer": {
+        "max_steps": 7, "accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False,
+    },
+    "checkpoint": {"every_n_steps": 3},
+    "ema": {"half_life": 40},
+    "grid": {"every_n_steps": 0},
+}  # fmt: skip
+
+
+def moved_by_each_step(folder: Path, steps: int, module: MixDL) -> list[set[str]]:
+    """Which of the discriminator's ends changed at each step."""
+    moved: list[set[str]] = []
+    kept: dict[str, Tensor] = {}
+
+    def ends() -> dict[str, Tensor]:
+        heads = torch.cat([head.weight.flatten() for head in module.heads.heads])
+        named = {"image": module.discriminator.output.weight, "heads": heads}
+        return {name: value.clone() for name, value in (named | {"projection": module.projection.weight}).items()}  # type: ignore[dict-item]
+
+    module.on_train_batch_start = lambda *_: kept.update(ends())  # type: ignore[method-assign,assignment]
+    module.on_train_batch_end = lambda *_: moved.append(  # type: ignore[method-assign,assignment]
+        {name for name, value in ends().items() if not torch.equal(value, kept[name])}
+    )
+    tiny.trainer(folder, steps).fit(module, tiny.faces(image_size=32))
+    return moved
+
+
+MIXES, PLAIN = {"heads", "projection"}, {"image"}
+
+
+@pytest.mark.parametrize(
+    ("release", "every", "rest", "expected"),
+    [
+        ("first", 2, QUIET, [PLAIN, MIXES] * 2),
+        ("head", 2, QUIET, [MIXES, PLAIN] * 2),
+        ("first", 3, QUIET, [PLAIN, PLAIN, MIXES, PLAIN]),
+        ("first", 2, R1_ONLY, [PLAIN, MIXES] * 2),  # the penalty falls on steps of whole pictures
+        ("head", 2, R1_ONLY, [MIXES, PLAIN] * 2),  # the penalty falls on steps of patches
+    ],
+)
+def test_whole_pictures_and_mixed_latents_take_turns(
+    tmp_path: Path, release: Any, every: int, rest: Regularization, expected: list[set[str]]
+):
+    module = tiny.gan(MixDL, mixup=Mixup(release=release, every=every), regularization=rest)
+    assert moved_by_each_step(tmp_path, 4, module) == expected
+
+
+def kl_of_rows(coefficients: Tensor, similarities: Tensor) -> float:
+    """Mean over all pairs of KL(softmax C || softmax S), element by element."""
+    total = 0.0
+    for c, s in zip(coefficients.softmax(1).double(), similarities.double().softmax(1), strict=True):
+        total += sum(p * (p / q).log().item() for p, q in zip(c, s, strict=True))
+    return float(total) / coefficients.numel()
+
+
+def test_the_discriminator_places_mixes_by_their_coefficients(monkeypatch: pytest.MonkeyPatch):
+    module = tiny.gan(MixDL)
+    module.step = 1
+    seen: list[Tensor] = []
+    penultimate = module.discriminator.penultimate
+    monkeypatch.setattr(module.discriminator, "penultimate", lambda x: (seen.append(x), penultimate(x))[1])
+    drawn: list[Tensor] = []
+    draw = module._drawn_coefficients
+    monkeypatch.setattr(module, "_drawn_coefficients", lambda n: (drawn.append(draw(n)), drawn[-1])[1])
+    terms = module.discriminator_terms(torch.rand(4, 3, 32, 32) * 2 - 1)
+
+    [batch], [coefficients] = seen, drawn
+    assert len(batch) == 8  # one pass, so that its groups hold both kinds
+    placed = module.projection(penultimate(batch))
+    similarities = torch.stack([F.cosine_similarity(mixed[None], placed[:4]) for mixed in placed[4:]])
+    assert terms["distance_d"].item() == pytest.approx(kl_of_rows(coefficients, similarities), rel=1e-4)
+    assert coefficients.sum(1) == pytest.approx([1.0] * 4)
+
+
+def test_the_generators_distance_is_of_new_latents_with_the_judged_coefficients(monkeypatch: pytest.MonkeyPatch):
+    module = tiny.gan(MixDL)
+    module.step = 1
+    passes: list[tuple[Tensor, list[Tensor]]] = []
+    features = module._features
+    monkeypatch.setattr(module, "_features", lambda w: (passes.append((w, features(w))), passes[-1][1])[1])
+    chosen: list[list[int]] = []
+    choices = module.choices.choices
+    monkeypatch.setattr(
+        module.choices, "choices", lambda range_, k: (chosen.append(choices(range_, k=k)), chosen[-1])[1]
+    )
+    terms = module.generator_terms(4)
+
+    (w, plain), (wa, mixed) = passes
+    coefficients, [layers] = module.coefficients, chosen
+    torch.testing.assert_close(wa, coefficients @ w)
+    assert all(1 <= layer <= module.generator.config.num_layers - 2 for layer in layers)
+    similarities = torch.stack(
+        [F.cosine_similarity(mixed[at][a].flatten()[None], plain[at].flatten(1)) for a, at in enumerate(layers)]
+    )
+    assert terms["distance_g"].item() == pytest.approx(1000 * kl_of_rows(coefficients, similarities), rel=1e-3)
+
+
+def test_judged_pictures_are_of_mixed_latents(monkeypatch: pytest.MonkeyPatch):
+    module = tiny.gan(MixDL, mixup=Mixup(coefficients="uniform"))
+    module.step = 1
+    ws: list[Tensor] = []
+    mapping = module.generator.mapping
+    monkeypatch.setattr(module.generator, "mapping", lambda z: (ws.append(mapping(z)), ws[-1])[1])
+    drawn: list[Tensor] = []
+    broadcast = module.generator.broadcast
+    monkeypatch.setattr(module.generator, "broadcast", lambda w: (drawn.append(w), broadcast(w))[1])
+    module.draw(4)
+    torch.testing.assert_close(drawn[0], module.coefficients @ ws[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"generator": -1.0}, r"--model\.mixup\.generator is -1\.0: a weight is 0 or more"),
+        ({"every": 0}, r"--model\.mixup: every is at least 1"),
+        ({"taps": 0}, r"--model\.mixup\.taps is 0: choose 1 to 4"),
+    ],
+)
+def test_options_that_make_no_sense(options: dict[str, Any], complaint: str):
+    with pytest.raises(InputError, match=complaint):
+        Mixup(**options)
+
+
+def test_one_latent_cannot_be_mixed(tmp_path: Path):
+    with pytest.raises(InputError, match="MixDL mixes the latents of a micro-batch: give it at least 2"):
+        tiny.trainer(tmp_path, 1).fit(tiny.gan(MixDL), tiny.faces(image_size=32, batch_size=1))
+
+
+# Killed between an even and an odd step, with the augmentation's window open
+
+
+def test_killed_mid_alternation_it_ends_in_the_same_bits(tmp_path: Path):
+    config = tiny.write_yaml(tmp_path / "config.yaml", COMMAND)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, __file__, str(config), str(tmp_path / "killed")]
+    process = subprocess.Popen(words, env=environment)
+    main(["fit", "--config", str(config), "--trainer.default_root_dir", str(tmp_path / "whole")])
+    assert process.wait(timeout=120) == -signal.SIGKILL
+    assert [p.name for p in (tmp_path / "killed" / "checkpoints").iterdir()] == ["step=00000003.ckpt"]
+    resume = ["--trainer.default_root_dir", str(tmp_path / "killed"), "--ckpt_path", "last"]
+    main(["fit", "--config", str(config), *resume])
+
+    whole, killed = (
+        torch.load(tmp_path / name / "checkpoints" / "step=00000007.ckpt", weights_only=True)
+        for name in ("whole", "killed")
+    )
+    for part in ("state_dict", "optimizer_states", "ema", "global_step"):
+        tiny.assert_same(killed[part], whole[part], part)
+    state = whole["state_dict"]
+    assert state["augmentation.probability"] > 0.1
+    assert state["path_length_mean"] > 0
+    assert {"heads.heads.3.weight", "projection.weight"} <= state.keys()
+
+
+def die_in_step(step: int) -> None:
+    on_start = StepSeed.on_train_batch_start
+
+    def start(self: StepSeed, trainer: Any, *rest: Any) -> None:
+        if trainer.global_step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        on_start(self, trainer, *rest)
+
+    StepSeed.on_train_batch_start = start  # type: ignore[method-assign,assignment]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    die_in_step(5)
+    main(["fit", "--config", sys.argv[1], "--trainer.default_root_dir", sys.argv[2]])
