@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tenshot.models.stylegan2.config import StyleGAN2Config
+from tenshot.models.stylegan2.conv import conv2d, conv_transpose2d
 from tenshot.models.stylegan2.fir import Resample
 
 __all__ = ["FP16_LIMIT", "EqualConv", "EqualLinear", "StyledConv", "ToRGB", "bounded", "dtypes"]
@@ -98,7 +99,7 @@ class EqualConv(nn.Module):
         inner = gain if self.bias is None else gain * math.sqrt(2)
         weight = (self.weight * (self.scale * inner)).to(x.dtype)
         bias = None if self.bias is None else (self.bias * inner).to(x.dtype)
-        x = F.conv2d(x, weight, bias, stride=stride, padding=padding)
+        x = conv2d(x, weight, bias, stride, padding)
         return bounded(x if self.bias is None else F.leaky_relu_(x, _SLOPE), gain)
 
 
@@ -151,9 +152,9 @@ class StyledConv(nn.Module):
         x = x.to(dtype) * style.to(dtype)[:, :, None, None]
         weight = weight.to(dtype)
         if self.filter is None:
-            x = F.conv2d(x, weight, padding=1)
+            x = conv2d(x, weight, padding=1)
         else:
-            x = self.filter(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2))
+            x = self.filter(conv_transpose2d(x, weight.transpose(0, 1), stride=2))
         offset = (self.bias * math.sqrt(2)).to(dtype)[:, None, None]
         demodulation = demodulation.to(dtype)[:, :, None, None]
         if noise is None:
@@ -183,5 +184,5 @@ class ToRGB(nn.Module):
         """x: (N, C, H, W), style: (N, D) -> (N, 3, H, W) in the dtype of the style; in float16 within ±256."""
         modulation = self.style(style) * self.scale  # (N, C)
         x = x * modulation.to(x.dtype)[:, :, None, None]
-        x = F.conv2d(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+        x = conv2d(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
         return bounded(x).to(style.dtype)
