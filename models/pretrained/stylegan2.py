@@ -27,6 +27,7 @@ _SEED = 0  # of what a file lacks
 _LATENTS = 4096  # in an average latent, as in the public code
 _PUBLISHED_BASES = (32768, 16384)  # channel multipliers 2 and 1
 _PUBLISHED_CHANNELS = 512
+_SIGNS = {"input.input", "to_rgb1.conv.weight"}  # of a generator in rosinality's layout
 
 
 @dataclass(frozen=True)
@@ -112,21 +113,17 @@ def holds_stylegan2(content: Mapping[str, Any]) -> bool:
     return any(isinstance(state, Mapping) and _stripped(state).keys() & _SIGNS for state in candidates)
 
 
-_SIGNS = {"input.input", "to_rgb1.conv.weight"}
-
-
 def _stripped(state: Mapping[str, Any]) -> dict[str, Any]:
     """Without the prefix of nn.DataParallel."""
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
 def _from_rosinality(path: str, content: Mapping[str, Any]) -> StyleGAN2File:
-    for name in content.keys() & {"g", "g_ema", "d"}:
-        if not isinstance(content[name], Mapping):
-            raise InputError(
-                f"{path} ({name}): expected a dictionary of tensors, found a {type(content[name]).__name__}"
-            )
-    parts = {name: _stripped(content[name]) for name in ("g", "g_ema", "d") if name in content}
+    found = {name: content[name] for name in ("g", "g_ema", "d") if name in content}
+    for name, state in found.items():
+        if not isinstance(state, Mapping):
+            raise InputError(f"{path} ({name}): expected a dictionary of tensors, found a {type(state).__name__}")
+    parts = {name: _stripped(state) for name, state in found.items()}
     if not {"g", "g_ema"} & parts.keys() and _stripped(content).keys() & _SIGNS:
         parts = {"g": _stripped(content)}
     discriminator = parts.get("d")
