@@ -30,8 +30,8 @@ def drawn_together(
     """
     padded = -(-count // trainer.world_size) * trainer.world_size
     drawn = draw(torch.arange(trainer.global_rank, padded, trainer.world_size))
-    gathered = cast(Tensor, pl_module.all_gather(drawn))  # (world, n, C, H, W), or (n, C, H, W) alone
-    if trainer.world_size > 1:
+    gathered = cast(Tensor, pl_module.all_gather(drawn))  # (world, n, C, H, W), or (n, C, H, W) without a process group
+    if gathered.dim() > drawn.dim():
         gathered = gathered.transpose(0, 1).flatten(0, 1)
     return gathered[:count].cpu()
 

@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from tenshot.callbacks import (
     EMA,
@@ -134,8 +135,12 @@ class App(LightningCLI):
         """Refuse to measure nothing.
 
         Raises:
-            InputError: There are no validation pictures.
+            InputError: The method has no validation loss, or there are no validation pictures.
         """
+        if not is_overridden("validation_step", self.model):
+            raise InputError(
+                f"{type(self.model).__name__} has no validation loss: measure its pictures with tenshot test"
+            )
         if getattr(self.datamodule, "val_source", True) is None:
             raise InputError(
                 "there are no validation pictures: set --data.val_root, --data.val_fraction or --data.num_val"
@@ -254,6 +259,7 @@ def run(words: list[str]) -> None:
             that the run was started with.
     """
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # sys.argv stays, for the other ranks
+    warnings.filterwarnings("ignore", message=".*no `validation_step`")  # a GAN has no validation loss
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)  # inside Lightning
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.getMessage()

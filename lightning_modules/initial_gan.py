@@ -12,6 +12,7 @@ from tenshot.lightning_modules.initial import Weights
 from tenshot.lightning_modules.runs import checkpoint_file
 from tenshot.models import StyleGAN2Config
 from tenshot.models.pretrained import read_checkpoint, read_stylegan2, safetensors_metadata
+from tenshot.models.pretrained.reading import is_plain_pickle
 
 __all__ = ["InitialGAN", "gan_description", "initial_gan_from", "refuse_other_gan"]
 
@@ -52,20 +53,31 @@ def initial_gan_from(path: str, weights: Weights, allow_pickle: bool, asked: Sty
     path = str(checkpoint_file(path))
     found = _ours(path, weights, allow_pickle) or _public(path, weights, allow_pickle)
     if asked is not None:
-        for field, ours in asdict(asked).items():
-            theirs = getattr(found.config, field)
-            if field != "reduced_resolutions" and theirs != ours:
-                raise InputError(
-                    f"{path}: its stylegan2.{field} is {theirs}, --model.stylegan2.{field} is {ours}: leave out "
-                    "--model.stylegan2, or take another file"
-                )
+        difference = _difference(found.config, asked)
+        if difference is not None:
+            field, theirs, ours = difference
+            raise InputError(
+                f"{path}: its stylegan2.{field} is {theirs}, --model.stylegan2.{field} is {ours}: leave out "
+                "--model.stylegan2, or take another file"
+            )
         found = replace(found, config=asked)
     return found
 
 
+def _difference(theirs: StyleGAN2Config, ours: StyleGAN2Config) -> tuple[str, int, int] | None:
+    """The first field in which two architectures differ, and its values; none where all shapes are the same."""
+    for field in ("image_size", "latent_dim", "mapping_layers"):
+        if getattr(theirs, field) != getattr(ours, field):
+            return field, getattr(theirs, field), getattr(ours, field)
+    if all(theirs.width(resolution) == ours.width(resolution) for resolution in ours.resolutions):
+        return None
+    field = "channel_base" if theirs.channel_base != ours.channel_base else "max_channels"
+    return field, getattr(theirs, field), getattr(ours, field)
+
+
 def _ours(path: str, weights: Weights, allow_pickle: bool) -> InitialGAN | None:
     """A checkpoint or converted file of ours; none for a foreign one."""
-    if Path(path).suffix == ".pkl":
+    if is_plain_pickle(path):
         return None
     content = read_checkpoint(path, allow_pickle)
     if Path(path).suffix == ".safetensors":
@@ -116,9 +128,10 @@ def refuse_other_gan(checkpoint: Mapping[str, Any], where: str, config: StyleGAN
             f"{where}: a checkpoint of {words.get('method', 'another program')}, which has no StyleGAN2: choose "
             "another --ckpt_path or --model"
         )
-    for field, ours in asdict(config).items():
-        if field != "reduced_resolutions" and words["stylegan2"][field] != ours:
-            raise InputError(
-                f"{where}: its stylegan2.{field} is {words['stylegan2'][field]}, the configuration's {ours}: make them "
-                "equal, or start from it with --model.init_from"
-            )
+    difference = _difference(StyleGAN2Config(**words["stylegan2"]), config)
+    if difference is not None:
+        field, theirs, ours = difference
+        raise InputError(
+            f"{where}: its stylegan2.{field} is {theirs}, the configuration's {ours}: make them equal, or start from "
+            "it with --model.init_from"
+        )

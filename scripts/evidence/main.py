@@ -87,7 +87,7 @@ def sweeps() -> list[Run]:
             for pairs, mse in ((0.0, 0.05), (0.1, 0.05), (5.0, 0.05), (0.667, 0.0), (0.667, 0.0005), (0.667, 0.5))
         ),
         swept("weights", "DDPM-PA official", *OFFICIAL),
-        *(swept("steps", f"DDPM-PA steps={steps}", "--trainer.max_steps", str(steps)) for steps in (100, 600, 1200)),
+        *(swept("steps", f"DDPM-PA steps={steps}", "--trainer.max_steps", str(steps)) for steps in (100, 600)),
         *(swept("steps", f"fine-tuned steps={steps}", "--trainer.max_steps", str(steps)) for steps in (50, 100)),
         *(swept("ema", f"DDPM-PA ema={decay}", "--ema.decay", str(decay)) for decay in (0.9, 0.999)),
         *(swept("noise", f"DDPM-PA mse={mse:g}", *weights(0.667, mse), predicts="epsilon") for mse in (0.05, 0.0005)),

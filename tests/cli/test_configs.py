@@ -1,5 +1,6 @@
 """Every recipe that is shipped parses, and trains for a step at debug size."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 import tiny
 import torch
 import yaml
+
+from tenshot.callbacks import StepCheckpoint
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FRAGMENTS = [path for folder in ("trainer", "logger") for path in sorted((CONFIGS / folder).glob("*.yaml"))]
@@ -24,6 +27,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def stylegan2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run, for recipes that start from a StyleGAN2."""
+    folder = tmp_path_factory.mktemp("stylegan2")
+    tiny.trainer(folder, 1, StepCheckpoint()).fit(tiny.gan(), tiny.faces(image_size=32))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def classes(tmp_path_factory: pytest.TempPathFactory, shots: Path) -> Path:
     """The shots in two folders, their classes."""
     root = tmp_path_factory.mktemp("classes")
@@ -33,13 +44,22 @@ def classes(tmp_path_factory: pytest.TempPathFactory, shots: Path) -> Path:
     return root
 
 
-def debug_size(recipe: dict[str, Any], shots: Path, classes: Path, source: Path, folder: Path) -> list[str | Path]:
+def debug_size(
+    recipe: dict[str, Any], shots: Path, classes: Path, source: Path, stylegan2: Path, folder: Path
+) -> list[str | Path]:
     """The options that make a recipe small. What else it says stays as it is."""
     method, data = recipe["model"]["init_args"], recipe["data"]["init_args"]
     words: list[str | Path] = ["--trainer.max_steps", "1", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
     words += ["--trainer.precision", "32-true", "--trainer.default_root_dir", folder, "--images.count", "1"]
     words += ["--trainer.enable_progress_bar", "false", "--trainer.limit_val_batches", "1"]
-    words += ["--grid.count", "1", "--grid.columns", "1", "--data.batch_size", "3", "--data.image_size", "16"]
+    words += ["--grid.count", "1", "--grid.columns", "1", "--data.batch_size", "3"]
+    adversarial = recipe["model"]["class_path"] in ("StyleGAN2", "CDC", "MixDL")
+    words += ["--data.image_size", "32" if adversarial else "16"]
+    if "stylegan2" in method:
+        for name, value in asdict(tiny.STYLEGAN2).items():
+            words += [f"--model.stylegan2.{name}", str(value)]
+    elif adversarial:
+        words += ["--model.init_from", stylegan2]
     for part in {"unet", "classifier"} & method.keys():
         unet = {name: value for name, value in tiny.UNET.items() if name != "head_channels"}
         if method[part].get("head_channels"):
@@ -73,11 +93,11 @@ def test_there_are_recipes_and_fragments():
 
 @pytest.mark.parametrize("path", RECIPES, ids=ids(RECIPES))
 def test_a_recipe_trains_and_draws(
-    tenshot: tiny.Run, tmp_path: Path, shots: Path, classes: Path, source: Path, path: Path
+    tenshot: tiny.Run, tmp_path: Path, shots: Path, classes: Path, source: Path, stylegan2: Path, path: Path
 ):
     recipe = yaml.safe_load(path.read_text())
     run = tmp_path / "run"
-    outcome = tenshot("fit", "--config", path, *debug_size(recipe, shots, classes, source, run))
+    outcome = tenshot("fit", "--config", path, *debug_size(recipe, shots, classes, source, stylegan2, run))
 
     assert outcome.status == 0, outcome.err
     saved = torch.load(run / "checkpoints" / "step=00000001.ckpt", weights_only=True)
