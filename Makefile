@@ -26,7 +26,7 @@ evidence: $(READY)  ## repeat docs/evidence.md: hours on two cores
 
 test: $(READY)  ## lint, check types and imports, run the tests, print the coverage of each floor
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=
 	$(BIN)/python scripts/coverage_by_floor.py
 
 lint: $(READY)  ## style, types, import contract

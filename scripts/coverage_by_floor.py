@@ -1,4 +1,4 @@
-"""Print how much of each floor (docs/architecture.md) the tests reached, from the last ``coverage run``."""
+"""Print how much of each floor (docs/architecture.md) the tests reached, from the last ``pytest --cov``."""
 
 from collections import defaultdict
 from pathlib import Path
