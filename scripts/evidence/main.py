@@ -71,6 +71,12 @@ def weights(pairs: float, mse: float) -> tuple[str, ...]:
     return tuple(word for name, value in named.items() for word in (f"--model.pairwise.{name}", str(value)))
 
 
+METHODS = {
+    "from scratch": (),
+    "fine-tuned": (),
+    "DDPM-PA 0.1": weights(0.1, 0.05),
+    "DDPM-PA 0.667": weights(0.667, 0.05),
+}
 OFFICIAL = (*weights(4, 0.05), "--model.pairwise.direction", "source||adapted", "--model.pairwise.reduction", "mean",
             "--model.pairwise.anchors", "3")  # fmt: skip
 
@@ -81,24 +87,33 @@ def sweeps() -> list[Run]:
     def swept(group: str, name: str, *options: str, predicts: str = "velocity") -> Run:
         return Run(name, "sunglasses", 1, options, group, predicts)
 
+    paper = weights(0.667, 0.05)
     return [
         *(
             swept("weights", f"DDPM-PA pairs={pairs:g} mse={mse:g}", *weights(pairs, mse))
             for pairs, mse in ((0.0, 0.05), (0.1, 0.05), (5.0, 0.05), (0.667, 0.0), (0.667, 0.0005), (0.667, 0.5))
         ),
         swept("weights", "DDPM-PA official", *OFFICIAL),
-        *(swept("steps", f"DDPM-PA steps={steps}", "--trainer.max_steps", str(steps)) for steps in (100, 600)),
-        *(swept("steps", f"fine-tuned steps={steps}", "--trainer.max_steps", str(steps)) for steps in (50, 100)),
-        *(swept("ema", f"DDPM-PA ema={decay}", "--ema.decay", str(decay)) for decay in (0.9, 0.999)),
+        *(swept("steps", f"DDPM-PA steps={n}", *paper, "--trainer.max_steps", str(n)) for n in (100, 600)),
+        *(swept("steps", f"fine-tuned steps={n}", "--trainer.max_steps", str(n)) for n in (50, 100)),
+        *(swept("ema", f"DDPM-PA ema={decay}", *paper, "--ema.decay", str(decay)) for decay in (0.9, 0.999)),
         *(swept("noise", f"DDPM-PA mse={mse:g}", *weights(0.667, mse), predicts="epsilon") for mse in (0.05, 0.0005)),
-        swept("noise", "DDPM-PA mse=0.05 min_snr", "--model.pairwise.mse_weighting", "min_snr", predicts="epsilon"),
+        swept(
+            "noise", "DDPM-PA mse=0.05 min_snr", *paper, "--model.pairwise.mse_weighting", "min_snr", predicts="epsilon"
+        ),
         swept("noise", "fine-tuned", predicts="epsilon"),
     ]
 
 
 def runs() -> list[Run]:
     """All of them, the comparison first."""
-    return [Run(method, target, seed) for seed in SEEDS for target in TARGETS for method in RECIPES] + sweeps()
+    compared = [
+        Run(method, target, seed, options)
+        for seed in SEEDS
+        for target in TARGETS
+        for method, options in METHODS.items()
+    ]
+    return compared + sweeps()
 
 
 def call(words: list[str]) -> None:
