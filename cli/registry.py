@@ -9,11 +9,11 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from lightning.pytorch import LightningDataModule, LightningModule
 
 from tenshot.datamodules import FewShot, ImageFolder, SyntheticFaces
-from tenshot.lightning_modules import DDPM, DDPMPA, FolderGenerator, NoisyClassifier
+from tenshot.lightning_modules import CDC, DDPM, DDPMPA, FolderGenerator, MixDL, NoisyClassifier, StyleGAN2
 
 __all__ = ["CLASSES", "DATA", "METHODS", "class_options", "parameters"]
 
-METHODS: tuple[type[LightningModule], ...] = (DDPM, DDPMPA, NoisyClassifier, FolderGenerator)
+METHODS: tuple[type[LightningModule], ...] = (DDPM, DDPMPA, NoisyClassifier, StyleGAN2, CDC, MixDL, FolderGenerator)
 DATA: tuple[type[LightningDataModule], ...] = (FewShot, ImageFolder, SyntheticFaces)
 CLASSES = {"model": METHODS, "data": DATA}
 
