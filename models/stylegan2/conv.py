@@ -62,8 +62,10 @@ class _WeightGradient(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, grad: Tensor, shape: torch.Size, stride: int, padding: int) -> Tensor:
         ctx.save_for_backward(x, grad)
         ctx.arguments = stride, padding
-        if products_pay(x) and shape[2:] == (3, 3) and stride == 1:
+        if products_pay(x) and shape[2:] == (3, 3) and stride == 1 and padding == 1:
             return weight_gradient(x, grad)
+        if products_pay(x) and stride > 1 and padding == 0:
+            return _strided_weight_gradient(x, grad, shape, stride)
         _, grad_weight, _ = torch.ops.aten.convolution_backward(
             grad, x, x.new_empty(1).expand(shape), None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1,
             [False, True, False],
@@ -80,3 +82,15 @@ class _WeightGradient(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             grad_grad = _Conv.apply(x, grad_weight, None, stride, padding, False)
         return grad_x, grad_grad, None, None, None
+
+
+def _strided_weight_gradient(x: Tensor, grad: Tensor, shape: torch.Size, stride: int) -> Tensor:
+    """As one matrix product for each tap, which reads every ``stride``-th pixel; without padding."""
+    height, width = (stride * (size - 1) + 1 for size in grad.shape[2:])
+    outputs = grad.permute(0, 2, 3, 1).reshape(-1, shape[0]).t()  # (C', L)
+    weight = x.new_empty(shape[0], *shape[2:], shape[1])
+    for dy in range(shape[2]):
+        for dx in range(shape[3]):
+            seen = x[:, :, dy : dy + height : stride, dx : dx + width : stride]
+            torch.mm(outputs, seen.permute(0, 2, 3, 1).reshape(-1, shape[1]), out=weight[:, dy, dx])
+    return weight.permute(0, 3, 1, 2)

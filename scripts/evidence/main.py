@@ -35,8 +35,9 @@ class Run:
         target: Domain.
         seed: Of the shots and of training.
         options: What the recipe is changed by.
-        group: ``methods`` for the comparison, else the sweep it belongs to.
-        predicts: What its source model predicts.
+        group: ``methods`` for the comparison of diffusion methods, ``gans`` for that of GANs, else the sweep it belongs
+            to.
+        source: The model it starts from, a name of SOURCES; none: from scratch.
     """
 
     method: str
@@ -44,12 +45,13 @@ class Run:
     seed: int
     options: tuple[str, ...] = ()
     group: str = "methods"
-    predicts: str = "velocity"
+    source: str | None = "velocity"
 
     @property
     def folder(self) -> Path:
         """Where it lives."""
-        return ROOT / self.group / self.target / self.method.replace(" ", "_").replace("=", "") / f"seed{self.seed}"
+        method = self.method.replace(" + ", "_").replace(" ", "_").replace("=", "")
+        return ROOT / self.group / self.target / method / f"seed{self.seed}"
 
     @property
     def data(self) -> list[str]:
@@ -62,6 +64,17 @@ RECIPES = {
     "from scratch": "configs/ddpm/faces32_scratch_10.yaml",
     "fine-tuned": "configs/ddpm/faces32_finetune.yaml",
     "DDPM-PA": "configs/ddpm_pa/faces32_sunglasses.yaml",
+    "StyleGAN2": "configs/stylegan2/faces32_scratch_10.yaml",
+    "StyleGAN2 + DiffAugment": "configs/stylegan2/faces32_diffaugment_10.yaml",
+    "StyleGAN2 + ADA": "configs/stylegan2/faces32_ada_10.yaml",
+    "MixDL": "configs/mixdl/faces32_10.yaml",
+    "TGAN": "configs/stylegan2/faces32_tgan_10.yaml",
+    "CDC": "configs/cdc/faces32_sunglasses.yaml",
+}
+SOURCES = {
+    "velocity": ["configs/ddpm/faces32_source.yaml"],
+    "epsilon": ["configs/ddpm/faces32_source.yaml", "--model.diffusion.prediction", "epsilon"],
+    "stylegan2": ["configs/stylegan2/faces32_source.yaml"],
 }
 
 
@@ -71,12 +84,16 @@ def weights(pairs: float, mse: float) -> tuple[str, ...]:
     return tuple(word for name, value in named.items() for word in (f"--model.pairwise.{name}", str(value)))
 
 
-METHODS = {
-    "from scratch": (),
-    "fine-tuned": (),
-    "DDPM-PA 0.1": weights(0.1, 0.05),
-    "DDPM-PA 0.667": weights(0.667, 0.05),
+METHODS: dict[str, tuple[str | None, tuple[str, ...]]] = {
+    "from scratch": (None, ()),
+    "fine-tuned": ("velocity", ()),
+    "DDPM-PA 0.1": ("velocity", weights(0.1, 0.05)),
+    "DDPM-PA 0.667": ("velocity", weights(0.667, 0.05)),
 }
+GANS = {
+    "StyleGAN2": None, "StyleGAN2 + DiffAugment": None, "StyleGAN2 + ADA": None, "MixDL": None, "TGAN": "stylegan2",
+    "CDC": "stylegan2",
+}  # fmt: skip
 OFFICIAL = (*weights(4, 0.05), "--model.pairwise.direction", "source||adapted", "--model.pairwise.reduction", "mean",
             "--model.pairwise.anchors", "3")  # fmt: skip
 
@@ -84,8 +101,8 @@ OFFICIAL = (*weights(4, 0.05), "--model.pairwise.direction", "source||adapted", 
 def sweeps() -> list[Run]:
     """What moves DDPM-PA between diversity and transfer: one seed, sunglasses."""
 
-    def swept(group: str, name: str, *options: str, predicts: str = "velocity") -> Run:
-        return Run(name, "sunglasses", 1, options, group, predicts)
+    def swept(group: str, name: str, *options: str, source: str = "velocity") -> Run:
+        return Run(name, "sunglasses", 1, options, group, source)
 
     paper = weights(0.667, 0.05)
     return [
@@ -97,23 +114,24 @@ def sweeps() -> list[Run]:
         *(swept("steps", f"DDPM-PA steps={n}", *paper, "--trainer.max_steps", str(n)) for n in (100, 600)),
         *(swept("steps", f"fine-tuned steps={n}", "--trainer.max_steps", str(n)) for n in (50, 100)),
         *(swept("ema", f"DDPM-PA ema={decay}", *paper, "--ema.decay", str(decay)) for decay in (0.9, 0.999)),
-        *(swept("noise", f"DDPM-PA mse={mse:g}", *weights(0.667, mse), predicts="epsilon") for mse in (0.05, 0.0005)),
+        *(swept("noise", f"DDPM-PA mse={mse:g}", *weights(0.667, mse), source="epsilon") for mse in (0.05, 0.0005)),
         swept(
-            "noise", "DDPM-PA mse=0.05 min_snr", *paper, "--model.pairwise.mse_weighting", "min_snr", predicts="epsilon"
+            "noise", "DDPM-PA mse=0.05 min_snr", *paper, "--model.pairwise.mse_weighting", "min_snr", source="epsilon"
         ),
-        swept("noise", "fine-tuned", predicts="epsilon"),
+        swept("noise", "fine-tuned", source="epsilon"),
     ]
 
 
 def runs() -> list[Run]:
     """All of them, the comparison first."""
     compared = [
-        Run(method, target, seed, options)
+        Run(method, target, seed, options, "methods", source)
         for seed in SEEDS
         for target in TARGETS
-        for method, options in METHODS.items()
+        for method, (source, options) in METHODS.items()
     ]
-    return compared + sweeps()
+    gans = [Run(method, target, 1, (), "gans", source) for target in TARGETS for method, source in GANS.items()]
+    return compared + sweeps() + gans
 
 
 def call(words: list[str]) -> None:
@@ -122,21 +140,19 @@ def call(words: list[str]) -> None:
     tenshot(words)
 
 
-def trained_source(predicts: str, folder: Path) -> Path:
-    """The run of the source model; trained here if it is not there."""
+def trained_source(name: str) -> Path:
+    """The run of a source model; trained here if it is not there."""
+    folder = ROOT / f"source_{name}"
     if not (folder / "finished").exists():
-        call([
-            "fit", "--config", "configs/ddpm/faces32_source.yaml", "--model.diffusion.prediction", predicts,
-            "--trainer.default_root_dir", str(folder), "--ckpt_path", "last",
-        ])  # fmt: skip
+        call(["fit", "--config", *SOURCES[name], "--trainer.default_root_dir", str(folder), "--ckpt_path", "last"])
         (folder / "finished").touch()
     return folder
 
 
-def adapt(run: Run, source: Path) -> None:
+def adapt(run: Run) -> None:
     """Train, draw and measure, as far as it is not done."""
-    recipe = next(path for name, path in RECIPES.items() if run.method.startswith(name))
-    start = [] if run.method.startswith("from scratch") else ["--model.init_from", str(source)]
+    recipe = RECIPES[max((name for name in RECIPES if run.method.startswith(name)), key=len)]
+    start = [] if run.source is None else ["--model.init_from", str(trained_source(run.source))]
     if not (run.folder / "finished").exists():
         call([
             "fit", "--config", recipe, *start, *run.data, *run.options, "--seed_everything", str(run.seed),
@@ -146,7 +162,8 @@ def adapt(run: Run, source: Path) -> None:
     if not list((run.folder / "evaluations").glob("*.json")):
         call([
             "test", "--ckpt_path", str(run.folder), *run.data, "--evaluate.features", "random", "--evaluate.samples",
-            str(SAMPLES), "--evaluate.save", str(run.folder / "images"),
+            str(SAMPLES), "--evaluate.paths", str(SAMPLES), "--evaluate.save", str(run.folder / "images"),
+            "--strip.every_n_steps", "1" if run.group == "gans" else "0",
         ])  # fmt: skip
 
 
@@ -206,22 +223,13 @@ def main() -> None:
     """Do what is left to do, then measure everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--group", choices=sorted({run.group for run in runs()}), nargs="+", help="only these runs")
-    parser.add_argument(
-        "--source", type=Path, help="run of configs/ddpm/faces32_source.yaml as it is; trained if not given"
-    )
     parser.add_argument("--shard", metavar="I/N", help="adapt every N-th run from the I-th on, and measure nothing")
     args = parser.parse_args()
     wanted = [run for run in runs() if not args.group or run.group in args.group]
-    sources = {
-        predicts: args.source
-        if args.source and predicts == "velocity"
-        else trained_source(predicts, ROOT / f"source_{predicts}")
-        for predicts in {run.predicts for run in wanted}
-    }
     if args.shard:
         first, step = map(int, args.shard.split("/"))
         for run in wanted[first::step]:
-            adapt(run, sources[run.predicts])
+            adapt(run)
         return
     network = load(ROOT)
     rows: list[dict[str, str | float | None]] = []
@@ -232,7 +240,7 @@ def main() -> None:
             about: dict[str, str | float | None] = {"group": "methods", "method": "true pictures", "target": target}
             rows.append(about | {"seed": seed} | truth.measure(network, again.read(range(SAMPLES))["image"], target))
     for run in wanted:
-        adapt(run, sources[run.predicts])
+        adapt(run)
         [result] = (run.folder / "evaluations").glob("*.json")
         measured = Truth.of(network, run.target, run.seed).measure(network, pictures(run.folder / "images"), run.target)
         about = {"group": run.group, "method": run.method, "target": run.target, "seed": run.seed}

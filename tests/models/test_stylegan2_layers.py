@@ -43,12 +43,16 @@ def test_convolutions_and_all_their_derivatives(stride, transposed):
         assert gradgradcheck(lambda *a: conv2d(*a, stride, padding), (x, weight, bias), fast_mode=True)
 
 
-def test_weight_gradients_at_sizes_where_a_kernel_of_our_own_may_serve():
-    x, weight = torch.randn(2, 8, 24, 20).to(memory_format=torch.channels_last), torch.randn(5, 8, 3, 3)
-    ours, theirs = weight.requires_grad_(), weight.detach().clone().requires_grad_()
-    g = torch.randn(2, 5, 24, 20)
-    conv2d(x, ours, padding=1).backward(g)
-    F.conv2d(x, theirs, padding=1).backward(g)
+@pytest.mark.parametrize("products", [False, True])
+@pytest.mark.parametrize(("stride", "padding"), [(1, 1), (1, 0), (2, 0)])
+def test_weight_gradients_by_matrix_products(monkeypatch, products, stride, padding):
+    monkeypatch.setattr("tenshot.models.stylegan2.conv.products_pay", lambda x: products)
+    x = torch.randn(2, 8, 21, 17).to(memory_format=torch.channels_last)
+    ours, theirs = (torch.ones(5, 8, 3, 3, requires_grad=True) for _ in range(2))
+    expected = F.conv2d(x, theirs, None, stride, padding)
+    g = torch.randn_like(expected)
+    conv2d(x, ours, None, stride, padding).backward(g)
+    expected.backward(g)
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-4)
 
 
