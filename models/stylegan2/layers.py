@@ -1,4 +1,4 @@
-"""Layers of StyleGAN2: equalised learning rate, modulated convolution, mapping of dtypes to resolutions.
+"""Layers of StyleGAN2: equalised learning rate, modulated convolution, the dtype of each resolution.
 
 Weights are stored with unit variance and scaled when used (equalised learning rate), as in the published checkpoints.
 Feature maps are (N, C, H, W) in channels_last memory.
