@@ -1,30 +1,33 @@
-"""ImageFolder: a large set of pictures, read from their files during training."""
+"""ImageFolder: a large set of pictures, read from files or archives during training."""
 
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
 from tenshot.datamodules.base import Pictures
 from tenshot.datamodules.batches import Source
-from tenshot.datamodules.reading import list_pictures
-from tenshot.datamodules.sources import FileSource
+from tenshot.datamodules.index import PictureIndex, open_index
+from tenshot.datamodules.sources import IndexedSource
 from tenshot.errors import InputError, did_you_mean
 
 __all__ = ["ImageFolder"]
 
 
 class ImageFolder(Pictures):
-    """All pictures in a folder and the folders below it, decoded by workers while training runs.
+    """All pictures in a folder and the folders below it, or in archives, decoded by workers while training runs.
+
+    Their list is made once and kept (docs/data.md), so that starting again, or on many ranks, lists nothing.
 
     Args:
-        root: Folder of pictures.
+        root: Folder of pictures, a .zip or a .tar of them, a folder of such archives, or a pattern of them
+            ("shards/train-*.tar").
         image_size: Height and width; the short side is scaled to it and the centre cropped. The command line takes
             that of the network where it is not given.
         batch_size: Pictures a step on each device.
-        labels: Take the class of a picture from the folder right below ``root`` it lies in, numbered in sorted order.
+        labels: Take the class of a picture from the folder right below ``root`` it lies in, numbered in sorted order;
+            in WebDataset shards from the .cls file beside it.
         val_fraction: Part of the pictures, drawn by the seed, kept out of training for validation.
-        val_root: Folder of validation pictures, with the same class folders if there are labels.
+        val_root: Folder or archives of validation pictures, with the same class folders if there are labels.
         num_workers: Processes that decode; about one a free core.
         flip: Mirror each training picture with probability one half.
         seed: Draws the validation pictures and decides the order and mirroring in training.
@@ -53,19 +56,44 @@ class ImageFolder(Pictures):
         self.val_root = val_root
 
     @cached_property
-    def files(self) -> list[Path]:
-        """All pictures under ``root``, sorted."""
-        return list_pictures(self.root, "--data.root")
+    def index(self) -> PictureIndex:
+        """All pictures at ``root``."""
+        return open_index(self.root, "--data.root")
 
     @cached_property
+    def val_index(self) -> PictureIndex | None:
+        """All pictures at ``val_root``."""
+        return None if self.val_root is None else open_index(self.val_root, "--data.val_root")
+
+    @property
     def class_names(self) -> list[str]:
-        """The class folders, in the order of their numbers; empty without labels."""
-        return sorted({self._class_of(file, self.root) for file in self.files}) if self.labels else []
+        """The classes, in the order of their numbers; empty without labels."""
+        return self.index.classes if self.labels else []
 
     @property
     def num_classes(self) -> int | None:
         """Number of classes; None without labels."""
         return len(self.class_names) if self.labels else None
+
+    def prepare_data(self) -> None:
+        """On the first rank of each node: list the pictures, where that was not done before. The others wait."""
+        _ = self.index, self.val_index
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the sources, and make sure that all ranks found the same pictures.
+
+        Raises:
+            InputError: the pictures differ between nodes, or changed while the run was starting.
+        """
+        super().setup(stage)
+        if stage is None or self.trainer is None or self.trainer.world_size == 1:  # only the trainer asks on all ranks
+            return
+        strategy, own = self.trainer.strategy, [index.digest for index in (self.index, self.val_index) if index]
+        if not strategy.reduce_boolean_decision(strategy.broadcast(own) == own, all=True):
+            raise InputError(
+                f"{self.root} holds other pictures on one process than on the first: copy them to all nodes alike, "
+                "then start again"
+            )
 
     def sources(self) -> tuple[Source, Source | None]:
         """Training and validation pictures, listed but not yet read.
@@ -73,44 +101,39 @@ class ImageFolder(Pictures):
         Raises:
             InputError: no or a single picture, or a picture outside the class folders.
         """
-        files = self.files
-        if len(files) == 1:
+        index, count = self.index, len(self.index)
+        if count == 1:
             raise InputError(
-                f"{self.root} holds a single picture ({files[0].name}): add pictures, "
+                f"{self.root} holds a single picture ({index.name(0)}): add pictures, "
                 "or adapt to it with --data FewShot --data.shots 1"
             )
-        if self.val_root is not None:
-            held_out = list_pictures(self.val_root, "--data.val_root")
-            return self._source(files, self.root), self._source(held_out, self.val_root)
-        drawn = np.random.default_rng(self.seed).permutation(len(files))
-        kept = max(1, round(self.val_fraction * len(files))) if self.val_fraction else 0
-        if kept == len(files):
+        if self.val_index is not None:
+            return self._source(index, self.root), self._source(self.val_index, self.val_root or "")
+        if not self.val_fraction:
+            return self._source(index, self.root), None
+        drawn = np.random.default_rng(self.seed).permutation(count)
+        kept = max(1, round(self.val_fraction * count))
+        if kept == count:
             raise InputError(
                 f"--data.val_fraction {self.val_fraction} leaves no training picture in {self.root}: lower it"
             )
-        train = [files[index] for index in sorted(drawn[kept:])]
-        val = [files[index] for index in sorted(drawn[:kept])]
-        return self._source(train, self.root), self._source(val, self.root) if val else None
+        train, val = np.sort(drawn[kept:]), np.sort(drawn[:kept])
+        return self._source(index, self.root, train), self._source(index, self.root, val)
 
-    def _source(self, files: list[Path], root: str) -> FileSource:
-        title = f"{len(files)} pictures in {root}"
+    def _source(self, index: PictureIndex, root: str, rows: np.ndarray | None = None) -> IndexedSource:
+        title = f"{len(index if rows is None else rows)} pictures in {root}"
         if not self.labels:
-            return FileSource(files, self.image_size, title)
-        number = {name: index for index, name in enumerate(self.class_names)}
-        labels = []
-        for file in files:
-            name = self._class_of(file, root)
+            return IndexedSource(index, self.image_size, title, rows)
+        labels, number = index.entries["label"], {name: place for place, name in enumerate(self.class_names)}
+        if (labels < 0).any():
+            first = index.title(int(np.argmax(labels < 0)))
+            raise InputError(f"{first} lies in no class folder: move it into one below {root}, or drop --data.labels")
+        for place, name in enumerate(index.classes):
             if name not in number:
+                first = index.title(int(np.argmax(labels == place)))
                 raise InputError(
-                    f"{file} is of class {name!r}, which {self.root} lacks{did_you_mean(name, number)}: "
+                    f"{first} is of class {name!r}, which {self.root} lacks{did_you_mean(name, number)}: "
                     "rename the folder or add training pictures"
                 )
-            labels.append(number[name])
-        return FileSource(files, self.image_size, f"{title}, {len(number)} classes", labels)
-
-    @staticmethod
-    def _class_of(file: Path, root: str) -> str:
-        below = file.relative_to(root).parts
-        if len(below) == 1:
-            raise InputError(f"{file} lies in no class folder: move it into one below {root}, or drop --data.labels")
-        return below[0]
+        classes = np.array([number[name] for name in index.classes], dtype=np.int64)
+        return IndexedSource(index, self.image_size, f"{title}, {len(number)} classes", rows, classes)

@@ -3,22 +3,43 @@
 import os
 import re
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from tenshot.errors import InputError
 
-__all__ = ["list_pictures", "read_picture", "resized", "short"]
+__all__ = [
+    "PictureError", "decoded", "file_bytes", "fitted", "is_picture", "list_pictures", "opened", "read_picture",
+    "require_size", "resized", "short",
+]  # fmt: skip
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MODES = ("1", "L", "P", "RGB", "LA", "PA", "RGBA")  # what turns into RGB without loss; alpha only if fully opaque
 SIXTEEN_BIT = re.compile(r"(L|LA|RGB|RGBA);16")  # Pillow's raw modes; it would drop the low byte without a word
 LEAST_SIDE = 16  # pixels; a smaller file is an icon or an accident, unless such pictures are asked for
 MOST_ENLARGED = 8  # times; beyond it there is hardly anything left to learn from
+
+
+class PictureError(InputError):
+    """A picture that cannot be used. ``kind`` sorts the reasons: unreadable, animated, colours, transparent, small."""
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[type["PictureError"], tuple[str, str]]:
+        return PictureError, (str(self), self.kind)
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file of this name, with or without folders before it, is taken for a picture: by its ending."""
+    return name.lower().endswith(SUFFIXES) and not os.path.basename(name).startswith(".")
 
 
 def list_pictures(root: str | Sequence[str], option: str) -> list[Path]:
@@ -40,10 +61,7 @@ def list_pictures(root: str | Sequence[str], option: str) -> list[Path]:
         found = "is a file, not a folder" if os.path.exists(root) else "does not exist"
         raise InputError(f"{root} {found}: set {option} to a folder of pictures")
     files = [
-        Path(folder, name)
-        for folder, _, names in os.walk(root, followlinks=True)
-        for name in names
-        if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+        Path(folder, name) for folder, _, names in os.walk(root, followlinks=True) for name in names if is_picture(name)
     ]
     if not files:
         raise InputError(f"{root} holds no pictures ({', '.join(SUFFIXES)}): set {option} to a folder that does")
@@ -51,40 +69,112 @@ def list_pictures(root: str | Sequence[str], option: str) -> list[Path]:
 
 
 def read_picture(path: Path, size: int) -> Tensor:
-    """One picture as RGB, upright by its EXIF orientation, resized and centre-cropped: uint8 (3, size, size).
+    """The picture in a file, as ``decoded`` gives it, contiguous: uint8 (3, size, size)."""
+    return decoded(file_bytes(path), str(path), size).contiguous()
+
+
+def file_bytes(path: Path) -> bytes:
+    """What is in a picture file.
 
     Raises:
-        InputError: not a picture, damaged, animated, not 8 bits a channel, in another colour space, partly
-            transparent, or too small.
+        PictureError: it cannot be read.
     """
     try:
-        with Image.open(path) as image:
-            _refuse_unsuitable(image, path)
-            upright = ImageOps.exif_transpose(image)
-            rgb = _opaque_rgb(upright, path)
+        return path.read_bytes()
+    except OSError as error:
+        raise PictureError(
+            f"{path} cannot be read ({error.strerror or error}): replace it or take it out", "unreadable"
+        ) from None
+
+
+def decoded(data: bytes, title: str, size: int) -> Tensor:
+    """One picture as RGB, upright by its EXIF orientation, resized and centre-cropped: uint8 (3, size, size).
+
+    Args:
+        data: The picture file.
+        title: How errors name it.
+        size: Height and width it is brought to.
+
+    Raises:
+        PictureError: not a picture, damaged, animated, not 8 bits a channel, in another colour space, partly
+            transparent, or too small.
+    """
+    image = opened(data, title)
+    require_size(image, title, size, "--data.image_size")
+    return fitted(image, size)
+
+
+def opened(data: bytes, title: str) -> Image.Image:
+    """A picture file decoded: RGB, upright by its EXIF orientation.
+
+    Raises:
+        PictureError: as ``decoded``, except for the size.
+    """
+    try:
+        with Image.open(BytesIO(data)) as image:
+            _refuse_unsuitable(image, title)
+            ImageOps.exif_transpose(image, in_place=True)  # decodes too; otherwise it would copy every picture
+            return _opaque_rgb(image, title)
     except InputError:
         raise
     except UnidentifiedImageError:
-        raise InputError(f"{path} is not a picture in a known format: replace it or take it out") from None
+        raise PictureError(
+            f"{title} is not a picture in a known format: replace it or take it out", "unreadable"
+        ) from None
     except Exception as error:  # the decoders fail in many ways on damaged files, not all of them OSError
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path} cannot be read ({reason}): replace it or take it out") from None
+        raise PictureError(f"{title} cannot be read ({reason}): replace it or take it out", "unreadable") from None
 
-    width, height = rgb.size
+
+def require_size(image: Image.Image, title: str, size: int, option: str) -> None:
+    """Refuse a picture that would have to be enlarged beyond recognition.
+
+    Args:
+        option: The command-line option that gave ``size``, named in the error.
+
+    Raises:
+        PictureError: it is too small.
+    """
+    width, height = image.size
     least = max(min(LEAST_SIDE, size), -(-size // MOST_ENLARGED))
     if min(width, height) < least:
-        raise InputError(
-            f"{path} is only {width} x {height} pixels: "
-            f"for {size} x {size} give a picture of at least {least} x {least}, or lower --data.image_size"
+        raise PictureError(
+            f"{title} is only {width} x {height} pixels: "
+            f"for {size} x {size} give a picture of at least {least} x {least}, or lower {option}",
+            "small",
         )
-    pixels = np.array(resized(rgb, size))  # (size, size, 3)
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def fitted(image: Image.Image, size: int) -> Tensor:
+    """The fast twin of ``resized``: RGB -> uint8 (3, size, size), hardly ever more than one level from it.
+
+    The halvings are the same to the bit where the sides are even; the last step is PyTorch's kernel for 8 bits, which
+    rounds its weights otherwise than Pillow and takes a third of the time.
+    """
+    while min(image.size) >= 2 * size:
+        image = _halved(image)
+    scale = size / min(image.size)
+    width, height = round(image.width * scale), round(image.height * scale)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]  # (1, 3, H, W), channels last
+    if (width, height) != image.size:
+        pixels = F.interpolate(pixels, (height, width), mode="bicubic", antialias=True)
+    left, top = (width - size) // 2, (height - size) // 2
+    return pixels[0, :, top : top + size, left : left + size]
+
+
+def _halved(image: Image.Image) -> Image.Image:
+    """Half of each side, rounded down, by box averages: first along the rows, then along the columns."""
+    width, height = image.size
+    rows = image.reduce((2, 1)) if width % 2 == 0 else image.resize((width // 2, height), Image.Resampling.BOX)
+    size = (width // 2, height // 2)
+    return rows.reduce((1, 2)) if height % 2 == 0 else rows.resize(size, Image.Resampling.BOX)
 
 
 def resized(image: Image.Image, size: int) -> Image.Image:
     """The resize convention of ADM: halve by box averaging while that leaves at least ``size``, then bicubic.
 
     The short side becomes ``size`` and the centre is cropped, so that public checkpoints see what they were trained on.
+    Pillow's own operations, to the bit those of the official code; ``fitted`` is faster.
     """
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
@@ -99,23 +189,29 @@ def short(root: str | Sequence[str]) -> str:
     return str(root) if isinstance(root, str | os.PathLike) else "a list of files"
 
 
-def _refuse_unsuitable(image: ImageFile.ImageFile, path: Path) -> None:
+def _refuse_unsuitable(image: ImageFile.ImageFile, title: str) -> None:
     """Raise InputError for what must not be turned into RGB silently. ``image`` is opened, not yet decoded."""
     # A camera's multi-picture JPEG carries previews behind the photograph; every other second frame means animation.
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        raise InputError(f"{path} is animated or has several pages: save one frame as a picture of its own")
+        raise PictureError(
+            f"{title} is animated or has several pages: save one frame as a picture of its own", "animated"
+        )
     raw_modes = [tile.args if isinstance(tile.args, str) else str(tile.args[0]) for tile in image.tile if tile.args]
     if image.mode[0] in "IF" or any(SIXTEEN_BIT.match(mode) for mode in raw_modes):
-        raise InputError(f"{path} has more than 8 bits a channel (mode {image.mode}): save it as 8-bit RGB")
+        raise PictureError(
+            f"{title} has more than 8 bits a channel (mode {image.mode}): save it as 8-bit RGB", "colours"
+        )
     if image.mode not in MODES:
-        raise InputError(f"{path} is in colour mode {image.mode}: convert it to RGB")
+        raise PictureError(f"{title} is in colour mode {image.mode}: convert it to RGB", "colours")
 
 
-def _opaque_rgb(image: Image.Image, path: Path) -> Image.Image:
+def _opaque_rgb(image: Image.Image, title: str) -> Image.Image:
     """RGB without the alpha channel, which must be opaque everywhere."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         least_alpha = image.getchannel("A").getextrema()[0]
         if least_alpha != 255:
-            raise InputError(f"{path} is partly transparent: put it on a background and save it as RGB")
-    return image.convert("RGB")
+            raise PictureError(
+                f"{title} is partly transparent: put it on a background and save it as RGB", "transparent"
+            )
+    return image if image.mode == "RGB" else image.convert("RGB")

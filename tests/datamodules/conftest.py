@@ -1,5 +1,6 @@
 """Photographs that scikit-image carries in its wheel, as files of several formats."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "notes.txt").write_text("where these come from")
     (folder / "._cat.jpg").write_bytes(b"left by another system")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Lists of pictures are kept apart from those of the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TENSHOT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -1,3 +1,4 @@
+import shutil
 from itertools import islice
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from PIL import Image
 from skimage import data
 
 from tenshot.datamodules import ImageFolder
+from tenshot.datamodules.batches import EndlessBatches
 from tenshot.datamodules.reading import read_picture
 from tenshot.errors import InputError
 
@@ -141,3 +143,50 @@ def test_a_broken_file_stops_training_with_one_line(animals: Path, tmp_path: Pat
     with pytest.raises(InputError) as caught:
         trainer.fit(Nothing(), ImageFolder(str(tmp_path), 32, batch_size=2, num_workers=workers))
     assert str(caught.value) == f"{tmp_path}/broken.png is not a picture in a known format: replace it or take it out"
+
+
+@pytest.mark.parametrize(("ranks", "batch_size"), [(2, 3), (3, 2), (6, 1)])
+def test_ranks_share_the_pictures_disjoint_and_complete(animals: Path, ranks: int, batch_size: int):
+    """An epoch of six pictures: together the ranks see what one sees, in its order."""
+    source = ImageFolder(str(animals), 32, labels=True, num_workers=0).train_source
+    alone = EndlessBatches(source, 6, seed=4, flip=True)
+    for step in range(4):
+        shares = [EndlessBatches(source, batch_size, 4, True, rank, ranks).batch(step) for rank in range(ranks)]
+        together = {name: torch.cat([share[name] for share in shares]) for name in shares[0]}
+        for name, expected in alone.batch(step).items():
+            assert torch.equal(together[name], expected)
+        assert len(together["image"].unique(dim=0)) == 6
+        for rank, share in enumerate(shares):  # resumed at this step, and with the pictures found anew
+            again = ImageFolder(str(animals), 32, labels=True, num_workers=0).train_source
+            resumed = next(iter(EndlessBatches(again, batch_size, 4, True, rank, ranks, start=step)))
+            assert all(torch.equal(share[name], resumed[name]) for name in share)
+
+
+class Ranks:
+    """What a data module asks of the trainer and its strategy: the other rank has the digests ``first``."""
+
+    world_size, global_rank = 2, 1
+    global_step = accumulate_grad_batches = 1
+
+    def __init__(self, first: list[str]) -> None:
+        self.first = first
+        self.strategy = self
+
+    def broadcast(self, own: list[str]) -> list[str]:
+        return self.first
+
+    def reduce_boolean_decision(self, decision: bool, all: bool) -> bool:
+        return decision and all
+
+
+def test_ranks_with_other_pictures_are_stopped(animals: Path, tmp_path: Path):
+    module = ImageFolder(str(animals), 32, num_workers=0)
+    module.trainer = Ranks([module.index.digest])  # type: ignore[assignment]
+    module.setup("fit")
+    copy = ImageFolder(str(shutil.copytree(animals, tmp_path / "copy")), 32, num_workers=0)
+    assert copy.index.digest == module.index.digest  # wherever they lie
+    (tmp_path / "copy" / "cat" / "0.png").unlink()
+    torn = ImageFolder(str(tmp_path / "copy"), 32, num_workers=0)
+    torn.trainer = module.trainer
+    with pytest.raises(InputError, match=r"copy holds other pictures on one process than on the first: copy them"):
+        torn.setup("fit")

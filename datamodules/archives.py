@@ -1,0 +1,200 @@
+"""Pictures inside zip archives and tar shards: where each one lies, and its bytes without unpacking the rest."""
+
+import os
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from tenshot.datamodules.reading import PictureError, is_picture
+from tenshot.errors import InputError
+
+__all__ = ["ENDINGS", "Archives", "Member", "Stamp", "members", "stamp"]
+
+ENDINGS = (".zip", ".tar")
+PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")  # no picture can be reached without all before it
+MOST_OPEN = 64  # archives; a process may have about a thousand files open
+MOST_CLASS = 256  # bytes of a class name
+AFTER_END = 1 << 16  # bytes behind the end of a tar that must be padding
+
+Stamp = tuple[int, int]
+
+
+class Member(NamedTuple):
+    """A picture: a file of a folder, or a place in an archive.
+
+    ``archive`` counts the archives of an index, -1 for none; ``size`` is that of the bytes stored, ``packed`` whether
+    they are deflated; ``crc`` of the picture's bytes, 0 where the archive does not tell; ``label`` its class where a
+    file beside it tells.
+    """
+
+    name: str
+    archive: int = -1
+    offset: int = 0
+    size: int = 0
+    packed: bool = False
+    crc: int = 0
+    label: str | None = None
+
+
+def stamp(path: Path) -> Stamp:
+    """Size and time of the last change in ns: others mean other contents."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def members(path: Path, number: int) -> Iterator[Member]:
+    """The pictures in an archive, in its order; of several with one name, all.
+
+    Args:
+        number: Of the archive, for ``Member.archive``.
+
+    Raises:
+        InputError: the archive is cut off, damaged, compressed as a whole, or holds a name that leads out of it.
+    """
+    if path.name.lower().endswith(PACKED):
+        raise InputError(
+            f"{path} is compressed as a whole, so no picture can be reached by itself: unpack it to a .tar"
+        )
+    try:
+        yield from _zip_members(path, number) if path.suffix.lower() == ".zip" else _tar_members(path, number)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, struct.error) as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise InputError(f"{path} is cut off or damaged ({reason}): make or copy it again") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}): replace it or take it out") from None
+
+
+def _zip_members(path: Path, number: int) -> Iterator[Member]:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.is_dir() or not is_picture(info.filename):
+                continue
+            if info.flag_bits & 1:
+                raise InputError(f"{path}: {info.filename} is encrypted: make the archive again without a password")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise InputError(
+                    f"{path}: {info.filename} is packed in a way of few programs: make it again by deflate"
+                )
+            packed = info.compress_type == zipfile.ZIP_DEFLATED
+            name = _inside(info.filename, path)
+            yield Member(name, number, info.header_offset, info.compress_size, packed, info.CRC)
+
+
+def _tar_members(path: Path, number: int) -> Iterator[Member]:
+    """WebDataset's shards too: ``0001.jpg`` and ``0001.cls``, the file's text being the class, make one sample."""
+    pictures: list[Member] = []
+    labels: dict[str, str] = {}
+    with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
+        while (info := archive.next()) is not None:
+            archive.members = []  # type: ignore[attr-defined]  # else a million of them stay in memory
+            if not info.isreg() or info.issparse():
+                continue
+            if is_picture(info.name):
+                pictures.append(Member(_inside(info.name, path), number, info.offset_data, info.size))
+            elif info.name.endswith(".cls") and info.size <= MOST_CLASS:
+                text = os.pread(file.fileno(), info.size, info.offset_data)
+                labels[_key(_inside(info.name, path))] = text.decode(errors="replace").strip()
+        end = os.pread(file.fileno(), AFTER_END, archive.offset)
+        if len(end) < tarfile.BLOCKSIZE or end[: tarfile.BLOCKSIZE].strip(b"\0"):
+            raise tarfile.ReadError(f"no end mark after {archive.offset} bytes")
+        if end.strip(b"\0"):
+            raise tarfile.ReadError("more follows its end mark, as after joining archives")
+    for picture in pictures:
+        yield picture._replace(label=labels.get(_key(picture.name), "")) if labels else picture
+
+
+def _key(name: str) -> str:
+    """What the files of one WebDataset sample share: the name up to the first dot after the last slash."""
+    folder, _, base = name.rpartition("/")
+    return f"{folder}/{base.split('.', 1)[0]}"
+
+
+def _inside(name: str, path: Path) -> str:
+    """The name without ``./``; one that leads out of the archive would be written anywhere by ``tenshot prepare``."""
+    parts = PurePosixPath(name).parts
+    if ".." in parts or name.startswith("/"):
+        raise InputError(f"{path} holds {name!r}, which leads out of it: make the archive again with relative names")
+    return "/".join(parts)
+
+
+class Archives:
+    """Bytes of members by their place. The files are opened when they are first read, the last few stay open.
+
+    Args:
+        paths: The archives, in the order of their numbers.
+        stamps: What they were like when their members were listed.
+    """
+
+    def __init__(self, paths: list[Path], stamps: Mapping[Path, Stamp]) -> None:
+        self.paths = paths
+        self.stamps = stamps
+        self._open: OrderedDict[int, int] = OrderedDict()
+
+    def read(self, member: Member) -> bytes:
+        """The picture file. Safe in processes forked from one another: positions are not shared.
+
+        Raises:
+            InputError: the archive is gone, or has changed since it was listed.
+            PictureError: the archive is damaged here.
+        """
+        path = self.paths[member.archive]
+        try:
+            return self._read(self._descriptor(member.archive), member, path)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror or error}): replace it or take it out") from None
+
+    def _read(self, descriptor: int, member: Member, path: Path) -> bytes:
+        first, checked = member.offset, path.suffix.lower() == ".zip"
+        if checked:  # the length of the local header is known only there
+            header = os.pread(descriptor, 30, first)
+            if len(header) < 30 or header[:4] != b"PK\x03\x04":
+                raise PictureError(
+                    f"{path}: there is no {member.name} where the archive says: make or copy it again", "unreadable"
+                )
+            first += 30 + sum(struct.unpack("<HH", header[26:30]))
+        data = os.pread(descriptor, member.size, first)
+        if len(data) < member.size:
+            raise PictureError(f"{path} ends in the middle of {member.name}: make or copy it again", "unreadable")
+        if member.packed:
+            try:
+                data = zlib.decompress(data, -zlib.MAX_WBITS)
+            except zlib.error:
+                raise PictureError(
+                    f"{path}: {member.name} is damaged: make or copy the archive again", "unreadable"
+                ) from None
+        if checked and zlib.crc32(data) != member.crc:
+            raise PictureError(
+                f"{path}: {member.name} is damaged (checksum): make or copy the archive again", "unreadable"
+            )
+        return data
+
+    def _descriptor(self, number: int) -> int:
+        if number in self._open:
+            self._open.move_to_end(number)
+            return self._open[number]
+        path = self.paths[number]
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        found = os.fstat(descriptor)
+        if (found.st_size, found.st_mtime_ns) != self.stamps[path]:
+            os.close(descriptor)
+            raise InputError(f"{path} has changed since its pictures were listed: start again")
+        self._open[number] = descriptor
+        if len(self._open) > MOST_OPEN:
+            os.close(self._open.popitem(last=False)[1])
+        return descriptor
+
+    def close(self) -> None:
+        """Close what is open."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[type["Archives"], tuple[list[Path], Mapping[Path, Stamp]]]:
+        return Archives, (self.paths, self.stamps)  # another process opens its own
