@@ -14,6 +14,7 @@ COMMANDS = {
     "test": "measure samples of a checkpoint (no metrics yet)",
     "predict": "draw pictures from a checkpoint as numbered PNG files",
     "convert": "turn public or tenshot checkpoints into safetensors with their configuration",
+    "prepare": "crop and resize the pictures of a data set once, into a folder or archives",
 }
 
 HELP = """usage: tenshot COMMAND [--config FILE]... [--option value]...
@@ -73,6 +74,10 @@ def _run(words: list[str]) -> None:
         from tenshot.cli.convert import convert
 
         convert(words[1:])
+    elif command == "prepare":
+        from tenshot.cli.prepare import prepare
+
+        prepare(words[1:])
     else:
         from tenshot.cli.allocator import keep_freed_memory
         from tenshot.cli.app import run

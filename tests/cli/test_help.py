@@ -60,7 +60,7 @@ def test_every_recipe_and_command_that_texts_name_exists():
             assert command in COMMANDS, f"{name} names tenshot {command}, which is not there"
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command != "convert"])
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("convert", "prepare")])
 def test_the_options_of_a_command(tenshot: tiny.Run, command: str):
     outcome = tenshot(command, "--help")
     assert outcome.status == 0
@@ -76,6 +76,13 @@ def test_the_options_of_a_class(tenshot: tiny.Run, group: str, name: str):
     cls = next(cls for cls in CLASSES[group] if cls.__name__ == name)
     assert set(described) >= {option for option in parameters(cls) if "." not in option}
     assert cls.__doc__.split("\n")[0].rstrip(".") in outcome.out  # type: ignore[union-attr]
+
+
+def test_preparing_says_what_it_does(tenshot: tiny.Run):
+    outcome = tenshot("prepare", "--help")
+    assert outcome.status == 0
+    assert "Crop and resize the pictures of a data set once" in " ".join(outcome.out.split())
+    assert "cdc (Lanczos, centre crop)" in " ".join(outcome.out.split())
 
 
 def test_converting_says_what_it_does(tenshot: tiny.Run):

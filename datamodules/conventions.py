@@ -1,0 +1,43 @@
+"""How published code brings the pictures of a data set to one size, by name."""
+
+from collections.abc import Callable
+
+from PIL import Image
+
+from tenshot.datamodules.reading import resized
+
+__all__ = ["CONVENTIONS", "cdc", "piti"]
+
+PITI_SIDE = 256  # its smaller pictures are made of these
+
+
+def cdc(image: Image.Image, size: int) -> Image.Image:
+    """``prepare_data.py`` of rosinality's StyleGAN2, CDC and MixDL: short side to ``size`` by Lanczos, centre crop.
+
+    They then store JPEGs of quality 100; here nothing is lost.
+    """
+    width, height = image.size
+    short = min(width, height)
+    width, height = size * width // short, size * height // short
+    if (width, height) != image.size:
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    left, top = round((width - size) / 2), round((height - size) / 2)  # half a pixel goes to the even side
+    return image.crop((left, top, left + size, top + size))
+
+
+def piti(image: Image.Image, size: int) -> Image.Image:
+    """PITI's pictures: squashed to a square of 256 by bicubic interpolation, no crop; smaller ones are made of that."""
+    side = max(size, PITI_SIDE)
+    square = image.resize((side, side), Image.Resampling.BICUBIC)
+    return square if side == size else square.resize((size, size), Image.Resampling.BICUBIC)
+
+
+def _piti_condition(image: Image.Image, size: int) -> Image.Image:
+    """PITI's masks, sketches and normals: squashed without mixing colours."""
+    return image.resize((size, size), Image.Resampling.NEAREST)
+
+
+# "adm" is the convention of guided-diffusion and improved-diffusion
+CONVENTIONS: dict[str, Callable[[Image.Image, int], Image.Image]] = {
+    "adm": resized, "cdc": cdc, "piti": piti, "piti_condition": _piti_condition,
+}  # fmt: skip
