@@ -1,7 +1,7 @@
 """The demo: a source model, adapted to ten pictures in two ways, beside one trained on them from scratch.
 
 Run by ``make demo``. Each stage is the ``tenshot`` command that it prints. What is finished is not done again, and a
-stage that was stopped goes on from its last checkpoint. Ends in a table and a picture.
+stage that was stopped goes on from its last checkpoint. Ends in a table, a picture and a page.
 """
 
 import csv
@@ -134,7 +134,9 @@ def main() -> None:
     for line in lines:
         table.add_row(*line)
     Console(width=130).print(table)
+    run(["compare", *(str(folder_of(name)) for name in [*STAGES, "truth"]), "--output", str(ROOT / "comparison")])
     print(f"table   {(ROOT / 'table.csv').resolve()}\npicture {(ROOT / 'picture.png').resolve()}")
+    print(f"page    {(ROOT / 'comparison' / 'index.html').resolve()}")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def table(rows: list[Row], target: str, groups: tuple[str, ...], shown: tuple[st
             values = [float(row[name]) for row in found if row.get(name)]
             spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
             cells.append(f"{mean(values):.3f}{spread}" if values else "")
-        lines.append(f"| {method} ({len(found)} seeds) | " + " | ".join(cells) + " |")
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
