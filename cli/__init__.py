@@ -15,6 +15,7 @@ COMMANDS = {
     "predict": "draw pictures from a checkpoint as numbered PNG files",
     "convert": "turn public or tenshot checkpoints into safetensors with their configuration",
     "prepare": "crop and resize the pictures of a data set once, into a folder or archives",
+    "compare": "put runs side by side: one page of metrics, samples, curves, cost and configurations",
 }
 
 HELP = """usage: tenshot COMMAND [--config FILE]... [--option value]...
@@ -78,6 +79,10 @@ def _run(words: list[str]) -> None:
         from tenshot.cli.prepare import prepare
 
         prepare(words[1:])
+    elif command == "compare":
+        from tenshot.cli.compare import compare
+
+        compare(words[1:])
     else:
         from tenshot.cli.allocator import keep_freed_memory
         from tenshot.cli.app import run

@@ -1,0 +1,96 @@
+"""The page: one file of HTML that loads nothing."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+
+from tenshot.reports.comparison import Row
+from tenshot.reports.groups import Group, method_differences
+from tenshot.reports.markup import warning
+from tenshot.reports.pictures import Nearest, PictureRow
+from tenshot.reports.section_metrics import metrics_section
+from tenshot.reports.section_pictures import samples_section, shots_section, strips_section
+from tenshot.reports.section_runs import config_section, cost_section, curves_section, runs_section
+from tenshot.reports.shots import NotAvailable
+
+__all__ = ["page"]
+
+SHELL = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<header>
+<h1>{title}</h1>
+<p>{about}</p>
+{warnings}
+<nav aria-label="sections">{links}</nav>
+</header>
+<main>
+{sections}
+</main>
+</body>
+</html>
+"""
+
+LINKS = {
+    "metrics": "Metrics", "samples": "Samples", "shots": "Nearest training pictures", "strips": "Between latents",
+    "curves": "Curves", "cost": "Cost", "config": "Configurations", "runs": "Runs",
+}  # fmt: skip
+
+
+def page(
+    groups: Sequence[Group],
+    rows: Sequence[Row],
+    shots: Sequence[PictureRow],
+    nearest: Mapping[str, Nearest | NotAvailable],
+    made: str,
+) -> str:
+    """All sections.
+
+    Args:
+        groups: The methods.
+        rows: Their metrics.
+        shots: What was trained on.
+        nearest: By method, its samples next to training pictures, or why there are none.
+        made: By what and when, for the head of the page.
+    """
+    colours = {group.name: number for number, group in enumerate(groups)}
+    count = sum(len(group.runs) for group in groups)
+    methods, runs = (f"{n} {word}{'s' * (n != 1)}" for n, word in ((len(groups), "method"), (count, "run")))
+    sections = [
+        metrics_section(groups, rows, colours),
+        samples_section(groups, shots, colours),
+        shots_section(groups, nearest, colours),
+        strips_section(groups, colours),
+        curves_section(groups, colours),
+        cost_section(groups, colours),
+        config_section(groups, colours),
+        runs_section(groups, colours),
+    ]
+    return SHELL.format(
+        title=escape(f"{methods} compared"),
+        style=files("tenshot.reports").joinpath("page.css").read_text(),
+        about=escape(f"{runs}; {made}"),
+        warnings="\n".join(map(warning, caveats(groups))),
+        links="".join(f'<a href="#{name}">{text}</a>' for name, text in LINKS.items()),
+        sections="\n".join(sections),
+    )
+
+
+def caveats(groups: Sequence[Group]) -> list[str]:
+    """What a reader must know of the groups before the numbers."""
+    told = []
+    for group in groups:
+        if group.repeated_seeds:
+            seeds = ", ".join(map(str, group.repeated_seeds))
+            told.append(f"{group.name}: seed {seeds} occurs more than once, which are no independent runs.")
+        if unlike := method_differences(group.runs):
+            told.append(f"{group.name}: its runs, put together by --label, differ in {', '.join(unlike)}.")
+    return told

@@ -1,0 +1,46 @@
+"""The pictures a run was trained on, made again from its configuration."""
+
+import inspect
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenshot import datamodules
+from tenshot.datamodules import Pictures
+from tenshot.errors import InputError
+from tenshot.reports.run import Run
+
+__all__ = ["NotAvailable", "shots_of"]
+
+MOST = 1000
+"""More training pictures are no shots."""
+
+
+class NotAvailable(Exception):
+    """Something the report would show is not to be had; the message says why."""
+
+
+def shots_of(run: Run) -> NDArray[np.uint8]:
+    """The training pictures in their order: (K, H, W, 3).
+
+    Raises:
+        NotAvailable: They are no few, or configuration and disk do not give them any more.
+    """
+    data = run.raw.get("data")
+    if not isinstance(data, dict) or "class_path" not in data:
+        raise NotAvailable("the run has no configuration of its data")
+    name = str(data["class_path"])
+    kind = getattr(datamodules, name.rsplit(".", 1)[-1], None)
+    ours = name in (getattr(kind, "__name__", None), f"tenshot.datamodules.{name.rsplit('.', 1)[-1]}")
+    if not (ours and inspect.isclass(kind) and issubclass(kind, Pictures)):
+        raise NotAvailable(f"{name} is no data set of tenshot's, which could be opened here")
+    try:
+        source, _ = kind(**(data.get("init_args") or {})).sources()
+        if len(source) > MOST:
+            raise NotAvailable(f"it was trained on {len(source)} pictures, not on a few")
+        pixels = source.read(range(len(source)))["image"]
+    except InputError as error:
+        raise NotAvailable(str(error)) from None
+    except TypeError as error:  # written by another version
+        raise NotAvailable(f"config.yaml does not fit this version ({error})") from None
+    return np.asarray(pixels.permute(0, 2, 3, 1).numpy(), dtype=np.uint8)
