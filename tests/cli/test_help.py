@@ -88,4 +88,4 @@ def test_preparing_says_what_it_does(tenshot: tiny.Run):
 def test_converting_says_what_it_does(tenshot: tiny.Run):
     outcome = tenshot("convert", "--help")
     assert outcome.status == 0
-    assert "Write a diffusion U-Net as safetensors" in " ".join(outcome.out.split())
+    assert "Write a network as safetensors" in " ".join(outcome.out.split())
