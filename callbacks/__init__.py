@@ -6,10 +6,14 @@ from tenshot.callbacks.evaluate import EvaluateGenerator
 from tenshot.callbacks.image_writer import ImageWriter
 from tenshot.callbacks.interpolation_strip import InterpolationStrip
 from tenshot.callbacks.nan_guard import NanGuard
+from tenshot.callbacks.preemption import Preempted, Preemption
 from tenshot.callbacks.progress import StepProgress
+from tenshot.callbacks.run_lock import RunLock
+from tenshot.callbacks.run_log import RunLog
 from tenshot.callbacks.sample_grid import SampleGrid
 from tenshot.callbacks.step_checkpoint import StepCheckpoint
 from tenshot.callbacks.step_seed import StepSeed
+from tenshot.callbacks.wandb_log import RunWandb
 
 __all__ = [
     "EMA",
@@ -18,6 +22,11 @@ __all__ = [
     "ImageWriter",
     "InterpolationStrip",
     "NanGuard",
+    "Preempted",
+    "Preemption",
+    "RunLock",
+    "RunLog",
+    "RunWandb",
     "SampleGrid",
     "StepCheckpoint",
     "StepProgress",

@@ -1,23 +1,29 @@
 """Write checkpoints so that a kill or a full disk at any moment leaves the previous one whole."""
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 
 from tenshot.errors import InputError
 from tenshot.lightning_modules.runs import newest_checkpoint
 from tenshot.models.pretrained import read_checkpoint
 
-__all__ = ["AtomicCheckpointIO"]
+__all__ = ["AtomicCheckpointIO", "failures_noted"]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Write beside the target, flush to disk, then rename: the target is either absent or whole. Read without code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: list[InputError] | None = None
+        """Where failed writes go instead of being raised."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
         """Write one checkpoint.
@@ -41,10 +47,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 partial.unlink(missing_ok=True)
             previous = newest_checkpoint(target.parent.parent)
             kept = f"the last whole checkpoint is {previous}" if previous else "there is no earlier checkpoint"
-            raise InputError(
+            failure = InputError(
                 f"{target}: could not be written ({_reason(error)}); {kept}: free space or choose another folder, then "
                 "resume with --ckpt_path last"
-            ) from None
+            )
+            if self.noted is None:
+                raise failure from None
+            self.noted.append(failure)
 
     def load_checkpoint(
         self, path: _PATH, map_location: Any | None = None, weights_only: bool | None = None
@@ -63,6 +72,23 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if "pytorch-lightning_version" not in content:
             raise InputError(f"{path}: not a checkpoint of a run: start from such weights with --model.init_from")
         return content
+
+
+@contextmanager
+def failures_noted(io: CheckpointIO) -> Iterator[list[InputError]]:
+    """Inside the block a write that fails does not raise but goes to the list.
+
+    Rank 0 writes while the others wait for it: if it raised and went on, they would wait for ever.
+    """
+    failures: list[InputError] = []
+    if not isinstance(io, AtomicCheckpointIO):
+        yield failures
+        return
+    io.noted = failures
+    try:
+        yield failures
+    finally:
+        io.noted = None
 
 
 def _reason(error: BaseException) -> str:

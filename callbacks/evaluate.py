@@ -10,12 +10,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from tenshot.callbacks.atomic_io import failures_noted
 from tenshot.callbacks.ema import EMA, averaged
 from tenshot.callbacks.evaluation_result import number, publish_result
 from tenshot.callbacks.image_writer import to_uint8, write_png
 from tenshot.callbacks.metric_choice import NEEDS, MetricName, PathName, Requests, chosen_metrics
 from tenshot.callbacks.path_drawing import show_paths
 from tenshot.callbacks.provenance import code_version
+from tenshot.callbacks.wandb_log import RunWandb
 from tenshot.datamodules import Pictures
 from tenshot.datamodules.batches import Source
 from tenshot.datamodules.samples import SeedBatches
@@ -125,6 +127,10 @@ class EvaluateGenerator(Callback):
             metric.prepare()
         if stage == "fit" and self.keep_best is not None:
             self._more_is_better(self.keep_best)
+        better = {name: more for metric in self._metrics.values() for name, more in metric.names().items()}
+        for logger in trainer.loggers:
+            if isinstance(logger, RunWandb):
+                logger.summarise(better)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let go of the pictures."""
@@ -206,7 +212,11 @@ class EvaluateGenerator(Callback):
         if value is None or (self._best is not None and sign * value <= sign * self._best):
             return
         self._best = value
-        trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "best.ckpt", weights_only=False)
+        with failures_noted(trainer.strategy.checkpoint_io) as failures:
+            trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "best.ckpt", weights_only=False)
+        if failures:
+            rank_zero_info(f"training goes on without: {failures[0]}")
+            return
         rank_zero_info(f"step {trainer.global_step}: best {self.keep_best} so far, {value:.4g}: checkpoints/best.ckpt")
 
     def state_dict(self) -> dict[str, Any]:

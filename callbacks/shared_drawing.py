@@ -1,6 +1,7 @@
 """Pictures for looking at: drawn by all ranks together, written as a file and given to every logger."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import cast
 
@@ -10,6 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from tenshot.callbacks.image_writer import to_uint8, write_png
+from tenshot.callbacks.tolerance import tolerated
 
 __all__ = ["drawn_together", "publish"]
 
@@ -41,7 +43,9 @@ def publish(trainer: Trainer, picture: Tensor, key: str, step: int) -> None:
 
     picture: (C, H, W) in [-1, 1]
     """
-    write_png(to_uint8(picture[None])[0], Path(trainer.default_root_dir) / key / f"step={step:08d}.png")
+    path = Path(trainer.default_root_dir) / key / f"step={step:08d}.png"
+    with tolerated(str(path.parent)) if trainer.training else nullcontext():
+        write_png(to_uint8(picture[None])[0], path)
     for logger in trainer.loggers:
         log_image = getattr(logger, "log_image", None)
         if log_image is not None:

@@ -5,7 +5,9 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities import rank_zero_info
 
+from tenshot.callbacks.atomic_io import failures_noted
 from tenshot.errors import InputError
 from tenshot.lightning_modules.runs import checkpoint_path, checkpoints_of
 
@@ -14,6 +16,10 @@ __all__ = ["StepCheckpoint"]
 
 class StepCheckpoint(Checkpoint):
     """Save ``checkpoints/step=00000500.ckpt`` in the run's folder every so many steps and at the end.
+
+    A checkpoint that cannot be written on the way (a full disk) is no reason to stop: one line says so when it begins,
+    the last good ones stay, and the next is tried when it is time. At the end, and when the run has to leave, it is an
+    error.
 
     Args:
         every_n_steps: Optimiser steps between two checkpoints.
@@ -25,30 +31,56 @@ class StepCheckpoint(Checkpoint):
             if value < 1:
                 raise InputError(f"checkpoint.{name} is {value}: choose at least 1")
         self.every_n_steps, self.keep = every_n_steps, keep
-        self._saved_step = -1
+        self._saved_step, self._tried_step = -1, -1
+        self._asked, self._failing = False, False
+
+    def save_now(self) -> None:
+        """Save after this batch, whether it is time or not. To be called on all ranks, before the batch ends."""
+        self._asked = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A resumed run need not save what it was loaded from."""
-        self._saved_step = trainer.global_step
+        self._saved_step = self._tried_step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save when it is time."""
-        if trainer.global_step % self.every_n_steps == 0:
-            self._save(trainer)
+        """Save when it is time.
+
+        Raises:
+            InputError: The run has to leave, and could not be saved.
+        """
+        if self._asked:
+            self._asked = False
+            self._save(trainer, must=True)
+        elif trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._tried_step:
+            self._save(trainer, must=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the end."""
-        self._save(trainer)
+        """Save the end.
 
-    def _save(self, trainer: Trainer) -> None:
+        Raises:
+            InputError: It could not be saved.
+        """
+        self._save(trainer, must=True)
+
+    def _save(self, trainer: Trainer, must: bool) -> None:
         if trainer.global_step == self._saved_step or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        self._saved_step = trainer.global_step
+        self._tried_step = trainer.global_step
         run = Path(trainer.default_root_dir)
         saved = checkpoint_path(run, trainer.global_step)
-        trainer.save_checkpoint(saved, weights_only=False)
+        with failures_noted(trainer.strategy.checkpoint_io) as failures:
+            trainer.save_checkpoint(saved, weights_only=False)
+        failure = trainer.strategy.broadcast(str(failures[0]) if failures else None)
+        if failure is not None:
+            if must:
+                raise InputError(failure)
+            if not self._failing:
+                rank_zero_info(f"step {trainer.global_step} is not saved, training goes on: {failure}")
+            self._failing = True
+            return
+        self._saved_step, self._failing = trainer.global_step, False
         if trainer.is_global_zero:
             # later ones may be there, torn by a kill or of a run resumed from an earlier step: they do not count
             earlier = [path for path in checkpoints_of(run) if path.name < saved.name]

@@ -2,8 +2,10 @@
 
 import os
 import sys
+from contextlib import nullcontext
 from importlib.metadata import version
 
+from tenshot.cli.held_back import signals_held_back
 from tenshot.errors import InputError, did_you_mean
 
 __all__ = ["main"]
@@ -84,8 +86,9 @@ def _run(words: list[str]) -> None:
 
         compare(words[1:])
     else:
-        from tenshot.cli.allocator import keep_freed_memory
-        from tenshot.cli.app import run
+        with signals_held_back() if command == "fit" else nullcontext():
+            from tenshot.cli.allocator import keep_freed_memory
+            from tenshot.cli.app import run
 
-        keep_freed_memory()
-        run(words)
+            keep_freed_memory()
+            run(words)

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
@@ -22,12 +25,19 @@ from tenshot.callbacks import (
     ImageWriter,
     InterpolationStrip,
     NanGuard,
+    Preempted,
+    Preemption,
+    RunLock,
+    RunLog,
+    RunWandb,
     SampleGrid,
     StepCheckpoint,
     StepProgress,
     StepSeed,
 )
+from tenshot.callbacks.provenance import code_version
 from tenshot.cli.parser import Parser
+from tenshot.cli.words import check_yaml, values, with_config
 from tenshot.datamodules import Samples
 from tenshot.errors import InputError
 from tenshot.lightning_modules import FolderGenerator
@@ -48,7 +58,7 @@ class SaveRun(SaveConfigCallback):
             return
         text = self.parser.dump(self.config, skip_link_targets=False)
         for logger in trainer.loggers:
-            logger.log_hyperparams(yaml.safe_load(text))
+            logger.log_hyperparams(yaml.safe_load(text) | {"code_version": code_version()})
         path = Path(trainer.default_root_dir) / "config.yaml"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +66,16 @@ class SaveRun(SaveConfigCallback):
 
 
 class App(LightningCLI):
-    """The commands that run a Trainer."""
+    """The commands that run a Trainer.
+
+    Args:
+        held: What is to be let go when the command ends, however it ends.
+        arguments: Lightning's.
+    """
+
+    def __init__(self, held: ExitStack, **arguments: Any) -> None:
+        self.held = held
+        super().__init__(**arguments)
 
     def add_arguments_to_parser(self, parser: Any) -> None:
         """Callbacks that are always on, each a group of options."""
@@ -78,6 +97,8 @@ class App(LightningCLI):
         checkpoint = self._checkpoint(config.get("ckpt_path"), folder) if trained else None
         if self.subcommand == "fit" and config.ckpt_path is None:
             folder = _free(folder)
+        if self.subcommand == "fit" and _is_first_rank():
+            self.held.enter_context(RunLock(folder))
         config.trainer.default_root_dir = str(folder)
         config.ckpt_path = str(checkpoint) if checkpoint else None
         if checkpoint is not None:
@@ -101,25 +122,36 @@ class App(LightningCLI):
         return checkpoint_file(folder if asked == "last" else asked)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add what every run has: seeding by position, a watch on the loss, whole checkpoints, a CSV log.
+        """Add what every run has: seeding by position, a watch on the loss and on signals, whole checkpoints, a log.
 
         Raises:
             InputError: The machine cannot do what --trainer asks for.
         """
         settings = self.config_init[self.subcommand]["trainer"]
         plugins = settings.get("plugins") or []
-        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
-        kwargs["callbacks"] = [*(settings.get("callbacks") or []), StepSeed(), NanGuard()]
+        plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        named = any(isinstance(plugin, ClusterEnvironment) for plugin in plugins)
+        if not (named or TorchElasticEnvironment.detect()) and SLURMEnvironment.detect():
+            plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save in mid-step; see Preemption
+        kwargs["plugins"] = plugins
+        kwargs["callbacks"] = [*(settings.get("callbacks") or []), StepSeed(), NanGuard(), Preemption()]
         if settings.get("enable_progress_bar") is not False:
             kwargs["callbacks"].append(StepProgress())
-        if settings.get("logger") is None:
-            kwargs["logger"] = (
-                CSVLogger(settings["default_root_dir"], name="logs") if self.subcommand == "fit" else False
-            )
+        kwargs["logger"] = self._loggers(settings.get("logger"), settings["default_root_dir"])
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:  # a device that is not there, a name it does not know
             raise InputError(f"--trainer: {' '.join(str(error).split())}") from error
+
+    def _loggers(self, asked: Logger | list[Logger] | bool | None, folder: str) -> list[Logger] | bool:
+        """The run's own log, and the loggers asked for."""
+        if asked is False or (asked is None and self.subcommand != "fit"):
+            return False
+        loggers = asked if isinstance(asked, list) else [asked] if isinstance(asked, Logger) else []
+        for logger in loggers:
+            if isinstance(logger, RunWandb):
+                logger.describe(Path(folder), self.config[self.subcommand].as_dict())
+        return [RunLog(folder), *loggers] if self.subcommand == "fit" else loggers
 
     def before_fit(self) -> None:
         """Refuse a run without an end.
@@ -160,6 +192,11 @@ class App(LightningCLI):
         rank_zero_info(
             f"{writer.folder(self.trainer)}: drawing {writer.count} pictures, {len(written)} of them are there already"
         )
+
+
+def _is_first_rank() -> bool:
+    """Before there is a process group; ranks that Lightning starts on other nodes count from 0 there."""
+    return getattr(rank_zero_only, "rank", 0) == 0 and os.environ.get("NODE_RANK", "0") == "0"
 
 
 def _free(folder: Path) -> Path:
@@ -203,54 +240,6 @@ def _network_size(init_args: Namespace) -> int | None:
     return None
 
 
-def _with_config(words: list[str]) -> list[str]:
-    """Add the configuration of the run that the checkpoint belongs to, where the command line gives none."""
-    given = {word.split("=", 1)[0] for word in words}
-    if words[0] == "fit" or given & {"--config", "-c", "--model", "--help", "-h"}:
-        return words
-    paths = _values(words, "--ckpt_path")
-    if not paths or paths[0] == "last":
-        return words
-    folder = checkpoint_file(paths[0]).parent.parent
-    config = folder / "config.yaml"
-    if not config.is_file():
-        return words
-    return [
-        words[0],
-        "--config",
-        str(config),
-        "--trainer.default_root_dir",
-        str(folder),
-        *words[1:],
-    ]  # it may have moved
-
-
-def _values(words: list[str], *options: str) -> list[str]:
-    """What the command line gives these options, as ``--option value`` or ``--option=value``."""
-    return [
-        word.split("=", 1)[1] if "=" in word else after
-        for word, after in zip(words, [*words[1:], ""], strict=True)
-        if word.split("=", 1)[0] in options
-    ]
-
-
-def _check_yaml(paths: list[str]) -> None:
-    """Name the file and the line of a mistake in YAML, which the parser would not.
-
-    Raises:
-        InputError: A file is not YAML, or not a set of options.
-    """
-    for path in filter(os.path.isfile, paths):
-        try:
-            content = yaml.safe_load(Path(path).read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-            where = f", line {mark.line + 1}" if mark else ""
-            raise InputError(f"{path}{where}: not valid YAML ({problem or type(error).__name__}): mend it") from None
-        if not isinstance(content, dict):
-            raise InputError(f"{path}: holds no options: write a configuration as --print_config shows one")
-
-
 def run(words: list[str]) -> None:
     """Run one command.
 
@@ -264,17 +253,23 @@ def run(words: list[str]) -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.getMessage()
     )
-    _check_yaml(_values(words, "--config", "-c"))
-    App(
-        LightningModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        auto_configure_optimizers=False,
-        save_config_callback=SaveRun,
-        save_config_kwargs={"save_to_log_dir": False},
-        seed_everything_default=0,
-        trainer_defaults={"num_sanity_val_steps": 0},
-        parser_class=Parser,
-        args=_with_config(words),
-    )
+    check_yaml(values(words, "--config", "-c"))
+    try:
+        with ExitStack() as held:
+            App(
+                held,
+                model_class=LightningModule,
+                datamodule_class=LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+                save_config_callback=SaveRun,
+                save_config_kwargs={"save_to_log_dir": False},
+                seed_everything_default=0,
+                trainer_defaults={"num_sanity_val_steps": 0},
+                parser_class=Parser,
+                args=with_config(words),
+            )
+    except Preempted:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # srun sends it to all ranks once the first has left
+        raise

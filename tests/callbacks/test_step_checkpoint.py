@@ -1,10 +1,12 @@
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from torch import Tensor, nn
 
 from tenshot.callbacks import AtomicCheckpointIO, StepCheckpoint
@@ -55,20 +57,71 @@ def test_it_counts_optimiser_steps(tmp_path: Path):
     assert saved(tmp_path) == [3, 4]
 
 
+def full_at(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
+    """Let the disk be full at these steps."""
+    replace = os.replace
+
+    def maybe(source: Path, target: Path) -> None:
+        if any(f"step={step:08d}.ckpt" in str(target) for step in steps):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", maybe)
+
+
 def test_the_old_one_goes_only_when_the_new_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     original, present = AtomicCheckpointIO.save_checkpoint, []
 
     def save(self: AtomicCheckpointIO, checkpoint: dict[str, Any], path: Path, **rest: Any) -> None:
         present.append(saved(tmp_path))
-        if checkpoint["global_step"] == 3:
-            raise InputError("disk full")
         original(self, checkpoint, path)
 
     monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", save)
-    with pytest.raises(InputError, match="disk full"):
-        fit(tmp_path, 4, every=1, keep=1)
-    assert present == [[], [1], [2]]
-    assert saved(tmp_path) == [2]
+    full_at(monkeypatch, 3)
+    fit(tmp_path, 4, every=1, keep=1)
+    assert present == [[], [1], [2], [2]]
+    assert saved(tmp_path) == [4]
+
+
+def test_a_full_disk_on_the_way_is_said_once_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    full_at(monkeypatch, 2, 3, 5)
+    caplog.set_level("INFO")
+    fit(tmp_path, 6, every=1, keep=9)
+    assert saved(tmp_path) == [1, 4, 6]
+    said = [record.getMessage() for record in caplog.records if "No space left" in record.getMessage()]
+    assert [line.split(" is not saved, training goes on: ")[0] for line in said] == ["step 2", "step 5"]
+    assert "the last whole checkpoint is" in said[0]
+    assert not any("\n" in line for line in said)
+
+
+def test_an_end_that_cannot_be_saved_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    full_at(monkeypatch, 3)
+    with pytest.raises(
+        InputError, match=r"step=00000003.ckpt: could not be written .*last whole checkpoint is .*00002"
+    ):
+        fit(tmp_path, 3, every=1)
+    assert saved(tmp_path) == [1, 2]
+
+
+class Leaves(Callback):
+    """Ask for a checkpoint after the second batch."""
+
+    def on_train_batch_end(self, trainer: Any, pl_module: LightningModule, *batch: Any) -> None:
+        if trainer.global_step == 2:
+            trainer.callbacks[-1].save_now()
+
+
+def test_what_is_asked_for_is_saved_or_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def ask(folder: Path) -> None:
+        tiny.trainer(folder, 3, Leaves(), StepCheckpoint(100)).fit(Small(), tiny.faces())
+
+    ask(tmp_path / "a")
+    assert saved(tmp_path / "a") == [2, 3]
+    full_at(monkeypatch, 2)
+    with pytest.raises(InputError, match=r"step=00000002.ckpt: could not be written"):
+        ask(tmp_path / "b")
 
 
 def test_a_resumed_run_does_not_save_again_what_it_was_loaded_from(tmp_path: Path):

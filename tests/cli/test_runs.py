@@ -10,6 +10,7 @@ import tiny
 import torch
 import yaml
 
+from tenshot.callbacks import RunLock
 from tenshot.models.pretrained import sha256
 
 
@@ -111,6 +112,17 @@ def test_without_a_folder_runs_go_by_their_method(tenshot: tiny.Run, tmp_path: P
     monkeypatch.chdir(tmp_path)
     assert tenshot("fit", "--config", config, "--trainer.max_steps", "1").status == 0
     assert (tmp_path / "runs" / "ddpm" / "checkpoints" / "step=00000001.ckpt").exists()
+
+
+def test_two_jobs_never_write_into_one_folder(tenshot: tiny.Run, run_copy: Path, tmp_path: Path):
+    words = ["fit", "--config", run_copy / "config.yaml", "--trainer.default_root_dir", run_copy, "--ckpt_path", "last"]
+    before = hashes(run_copy)
+    with RunLock(run_copy):
+        complaint = tenshot(*words, "--trainer.max_steps", "6").complaint
+        assert f"{run_copy}: another process writes here" in complaint
+    assert hashes(run_copy) == before
+    assert tenshot(*words, "--trainer.max_steps", "5").status == 0
+    assert not (run_copy / "run.lock").exists()
 
 
 def test_a_resumed_run_goes_on_in_its_folder(tenshot: tiny.Run, run_copy: Path):

@@ -3,6 +3,7 @@
 With two arguments, this file is the run that dies: how, and its command line's configuration.
 """
 
+import csv
 import io
 import os
 import shutil
@@ -21,7 +22,7 @@ from tenshot.cli import main
 
 CHANGES = {
     "model": {"init_args": {"unet": {"dropout": 0.3}}},
-    "trainer": {"max_steps": 7, "accumulate_grad_batches": 2},
+    "trainer": {"max_steps": 7, "accumulate_grad_batches": 2, "log_every_n_steps": 1},
     "checkpoint": {"every_n_steps": 2},
 }
 
@@ -94,6 +95,14 @@ def assert_ended_alike(runs: dict[str, Path], run: Path) -> None:
     )
     for part in ("state_dict", "optimizer_states", "ema", "global_step"):
         tiny.assert_same(ours[part], theirs[part], part)
+    assert logged(run) == logged(runs["whole"])
+    assert [row["step"] for row in logged(run)] == [str(step) for step in range(7)]
+
+
+def logged(run: Path) -> list[dict[str, str]]:
+    """The run's log, without the means by noise level, which begin anew where a run does."""
+    with open(run / "logs" / "version_0" / "metrics.csv", newline="") as file:
+        return [{name: cell for name, cell in row.items() if "_q" not in name} for row in csv.DictReader(file)]
 
 
 def copy(run: Path, to: Path) -> Path:

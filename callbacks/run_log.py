@@ -1,0 +1,98 @@
+"""The log of a run as one table, whatever it was stopped by and however often."""
+
+import csv
+import os
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from tenshot.callbacks.evaluation_result import IN_FIT
+from tenshot.callbacks.tolerance import tolerated
+
+__all__ = ["RunLog"]
+
+
+class RunLog(Logger):
+    """Write ``logs/version_0/metrics.csv`` in the run's folder: a row for each time something is logged, flushed.
+
+    A resumed run goes on in the file. What a killed one had logged after the checkpoint that is resumed from is logged
+    anew, so with its first row the resumed run drops what is not before that row. A file that cannot be written (a full
+    disk) stops no run: rows wait in memory for better times.
+
+    Args:
+        save_dir: The run's folder.
+    """
+
+    def __init__(self, save_dir: str | Path) -> None:
+        super().__init__()
+        self.path = Path(save_dir) / "logs" / "version_0" / "metrics.csv"
+        self._rows: list[dict[str, Any]] = []
+        self._written = 0
+        self._columns: list[str] = []  # of the file as it is; none: it is to be written anew
+
+    @property
+    def name(self) -> str:
+        """Of the folder of logs."""
+        return "logs"
+
+    @property
+    def version(self) -> int:
+        """There is one log in a run."""
+        return 0
+
+    @property
+    def log_dir(self) -> str:
+        """Where the file is."""
+        return str(self.path.parent)
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Nothing: they are in config.yaml."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add a row.
+
+        Args:
+            metrics: Column -> number.
+            step: Optimiser steps done before the one that is logged, as Lightning counts.
+        """
+        row = {"step": step, **{name: float(value) for name, value in metrics.items()}}
+        if not self._rows and self.path.exists():
+            self._rows = [*_rows_before(self.path, int(row["step"] or 0)), row]
+        else:
+            self._rows.append(row)
+        with tolerated(str(self.path)):
+            self._write()
+
+    def _write(self) -> None:
+        columns = sorted({name for row in self._rows[self._written :] for name in row} | set(self._columns))
+        anew, self._columns = columns != self._columns, []  # what is cut off in the middle is written anew
+        if anew:
+            columns = sorted({name for row in self._rows for name in row})
+            partial = self.path.with_name(f".{self.path.name}.partial")
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            with open(partial, "w", newline="") as file:
+                table = csv.DictWriter(file, columns)
+                table.writeheader()
+                table.writerows(self._rows)
+            os.replace(partial, self.path)
+        else:
+            with open(self.path, "a", newline="") as file:
+                csv.DictWriter(file, columns).writerows(self._rows[self._written :])
+        self._columns, self._written = columns, len(self._rows)
+
+
+def _rows_before(path: Path, step: int) -> Iterator[dict[str, Any]]:
+    """The rows of a file that were logged before training did that step.
+
+    An evaluation bears the number of steps done, which is that of the next row of training.
+    """
+    whole = path.read_text().rpartition("\n")[0]  # a kill may have torn the last row
+    for row in csv.DictReader(whole.splitlines()):
+        of_evaluation = all(name.startswith(f"{IN_FIT}/") for name, value in row.items() if value and name != "step")
+        if int(row["step"]) < step + of_evaluation:
+            yield row

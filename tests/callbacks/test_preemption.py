@@ -1,0 +1,138 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.strategies import SingleDeviceStrategy
+
+from tenshot.callbacks import EMA, Preempted, Preemption, SampleGrid, StepCheckpoint
+
+PARTS = ("state_dict", "ema", "optimizer_states", "global_step")
+
+
+class Signals(Callback):
+    """Send this process a signal before a micro-batch."""
+
+    def __init__(self, number: signal.Signals, batch: int) -> None:
+        self.number, self.batch = number, batch
+
+    def on_train_batch_start(self, trainer: Any, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if batch_idx == self.batch:
+            os.kill(os.getpid(), self.number)
+
+
+def module(kind: str) -> LightningModule:
+    torch.manual_seed(0)
+    return tiny.gan() if kind == "gan" else tiny.ddpm(unet=tiny.unet_config(dropout=0.3))
+
+
+def fit(folder: Path, kind: str, *callbacks: Callback, steps: int = 6, resume: int | None = None, **more: Any) -> None:
+    path = folder / "checkpoints" / f"step={resume:08d}.ckpt" if resume is not None else None
+    every = [Preemption(), *callbacks, StepCheckpoint(every_n_steps=100)]
+    data = tiny.faces(**({"image_size": 32} if kind == "gan" else {}), **more.pop("data", {}))
+    trainer = tiny.trainer(folder, steps, *every, ema=EMA(0.9), **more)
+    trainer.fit(module(kind), data, ckpt_path=path)
+
+
+def saved(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+
+def content(folder: Path, step: int) -> dict[str, Any]:
+    return torch.load(folder / "checkpoints" / f"step={step:08d}.ckpt", weights_only=True)
+
+
+# The signal comes before a batch, numbered from 0, of so many a step; steps up to `left` are done when the run leaves.
+@pytest.mark.parametrize(
+    ("kind", "number", "accumulate", "batch", "left"),
+    [
+        ("ddpm", signal.SIGUSR1, 1, 2, 3),
+        ("ddpm", signal.SIGTERM, 3, 9, 4),  # the first of three micro-batches: the other two are still done
+        ("ddpm", signal.SIGUSR1, 3, 11, 4),
+        ("gan", signal.SIGUSR1, 1, 2, 3),
+    ],
+)
+def test_leaving_and_going_on_ends_as_a_run_that_never_left(
+    tmp_path: Path, kind: str, number: signal.Signals, accumulate: int, batch: int, left: int
+):
+    more = {"accumulate_grad_batches": accumulate} if accumulate > 1 else {}
+    with pytest.raises(Preempted) as raised:
+        fit(tmp_path / "left", kind, Signals(number, batch), **more)
+    assert raised.value.code == 85
+    assert saved(tmp_path / "left") == [f"step={left:08d}.ckpt"]
+
+    fit(tmp_path / "left", kind, resume=left, **more)
+    fit(tmp_path / "whole", kind, **more)
+    ours, theirs = content(tmp_path / "left", 6), content(tmp_path / "whole", 6)
+    for part in PARTS:
+        tiny.assert_same(ours[part], theirs[part], part)
+
+
+def test_leaving_adds_no_validation_and_no_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    validated: list[int] = []
+    monkeypatch.setattr(
+        tiny.DDPM, "on_validation_epoch_end", lambda self: validated.append(self.trainer.global_step), raising=True
+    )
+    with pytest.raises(Preempted):
+        fit(
+            tmp_path, "ddpm", Signals(signal.SIGUSR1, 4), SampleGrid(every_n_steps=2, count=1),
+            val_check_interval=2, check_val_every_n_epoch=None, data={"num_val": 2},
+        )  # fmt: skip
+    assert saved(tmp_path) == ["step=00000005.ckpt"]
+    assert validated == [2, 4]
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == ["step=00000002.png", "step=00000004.png"]
+
+
+def test_a_signal_in_the_last_step_changes_nothing(tmp_path: Path):
+    fit(tmp_path, "ddpm", Signals(signal.SIGUSR1, 1), steps=2)
+    assert saved(tmp_path) == ["step=00000002.ckpt"]
+
+
+def test_handlers_are_given_back(tmp_path: Path):
+    before = [signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)]
+    fit(tmp_path, "ddpm", steps=1)
+    assert [signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)] == before
+
+
+def test_one_process_agrees_without_a_collective(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """And on devices ranks agree every so many steps only, because reading the answer waits for the device."""
+    asked: list[int] = []
+    monkeypatch.setattr(
+        SingleDeviceStrategy, "reduce_boolean_decision", lambda self, flag, all: asked.append(1) or flag
+    )
+
+    class Ranks:
+        world_size, global_step, callbacks = 2, 0, ()
+        strategy = SingleDeviceStrategy("meta")
+
+    preemption, ranks = Preemption(every_n_steps=10), Ranks()
+    for step in range(1, 31):
+        ranks.global_step = step
+        preemption.on_train_batch_end(ranks, None, None, None, step)  # type: ignore[arg-type]
+    assert len(asked) == 3
+
+
+def test_two_ranks_leave_together_when_one_is_asked(tmp_path: Path):
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    subprocess.run([*words, str(tmp_path)], env=environment, check=True, timeout=200)
+
+    assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == ["85 at step 3"] * 2
+    assert saved(tmp_path) == ["step=00000003.ckpt"]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    folder, rank = Path(sys.argv[1]), os.environ["RANK"]
+    signals = Signals(signal.SIGTERM, 2 if rank == "1" else -1)
+    trainer = tiny.trainer(folder, 6, Preemption(), signals, StepCheckpoint(100), devices=2, strategy="ddp")
+    try:
+        trainer.fit(module("ddpm"), tiny.faces())
+    except Preempted as left:
+        (folder / f"{rank}.txt").write_text(f"{left.code} at step {trainer.global_step}")
