@@ -150,3 +150,17 @@ def test_a_logger_that_takes_images_gets_the_grid_in_0_to_1(tmp_path: Path, modu
 
 def test_a_trial_run_draws_nothing(tmp_path: Path, module: DDPM):
     assert not draw(tmp_path, module, SampleGrid(every_n_steps=1), steps=1, fast_dev_run=1)
+
+
+def test_a_grid_that_cannot_be_written_is_said_once_and_stops_nothing(
+    tmp_path: Path, module: DDPM, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "samples").write_text("in the way")
+    caplog.set_level("INFO")
+    grid = SampleGrid(every_n_steps=1, count=1)
+    trainer = tiny.trainer(tmp_path, 3, grid)
+    trainer.fit(module, tiny.faces())
+    assert trainer.global_step == 3
+    said = [record.getMessage() for record in caplog.records if "training goes on without" in record.getMessage()]
+    assert len(said) == 1
+    assert "step=00000001.png: could not be written" in said[0]
