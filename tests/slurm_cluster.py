@@ -138,5 +138,9 @@ class Cluster:
             with suppress(ProcessLookupError, ValueError):
                 pids.append(int(path.read_text()))
                 os.kill(pids[-1], signal.SIGTERM)
-        with suppress(TimeoutError):
+        try:
             wait_for("the daemons' end", lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 15)
+        except TimeoutError:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
