@@ -1,7 +1,7 @@
 """What the user can mend: raised on every floor, printed by the command line as one line."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 __all__ = ["InputError", "did_you_mean"]
 
@@ -16,6 +16,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name.lower(), lowered, n=3)
     if not near:
         return ""
-    # swapped letters are likelier than missing ones, which difflib sees the other way round
-    best = min(near, key=lambda candidate: abs(len(candidate) - len(name)))
-    return f" (did you mean {lowered[best]!r}?)"
+
+    def likeness(candidate: str) -> float:
+        # swapped letters are likelier than missing ones, which difflib sees the other way round
+        return SequenceMatcher(None, name.lower(), candidate).ratio() - 0.05 * abs(len(candidate) - len(name))
+
+    return f" (did you mean {lowered[max(near, key=likeness)]!r}?)"

@@ -233,31 +233,35 @@ def test_a_loss_that_is_no_number(tenshot: tiny.Run, bad: Path, tmp_path: Path, 
     assert (tmp_path / "run" / "checkpoints" / "step=00000006.ckpt").exists()
 
 
-def test_a_full_disk(tenshot: tiny.Run, bad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("bad_steps", [(4,), (4, 5)], ids=["for a while", "to the end"])
+def test_a_full_disk(
+    tenshot: tiny.Run, bad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad_steps: tuple[int, ...]
+):
+    """Training goes on without a checkpoint; a run that cannot save its end has failed."""
     save = torch.save
 
     def full(content: Any, file: Any) -> None:
-        if content["global_step"] == 4:
+        if content["global_step"] in bad_steps:
             file.write(b"part")
             raise OSError(28, "No space left on device")
         save(content, file)
 
     monkeypatch.setattr(torch, "save", full)
-    words = [
-        "--trainer.max_steps",
-        "5",
-        "--checkpoint.every_n_steps",
-        "2",
-        "--trainer.default_root_dir",
-        tmp_path / "run",
-    ]
-    assert_one_line(
-        tenshot("fit", "--config", bad / "good.yaml", *words),
-        1,
-        r"step=00000004\.ckpt: could not be written \(No space left on device\); "
-        r"the last whole checkpoint is .*step=00000002\.ckpt",
-    )
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step=00000002.ckpt"]
+    run = tmp_path / "run"
+    words = ["--trainer.max_steps", "5", "--checkpoint.every_n_steps", "2", "--trainer.default_root_dir", run]
+    outcome = tenshot("fit", "--config", bad / "good.yaml", *words)
+
+    left = {path.name for path in (run / "checkpoints").iterdir()}
+    message = r"could not be written \(No space left on device\)"
+    assert re.search(rf"step=00000004\.ckpt: {message}", outcome.log + outcome.err)
+    if bad_steps == (4,):
+        assert outcome.status == 0
+        assert left == {"step=00000002.ckpt", "step=00000005.ckpt"}
+    else:
+        assert_one_line(
+            outcome, 1, rf"step=00000005\.ckpt: {message}; the last whole checkpoint is .*step=00000002\.ckpt"
+        )
+        assert left == {"step=00000002.ckpt"}
 
 
 def test_a_folder_for_pictures_that_is_a_file(tenshot: tiny.Run, trained: Path, tmp_path: Path):

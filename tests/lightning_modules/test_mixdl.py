@@ -169,15 +169,18 @@ def test_one_latent_cannot_be_mixed(tmp_path: Path):
 
 
 def test_killed_mid_alternation_it_ends_in_the_same_bits(tmp_path: Path):
-    config = tiny.write_yaml(tmp_path / "config.yaml", COMMAND)
+    """Three processes, as there are when a run is requeued."""
+    config = str(tiny.write_yaml(tmp_path / "config.yaml", COMMAND))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, __file__, str(config), str(tmp_path / "killed")]
-    process = subprocess.Popen(words, env=environment)
-    main(["fit", "--config", str(config), "--trainer.default_root_dir", str(tmp_path / "whole")])
-    assert process.wait(timeout=120) == -signal.SIGKILL
+
+    def start(run: str, *words: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, __file__, config, str(tmp_path / run), *words], env=environment)
+
+    uninterrupted, dying = start("whole"), start("killed", "die")
+    assert uninterrupted.wait(timeout=180) == 0
+    assert dying.wait(timeout=180) == -signal.SIGKILL
     assert [p.name for p in (tmp_path / "killed" / "checkpoints").iterdir()] == ["step=00000003.ckpt"]
-    resume = ["--trainer.default_root_dir", str(tmp_path / "killed"), "--ckpt_path", "last"]
-    main(["fit", "--config", str(config), *resume])
+    assert start("killed").wait(timeout=180) == 0
 
     whole, killed = (
         torch.load(tmp_path / name / "checkpoints" / "step=00000007.ckpt", weights_only=True)
@@ -204,5 +207,6 @@ def die_in_step(step: int) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    die_in_step(5)
-    main(["fit", "--config", sys.argv[1], "--trainer.default_root_dir", sys.argv[2]])
+    if "die" in sys.argv:
+        die_in_step(5)
+    main(["fit", "--config", sys.argv[1], "--trainer.default_root_dir", sys.argv[2], "--ckpt_path", "last"])
