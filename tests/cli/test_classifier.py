@@ -29,7 +29,8 @@ def config_file(folder: Path) -> Path:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of a classifier, two steps long."""
     folder = tmp_path_factory.mktemp("classifier")
-    main(["fit", "--config", str(config_file(folder)), "--trainer.default_root_dir", str(folder / "run")])
+    words = ["--trainer.default_root_dir", str(folder / "run"), "--trainer.log_every_n_steps", "1"]
+    main(["fit", "--config", str(config_file(folder)), *words])
     return folder / "run"
 
 
