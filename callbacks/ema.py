@@ -59,7 +59,11 @@ class EMA(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start from the first weights, unless a checkpoint brought an average."""
         if self.half_life is not None:
-            batch: int = trainer.datamodule.batch_size  # type: ignore[attr-defined]
+            batch = getattr(getattr(trainer, "datamodule", None), "batch_size", None)
+            if batch is None:
+                raise InputError(
+                    "--ema.half_life counts pictures, but the data do not tell their batch_size: set --ema.decay"
+                )
             pictures = batch * trainer.world_size * trainer.accumulate_grad_batches
             self.decay = 0.5 ** (pictures / self.half_life)
         if self.decay and not self.average:

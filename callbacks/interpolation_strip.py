@@ -3,13 +3,13 @@
 from typing import Any, Literal, cast
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 from torch import Tensor
 from torchvision.utils import make_grid
 
 from tenshot.callbacks.ema import averaged
-from tenshot.callbacks.shared_drawing import drawn_together, publish
+from tenshot.callbacks.shared_drawing import DrawsNowAndThen, drawn_together, publish
 from tenshot.errors import InputError
 from tenshot.lightning_modules import LatentGenerator
 from tenshot.metrics.latent_paths import interpolate
@@ -17,7 +17,7 @@ from tenshot.metrics.latent_paths import interpolate
 __all__ = ["InterpolationStrip"]
 
 
-class InterpolationStrip(Callback):
+class InterpolationStrip(DrawsNowAndThen):
     """Draw rows of pictures on the way from one latent to another: ``strips/step=00000500.png``, and every logger.
 
     Row r goes from seed 2 r to seed 2 r + 1, in equal steps and with the same noise throughout. Drawn from the averaged
@@ -39,8 +39,9 @@ class InterpolationStrip(Callback):
         ):  # fmt: skip
             if value < least:
                 raise InputError(f"--strip.{name} is {value}: choose at least {least}")
-        self.every_n_steps, self.rows, self.points, self.space, self.seed = every_n_steps, rows, points, space, seed
-        self._drawn_step, self._step_of_checkpoint = -1, 0
+        super().__init__(every_n_steps)
+        self.rows, self.points, self.space, self.seed = rows, points, space, seed
+        self._step_of_checkpoint = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Say so where there is nothing to draw."""
@@ -51,36 +52,17 @@ class InterpolationStrip(Callback):
         """Note its step, which the trainer does not know in a test."""
         self._step_of_checkpoint = checkpoint["global_step"]
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A resumed run has the strip of the step it was loaded from."""
-        self._drawn_step = trainer.global_step
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Draw when it is time."""
-        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
-            self._draw_once(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the end."""
-        self._draw_once(trainer, pl_module)
-
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw what is tested."""
-        self._draw(trainer, pl_module, self._step_of_checkpoint)
+        if self.every_n_steps and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.draw(trainer, pl_module, self._step_of_checkpoint)
 
-    def _draw_once(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.global_step != self._drawn_step:
-            self._drawn_step = trainer.global_step
-            self._draw(trainer, pl_module, trainer.global_step)
-
-    def _draw(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
-        wanted = self.every_n_steps and isinstance(pl_module, LatentGenerator)
-        if not wanted or trainer.fast_dev_run:  # type: ignore[attr-defined]
+    def draw(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
+        """A strip, if the method has latents."""
+        if not isinstance(pl_module, LatentGenerator):
             return
 
-        def draw(numbers: Tensor) -> Tensor:
+        def pictures_of(numbers: Tensor) -> Tensor:
             generator, row = cast(LatentGenerator, pl_module), numbers // self.points
             t = (numbers % self.points).to(pl_module.device) / (self.points - 1)
             first = (2 * row + (self.seed << 32)).to(pl_module.device)
@@ -88,7 +70,7 @@ class InterpolationStrip(Callback):
             return generator.decode(interpolate(start, end, t, self.space), first, self.space).clamp(-1, 1)
 
         with torch.no_grad(), averaged(trainer, pl_module):
-            pictures = drawn_together(trainer, pl_module, self.rows * self.points, draw)
+            pictures = drawn_together(trainer, pl_module, self.rows * self.points, pictures_of)
         self._publish(trainer, pictures, step)
 
     @rank_zero_only

@@ -1,19 +1,58 @@
-"""Pictures for looking at: drawn by all ranks together, written as a file and given to every logger."""
+"""Pictures for looking at: now and then, drawn by all ranks together, written as a file and given to every logger."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from tenshot.callbacks.image_writer import to_uint8, write_png
 from tenshot.callbacks.tolerance import tolerated
 
-__all__ = ["drawn_together", "publish"]
+__all__ = ["DrawsNowAndThen", "drawn_together", "publish"]
+
+
+class DrawsNowAndThen(Callback):
+    """Draw every so many steps and at the end of fit, once a step.
+
+    Args:
+        every_n_steps: Optimiser steps between two drawings; 0 for none.
+    """
+
+    def __init__(self, every_n_steps: int) -> None:
+        self.every_n_steps = every_n_steps
+        self._drawn_step = -1
+
+    @abstractmethod
+    def draw(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
+        """Draw and publish; called on all ranks."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A resumed run has the drawing of the step it was loaded from."""
+        self._drawn_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Draw when it is time."""
+        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
+            self._draw_once(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the end."""
+        if self.every_n_steps:
+            self._draw_once(trainer, pl_module)
+
+    def _draw_once(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step == self._drawn_step or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        self._drawn_step = trainer.global_step
+        self.draw(trainer, pl_module, trainer.global_step)
 
 
 def drawn_together(

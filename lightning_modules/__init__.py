@@ -8,8 +8,9 @@ from tenshot.lightning_modules.folder_generator import FolderGenerator
 from tenshot.lightning_modules.guidance import ClassifierGuidance
 from tenshot.lightning_modules.mixdl import MixDL, Mixup
 from tenshot.lightning_modules.noisy_classifier import NoisyClassifier
+from tenshot.lightning_modules.regularization import Regularization
 from tenshot.lightning_modules.sampler import Sampler
-from tenshot.lightning_modules.stylegan2 import Regularization, StyleGAN2
+from tenshot.lightning_modules.stylegan2 import StyleGAN2
 
 __all__ = [
     "CDC",

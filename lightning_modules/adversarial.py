@@ -1,5 +1,6 @@
 """What methods with a generator and a discriminator share: several optimisers, driven by hand."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -38,9 +39,9 @@ class AdversarialModule(LightningModule):
         self.automatic_optimization = False
         self._scalers: dict[Player, torch.amp.GradScaler] = {}
 
+    @abstractmethod
     def players(self) -> Mapping[Player, Sequence[nn.Module]]:
         """The modules that each player trains."""
-        raise NotImplementedError
 
     def on_fit_start(self) -> None:
         """Give each player a loss scale of its own, where there is one (``--trainer.precision 16-mixed``).

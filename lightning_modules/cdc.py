@@ -1,23 +1,21 @@
 """CDC: few-shot adaptation by cross-domain correspondence (arXiv 2104.06820)."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, nn
+from torch import Tensor
 
 from tenshot.errors import InputError
-from tenshot.lightning_modules.adversarial import Player, Terms
+from tenshot.lightning_modules.adversarial import Terms
 from tenshot.lightning_modules.initial_gan import initial_gan_from
+from tenshot.lightning_modules.patches import PatchStyleGAN2
 from tenshot.lightning_modules.seeding import position_seed, run_seed
-from tenshot.lightning_modules.source import FrozenSource
-from tenshot.lightning_modules.stylegan2 import StyleGAN2
+from tenshot.lightning_modules.source import AdaptsSource
 from tenshot.losses import cross_domain_distance_loss
 from tenshot.losses.cross_domain import RowReduction
 from tenshot.losses.pairwise import Direction
-from tenshot.models import PatchDiscriminator, StyleGAN2Generator
+from tenshot.models import StyleGAN2Generator
 from tenshot.models.pretrained import fill
 
 __all__ = ["CDC", "Correspondence"]
@@ -65,7 +63,7 @@ class Correspondence:
             raise InputError(f"--model.correspondence.taps is {self.taps}: choose 1 to 4")
 
 
-class CDC(StyleGAN2):
+class CDC(PatchStyleGAN2, AdaptsSource[StyleGAN2Generator]):
     """Adapt a StyleGAN2 to about ten pictures, keeping the distances between the source's pictures.
 
     Args:
@@ -77,13 +75,9 @@ class CDC(StyleGAN2):
         self, correspondence: Correspondence = Correspondence(), source: str | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if source is None and self.init_from is None:
-            raise InputError("CDC adapts a trained model: give its checkpoint with --model.init_from")
-        self.correspondence, self.source_path = correspondence, source or self.init_from
-        self.heads: PatchDiscriminator
+        self.correspondence, self.taps = correspondence, correspondence.taps
+        self.source_path = self.source_or_initial(source, self.init_from)
         self.anchors: Tensor
-        self.source: FrozenSource[StyleGAN2Generator] | None = None
-        self._source_of_checkpoint: dict[str, str] | None = None
 
     def configure_model(self) -> None:
         """Build the networks and draw the anchors.
@@ -94,14 +88,9 @@ class CDC(StyleGAN2):
         if "generator" in self._modules:
             return
         super().configure_model()
-        assert self.config is not None
-        self.heads = PatchDiscriminator(self.config)
         own = torch.Generator().manual_seed(position_seed([run_seed(), 3]))
-        self.register_buffer("anchors", torch.randn(self.correspondence.anchors, self.config.latent_dim, generator=own))
-
-    def players(self) -> Mapping[Player, Sequence[nn.Module]]:
-        """The modules that each optimiser trains; the heads have the discriminator's settings, as published."""
-        return {"generator": [self.generator], "discriminator": [self.discriminator, self.heads]}
+        width = self.generator.config.latent_dim
+        self.register_buffer("anchors", torch.randn(self.correspondence.anchors, width, generator=own))
 
     def on_fit_start(self) -> None:
         """Read the source model.
@@ -112,37 +101,25 @@ class CDC(StyleGAN2):
         super().on_fit_start()
         if not self.correspondence.weight:
             return
-        assert self.source_path is not None
         initial = initial_gan_from(self.source_path, self.init_weights, self.allow_pickle, self.config)
         network = StyleGAN2Generator(initial.config)
         fill(network, initial.generator, initial.path)
-        self.source = FrozenSource(network.to(self.device), initial.path)
-        if self._source_of_checkpoint is not None:
-            self.source.refuse_other_than(self._source_of_checkpoint)
-        rank_zero_info(f"{self.source.path}: the frozen source, sha256 {self.source.sha256[:12]}…")
+        self.hold_on_to(network.to(self.device), initial.path)
 
     @property
-    def whole(self) -> bool:
-        """Whether this step judges whole pictures, from around the anchors, or patches of any."""
-        return self.step % self.correspondence.image_every == 0
+    def judges_patches(self) -> bool:
+        """Whether this step judges patches of any pictures, or whole ones, from around the anchors."""
+        return self.step % self.correspondence.image_every != 0
 
     def draw(self, count: int) -> Tensor:
         """Pictures from around the anchors at a step that judges whole ones, else any."""
-        if not self.whole:
+        if self.judges_patches:
             return super().draw(count)
         chosen = torch.randint(len(self.anchors), (count,), device=self.device)
         z = self.anchors[chosen]
         w = self.generator.mapping(z + self.correspondence.anchor_std * torch.randn_like(z))
         image: Tensor = self.generator.synthesis(self.generator.broadcast(w))
         return image
-
-    def judge(self, images: Tensor) -> Tensor:
-        """Logits of whole pictures (N,), or of patches (N, 1, h, w)."""
-        if self.whole:
-            return super().judge(images)
-        tap = self.choices.randrange(self.correspondence.taps)
-        logits: Tensor = self.heads(self.discriminator.tap(images, tap), tap)
-        return logits
 
     def generator_terms(self, count: int) -> Terms:
         """Add the distance loss."""
@@ -177,7 +154,7 @@ class CDC(StyleGAN2):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember which source the run began with."""
         super().on_load_checkpoint(checkpoint)
-        self._source_of_checkpoint = checkpoint["tenshot"].get("source")
+        self.source_of_checkpoint = checkpoint["tenshot"].get("source")
 
 
 def features(generator: StyleGAN2Generator, z: Tensor, noise: list[Tensor] | None) -> list[Tensor]:

@@ -6,14 +6,13 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
 
 from tenshot.errors import InputError
 from tenshot.lightning_modules.ddpm import DDPM, Denoised
 from tenshot.lightning_modules.initial import initial_from
-from tenshot.lightning_modules.source import FrozenSource
+from tenshot.lightning_modules.source import AdaptsSource, FrozenSource
 from tenshot.losses import high_frequency, high_frequency_mse, pairwise_similarity_loss
 from tenshot.losses.pairwise import Direction, Reduction
 from tenshot.models import UNet
@@ -64,7 +63,7 @@ class Pairwise:
         return self.image > 0 or self.high_frequency > 0
 
 
-class DDPMPA(DDPM):
+class DDPMPA(DDPM, AdaptsSource[UNet]):
     """Adapt a diffusion model to about ten pictures, holding on to the source's diversity by pairwise similarities.
 
     Args:
@@ -82,12 +81,8 @@ class DDPMPA(DDPM):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if source is None and self.init_from is None:
-            raise InputError("DDPMPA adapts a trained model: give its checkpoint with --model.init_from")
-        self.pairwise, self.source_path = pairwise, source or self.init_from
+        self.pairwise, self.source_path = pairwise, self.source_or_initial(source, self.init_from)
         self.collapse_every_n_steps = collapse_every_n_steps
-        self.source: FrozenSource[UNet] | None = None
-        self._source_of_checkpoint: dict[str, str] | None = None
         self._source_alike: Tensor
 
     def on_fit_start(self) -> None:
@@ -108,15 +103,12 @@ class DDPMPA(DDPM):
                 f"--data.batch_size is {batch}, but the pairwise losses compare at least {least} pictures of a "
                 "micro-batch: make it larger"
             )
-        assert self.source_path is not None
-        self.source = self._read_source(self.source_path)
-        if self._source_of_checkpoint is not None:
-            self.source.refuse_other_than(self._source_of_checkpoint)
-        self._source_alike = self._alike(self.source.network)
-        self.source.network.train(self.pairwise.source_dropout)
-        rank_zero_info(f"{self.source.path}: the frozen source, sha256 {self.source.sha256[:12]}…")
+        source = self.hold_on_to(*self._read_source(self.source_path))
+        self._source_alike = self._alike(source.network)
+        source.network.train(self.pairwise.source_dropout)
 
-    def _read_source(self, path: str) -> FrozenSource[UNet]:
+    def _read_source(self, path: str) -> tuple[UNet, str]:
+        """The network, and the file that it is in."""
         initial = initial_from(path, self.init_weights, self.allow_pickle, {})
         ours, theirs = self.unet.config, initial.unet
         for field in ("image_size", "in_channels", "out_channels", "num_classes"):
@@ -135,7 +127,7 @@ class DDPMPA(DDPM):
         network.to(self.device)
         if self.compile_network:
             network.compile()
-        return FrozenSource(network, initial.path)
+        return network, initial.path
 
     def loss_terms(self, step: Denoised) -> dict[str, Tensor]:
         """The diffusion loss, and what DDPM-PA adds to it (eq. 9)."""
@@ -198,4 +190,4 @@ class DDPMPA(DDPM):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember which source the run began with."""
         super().on_load_checkpoint(checkpoint)
-        self._source_of_checkpoint = checkpoint["tenshot"].get("source")
+        self.source_of_checkpoint = checkpoint["tenshot"].get("source")

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from tenshot.errors import InputError
 from tenshot.lightning_modules.adversarial import Player, Terms
-from tenshot.lightning_modules.stylegan2 import StyleGAN2
+from tenshot.lightning_modules.patches import PatchStyleGAN2
 from tenshot.losses import mixing_coefficients, mixup_distance_loss, nonsaturating_discriminator_loss
 from tenshot.losses.cross_domain import RowReduction
 from tenshot.losses.mixup import Mixing, MixupDirection
-from tenshot.models import PatchDiscriminator
 from tenshot.models.stylegan2.layers import EqualLinear
 
 __all__ = ["MixDL", "Mixup"]
@@ -59,7 +58,7 @@ class Mixup:
             raise InputError(f"--model.mixup.taps is {self.taps}: choose 1 to 4")
 
 
-class MixDL(StyleGAN2):
+class MixDL(PatchStyleGAN2):
     """Train a StyleGAN2 on about ten pictures so that mixed latents give pictures in between.
 
     Args:
@@ -68,8 +67,7 @@ class MixDL(StyleGAN2):
 
     def __init__(self, mixup: Mixup = Mixup(), **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.mixup = mixup
-        self.heads: PatchDiscriminator
+        self.mixup, self.taps = mixup, mixup.taps
         self.projection: nn.Module
         self.coefficients: Tensor
 
@@ -83,16 +81,13 @@ class MixDL(StyleGAN2):
             return
         super().configure_model()
         assert self.config is not None
-        self.heads = PatchDiscriminator(self.config)
         width = self.config.width(4)
         self.projection = EqualLinear(width, width) if self.mixup.projection else nn.Identity()
 
     def players(self) -> Mapping[Player, Sequence[nn.Module]]:
-        """The modules that each optimiser trains; the heads have the discriminator's settings, as published."""
-        return {
-            "generator": [self.generator],
-            "discriminator": [self.discriminator, self.heads, self.projection],
-        }
+        """The modules that each optimiser trains; the projection is the discriminator's."""
+        players = super().players()
+        return {**players, "discriminator": [*players["discriminator"], self.projection]}
 
     def check_batch(self, batch: int, part: int) -> None:
         """Also refuse what cannot be mixed.
@@ -105,29 +100,21 @@ class MixDL(StyleGAN2):
             raise InputError("MixDL mixes the latents of a micro-batch: give it at least 2 (--data.batch_size)")
 
     @property
-    def mixes(self) -> bool:
-        """Whether this step mixes latents."""
+    def judges_patches(self) -> bool:
+        """Whether this step mixes latents; it is then that patches are judged."""
         turn = self.step % self.mixup.every
         return turn == (0 if self.mixup.release == "head" else self.mixup.every - 1)
 
     def draw(self, count: int) -> Tensor:
         """Pictures of mixed latents at a step that mixes, else any; the coefficients are kept for the distance."""
-        if not self.mixes:
+        if not self.judges_patches:
             return super().draw(count)
         self.coefficients = self._drawn_coefficients(count)
         return self._pictures(self.coefficients @ self.latents_of_noise(count))
 
-    def judge(self, images: Tensor) -> Tensor:
-        """Logits of patches (N, 1, h, w) at a step that mixes, else of whole pictures (N,)."""
-        if not self.mixes:
-            return super().judge(images)
-        tap = self.choices.randrange(self.mixup.taps)
-        logits: Tensor = self.heads(self.discriminator.tap(images, tap), tap)
-        return logits
-
     def discriminator_terms(self, real: Tensor) -> Terms:
         """Judge pictures of mixed latents alone, and place them among the others by their coefficients."""
-        if not self.mixes:
+        if not self.judges_patches:
             return super().discriminator_terms(real)
         count = len(real)
         with torch.no_grad():
@@ -147,7 +134,7 @@ class MixDL(StyleGAN2):
     def generator_terms(self, count: int) -> Terms:
         """Add the generator's distance, of new latents with the coefficients of the judged ones."""
         terms = super().generator_terms(count)
-        if self.mixes and self.mixup.generator:
+        if self.judges_patches and self.mixup.generator:
             w = self.latents_of_noise(count)
             inner = range(1, self.generator.config.num_layers - 1)  # neither the constant's nor the last
             layers = self.choices.choices(inner, k=count)

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from tenshot.errors import InputError
 from tenshot.models.pretrained import sha256
 
-__all__ = ["FrozenSource"]
+__all__ = ["AdaptsSource", "FrozenSource"]
 
 
 N = TypeVar("N", bound=nn.Module)
@@ -46,3 +47,36 @@ class FrozenSource(Generic[N]):
                 f"{self.path}: not the source model that this run began with, {record['path']} (sha256 "
                 f"{record['sha256'][:12]}…, here {self.sha256[:12]}…): give that file with --model.source"
             )
+
+
+class AdaptsSource(Generic[N]):
+    """What methods share that hold the model they adapt against the one it came from."""
+
+    source: FrozenSource[N] | None = None
+    source_of_checkpoint: dict[str, str] | None = None
+    """Which source a resumed run began with."""
+
+    def source_or_initial(self, source: str | None, init_from: str | None) -> str:
+        """Where the source is read from.
+
+        Raises:
+            InputError: Neither is given.
+        """
+        path = source or init_from
+        if path is None:
+            raise InputError(
+                f"{type(self).__name__} adapts a trained model: give its checkpoint with --model.init_from"
+            )
+        return path
+
+    def hold_on_to(self, network: N, path: str) -> FrozenSource[N]:
+        """Freeze the source, on the device of training.
+
+        Raises:
+            InputError: It is not the one that a resumed run began with.
+        """
+        self.source = FrozenSource(network, path)
+        if self.source_of_checkpoint is not None:
+            self.source.refuse_other_than(self.source_of_checkpoint)
+        rank_zero_info(f"{self.source.path}: the frozen source, sha256 {self.source.sha256[:12]}…")
+        return self.source

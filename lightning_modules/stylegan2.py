@@ -1,9 +1,8 @@
 """StyleGAN2: from scratch, or further from trained weights (arXiv 1912.04958; as TGAN, arXiv 1805.01677)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -19,7 +18,9 @@ from tenshot.lightning_modules.initial_gan import (
     initial_gan_from,
     refuse_other_gan,
 )
-from tenshot.lightning_modules.seeding import SeededNoise, in_equal_batches, step_choices
+from tenshot.lightning_modules.latent_drawing import DrawsFromLatents
+from tenshot.lightning_modules.regularization import Regularization
+from tenshot.lightning_modules.seeding import step_choices
 from tenshot.losses import (
     nonsaturating_discriminator_loss,
     nonsaturating_generator_loss,
@@ -31,46 +32,14 @@ from tenshot.models import StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Gen
 from tenshot.models.augmentation import AdaptiveAugment, DiffAugment
 from tenshot.models.pretrained import fill
 
-__all__ = ["Regularization", "StyleGAN2"]
+__all__ = ["StyleGAN2"]
 
+PUBLISHED = Regularization()
 ADJUST_EVERY = 4  # steps between two moves of the augmentation's probability, as NVlabs' code does
 AVERAGE_DECAY = 0.995  # of the average latent, which truncation pulls towards
 
 
-@dataclass(frozen=True)
-class Regularization:
-    """The lazy regularisers of StyleGAN2: optimiser steps of their own, every so many steps, with as much more weight.
-
-    Args:
-        r1: Weight of the gradient penalty on real pictures (gamma; half of it times the squared norm); 0: none.
-        r1_every: Steps between two of them.
-        path_length: Weight of the path length penalty; 0: none.
-        path_length_every: Steps between two of them.
-        path_length_shrink: By how much its batch is smaller than the others.
-        path_length_decay: Share of each batch in the running mean of path lengths.
-    """
-
-    r1: float = 10.0
-    r1_every: int = 16
-    path_length: float = 2.0
-    path_length_every: int = 4
-    path_length_shrink: int = 2
-    path_length_decay: float = 0.01
-
-    def __post_init__(self) -> None:
-        for name in ("r1", "path_length"):
-            if getattr(self, name) < 0:
-                raise InputError(f"--model.regularization.{name} is {getattr(self, name)}: a weight is 0 or more")
-        for name in ("r1_every", "path_length_every", "path_length_shrink"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--model.regularization.{name} is {getattr(self, name)}: choose at least 1")
-        if not 0 < self.path_length_decay <= 1:
-            raise InputError(
-                f"--model.regularization.path_length_decay is {self.path_length_decay}: choose a number in (0, 1]"
-            )
-
-
-class StyleGAN2(AdversarialModule):
+class StyleGAN2(AdversarialModule, DrawsFromLatents):
     """Train a StyleGAN2 from scratch, or go on from a trained one (init_from) with a few pictures.
 
     Steps (``max_steps``) are the generator's: each is one of the discriminator, one of the generator, and now and then
@@ -103,7 +72,7 @@ class StyleGAN2(AdversarialModule):
         init_weights: Weights = "raw",
         optimizer_g: OptimizerCallable = GANAdam,
         optimizer_d: OptimizerCallable = GANAdam,
-        regularization: Regularization = Regularization(),
+        regularization: Regularization = PUBLISHED,
         style_mixing: float = 0.9,
         augmentation: DiffAugment | AdaptiveAugment | None = None,
         micro_batch: int | None = None,
@@ -296,59 +265,6 @@ class StyleGAN2(AdversarialModule):
         self.log("train/augmentation", augmentation.probability)
         if self.step % ADJUST_EVERY == 0:
             self.log("train/overfitting", augmentation.adjust(augmentation.signs * self.trainer.world_size))
-
-    # Drawing
-
-    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Draw the pictures that a batch of seeds asks for."""
-        return {"index": batch["index"], "image": self.sample(batch["seed"])}
-
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Draw the pictures that a batch of seeds asks for."""
-        return self.sample(batch["seed"])
-
-    @torch.no_grad()
-    def sample(self, seeds: Tensor, condition: Tensor | None = None, preview: bool = False) -> Tensor:
-        """Draw pictures; each depends on its own seed alone.
-
-        Args:
-            seeds: (N,) int64, one a picture.
-            condition: None: there are no conditional ones.
-            preview: Makes no difference.
-
-        Returns:
-            (N, 3, H, W) float32 in [-1, 1]
-        """
-        images = in_equal_batches(lambda part, _: self.decode(self.latents(part), part), seeds, None, self.device)
-        return images.clamp(-1, 1)
-
-    @torch.no_grad()
-    def latents(self, seeds: Tensor, space: Literal["z", "w"] = "w") -> Tensor:
-        """The latents that ``sample`` starts from, without truncation: (N, latent_dim)."""
-        z = SeededNoise(seeds, self.device).normal(self.generator.config.latent_dim)
-        w: Tensor = z if space == "z" else self.generator.mapping(z)
-        return w
-
-    @torch.no_grad()
-    def decode(self, latents: Tensor, noise_seeds: Tensor, space: Literal["z", "w"] = "w") -> Tensor:
-        """The pictures of latents, truncated as asked for.
-
-        Args:
-            latents: (N, latent_dim)
-            noise_seeds: (N,) int64, of the noise maps.
-            space: Which latents.
-
-        Returns:
-            (N, 3, H, W) float32, in about [-1, 1]
-        """
-        generator = self.generator
-        noise = SeededNoise(noise_seeds, self.device)
-        noise.normal(generator.config.latent_dim)  # those are of the latents
-        w = generator.mapping(latents) if space == "z" else latents
-        styles = generator.broadcast(generator.truncate(w, self.truncation))
-        maps = [noise.normal(*shape) for shape in generator.noise_shapes]
-        image: Tensor = generator.synthesis(styles, noise=maps)
-        return image.float()
 
     # Checkpoints
 

@@ -1,5 +1,6 @@
 """What the tests of methods, callbacks and command line share."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +14,23 @@ from tenshot.cli import main
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny networks gain nothing from threads, and lose much where another process wants the cores."""
-    before = torch.get_num_threads()
+def _one_thread() -> None:
+    """Tiny networks gain nothing from threads, and lose much where another process wants the cores.
+
+    Told to the environment too: else a fit under ddp sets all cores' threads for the rest of this process, and with
+    another number of threads sums round otherwise than in a process that the test starts.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_environment() -> Iterator[None]:
+    """A fit under ddp leaves its rank and port in the environment, for whatever the next test starts."""
+    before = dict(os.environ)
     yield
-    torch.set_num_threads(before)
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture

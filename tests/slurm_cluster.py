@@ -16,9 +16,6 @@ from pathlib import Path
 NODES = 4
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scontrol", "scancel", "squeue", "sinfo")
 
-LAUNCHERS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What a launcher of processes, run by another test of this process, may have left in the environment."""
-
 CONF = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -83,10 +80,7 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        kept = {
-            name: value for name, value in os.environ.items()
-            if not name.startswith(("SLURM_", "SBATCH_")) and name not in LAUNCHERS
-        }  # fmt: skip
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
         self.environment = kept | {
             "SLURM_CONF": str(folder / "slurm.conf"), "PATH": f"{kept.get('PATH', '')}:/usr/sbin:/sbin",
             "MASTER_ADDR": "127.0.0.1",  # the nodes' names do not resolve

@@ -1,0 +1,71 @@
+"""Pictures of a generator with latents, each a function of its seed."""
+
+from typing import Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from tenshot.lightning_modules.seeding import SeededNoise, in_equal_batches
+from tenshot.models import StyleGAN2Generator
+
+__all__ = ["DrawsFromLatents"]
+
+
+class DrawsFromLatents(LightningModule):
+    """What ``LatentGenerator`` asks for, and ``predict`` and ``test``, for a method that trains such a generator."""
+
+    generator: StyleGAN2Generator
+    truncation: float
+    """How far latents go from the average one (psi); 1 is the whole way."""
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Draw the pictures that a batch of seeds asks for."""
+        return {"index": batch["index"], "image": self.sample(batch["seed"])}
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Draw the pictures that a batch of seeds asks for."""
+        return self.sample(batch["seed"])
+
+    @torch.no_grad()
+    def sample(self, seeds: Tensor, condition: Tensor | None = None, preview: bool = False) -> Tensor:
+        """Draw pictures; each depends on its own seed alone.
+
+        Args:
+            seeds: (N,) int64, one a picture.
+            condition: None: there are no conditional ones.
+            preview: Makes no difference.
+
+        Returns:
+            (N, 3, H, W) float32 in [-1, 1]
+        """
+        images = in_equal_batches(lambda part, _: self.decode(self.latents(part), part), seeds, None, self.device)
+        return images.clamp(-1, 1)
+
+    @torch.no_grad()
+    def latents(self, seeds: Tensor, space: Literal["z", "w"] = "w") -> Tensor:
+        """The latents that ``sample`` starts from, without truncation: (N, latent_dim)."""
+        z = SeededNoise(seeds, self.device).normal(self.generator.config.latent_dim)
+        w: Tensor = z if space == "z" else self.generator.mapping(z)
+        return w
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, noise_seeds: Tensor, space: Literal["z", "w"] = "w") -> Tensor:
+        """The pictures of latents, truncated as asked for.
+
+        Args:
+            latents: (N, latent_dim)
+            noise_seeds: (N,) int64, of the noise maps.
+            space: Which latents.
+
+        Returns:
+            (N, 3, H, W) float32, in about [-1, 1]
+        """
+        generator = self.generator
+        noise = SeededNoise(noise_seeds, self.device)
+        noise.normal(generator.config.latent_dim)  # those are of the latents
+        w = generator.mapping(latents) if space == "z" else latents
+        styles = generator.broadcast(generator.truncate(w, self.truncation))
+        maps = [noise.normal(*shape) for shape in generator.noise_shapes]
+        image: Tensor = generator.synthesis(styles, noise=maps)
+        return image.float()

@@ -1,0 +1,49 @@
+"""A StyleGAN2 whose discriminator judges whole pictures at some steps and patches at the others, as CDC's does."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from tenshot.lightning_modules.adversarial import Player
+from tenshot.lightning_modules.stylegan2 import StyleGAN2
+from tenshot.models import PatchDiscriminator
+
+__all__ = ["PatchStyleGAN2"]
+
+
+class PatchStyleGAN2(StyleGAN2):
+    """Judge patches by heads on layers of the discriminator (CDC, section 3.2)."""
+
+    heads: PatchDiscriminator
+    taps: int
+    """How many layers patches are judged at, one drawn for each call: 1 to 4."""
+
+    def configure_model(self) -> None:
+        """Build the networks.
+
+        Raises:
+            InputError: init_from cannot be read or does not fit, or the pictures are too small for patches.
+        """
+        if "generator" in self._modules:
+            return
+        super().configure_model()
+        assert self.config is not None
+        self.heads = PatchDiscriminator(self.config)
+
+    def players(self) -> Mapping[Player, Sequence[nn.Module]]:
+        """The modules that each optimiser trains; the heads have the discriminator's settings, as published."""
+        return {"generator": [self.generator], "discriminator": [self.discriminator, self.heads]}
+
+    @property
+    @abstractmethod
+    def judges_patches(self) -> bool:
+        """Whether this step does."""
+
+    def judge(self, images: Tensor) -> Tensor:
+        """Logits of whole pictures (N,), or of patches (N, 1, h, w)."""
+        if not self.judges_patches:
+            return super().judge(images)
+        tap = self.choices.randrange(self.taps)
+        logits: Tensor = self.heads(self.discriminator.tap(images, tap), tap)
+        return logits
