@@ -34,9 +34,9 @@ def cycle_flops(setting: Setting) -> float:
     """
     generator = StyleGAN2Generator(config(setting)).requires_grad_(False)
     discriminator = StyleGAN2Discriminator(config(setting)).requires_grad_(False)
-    with FlopCounterMode(display=False) as drawing:
+    with torch.no_grad(), FlopCounterMode(display=False) as drawing:
         picture = generator(torch.zeros(1, generator.config.latent_dim))
-    with FlopCounterMode(display=False) as judging:
+    with torch.no_grad(), FlopCounterMode(display=False) as judging:
         discriminator(picture)
     g, d = (setting.batch * counter.get_total_flops() for counter in (drawing, judging))
     return CYCLE * (4 * g + 8 * d) + PATH_LENGTHS * 6 * g / 2 + 6 * d

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from tenshot.models.weight_gradient import products_pay, weight_gradient
+from tenshot.models.winograd import winograd_conv, winograd_pays, winograd_weight_gradient
 
 __all__ = ["norm_act", "norm_act_conv"]
 
@@ -69,7 +70,10 @@ class _NormActConv(torch.autograd.Function):
         hidden, mean, rstd = _normalize(x, factor, offset, groups, eps)
         ctx.save_for_backward(x, mean, rstd, factor, offset, weight)
         ctx.groups = groups
-        return F.conv2d(F.silu(hidden, inplace=True), weight, bias, padding=weight.shape[-1] // 2)
+        activated = F.silu(hidden, inplace=True)
+        if winograd_pays(x, weight.shape):
+            return winograd_conv(activated, weight, bias)
+        return F.conv2d(activated, weight, bias, padding=weight.shape[-1] // 2)
 
     @staticmethod
     @once_differentiable
@@ -103,6 +107,12 @@ class _NormActConv(torch.autograd.Function):
 def _conv_backward(grad: Tensor, x: Tensor, weight: Tensor, wanted: Sequence[bool]) -> tuple[Tensor | None, ...]:
     """Gradients of a convolution with respect to its input and, where wanted, to weight and bias."""
     pad = weight.shape[-1] // 2
+    if winograd_pays(x, weight.shape):
+        return (
+            winograd_conv(grad, weight, transposed=True),
+            winograd_weight_gradient(x, grad) if wanted[0] else None,
+            grad.sum((0, 2, 3)) if wanted[1] else None,
+        )
     products = wanted[0] and pad == 1 and products_pay(x)
     # oneDNN has weight and bias in one kernel: asked for the bias alone, it computes both
     mask = [True, False, False] if products else [True, *wanted]

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tenshot.models.weight_gradient import products_pay, weight_gradient
+from tenshot.models.winograd import winograd_conv, winograd_pays, winograd_weight_gradient
 
 __all__ = ["conv2d", "conv_transpose2d"]
 
@@ -21,23 +22,34 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 
 
     With a stride, H + 2 * padding - k must be a multiple of it.
     """
-    out: Tensor = _Conv.apply(x, weight, bias, stride, padding, False)
+    out: Tensor = _Conv.apply(x, weight, bias, stride, padding, False, not torch.is_grad_enabled())
     return out
 
 
 def conv_transpose2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
     """As ``F.conv_transpose2d``: x (N, C, H, W), weight (C, C', k, k) -> (N, C', H', W')."""
-    out: Tensor = _Conv.apply(x, weight, None, stride, padding, True)
+    out: Tensor = _Conv.apply(x, weight, None, stride, padding, True, not torch.is_grad_enabled())
     return out
 
 
 class _Conv(torch.autograd.Function):
+    """``exact``: without Winograd's rounding errors, for pictures that are drawn to be kept."""
+
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, transposed: bool
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: int,
+        padding: int,
+        transposed: bool,
+        exact: bool,
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.arguments = stride, padding, transposed
+        if not exact and stride == 1 and padding == 1 and winograd_pays(x, weight.shape):
+            return winograd_conv(x, weight, bias, transposed)
         return (F.conv_transpose2d if transposed else F.conv2d)(x, weight, bias, stride=stride, padding=padding)
 
     @staticmethod
@@ -46,13 +58,13 @@ class _Conv(torch.autograd.Function):
         stride, padding, transposed = ctx.arguments
         grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            grad_x = _Conv.apply(grad, weight, None, stride, padding, not transposed)
+            grad_x = _Conv.apply(grad, weight, None, stride, padding, not transposed, False)
         if ctx.needs_input_grad[1]:
             pair = (grad, x) if transposed else (x, grad)
             grad_weight = _WeightGradient.apply(*pair, weight.shape, stride, padding)
         if ctx.needs_input_grad[2]:
             grad_bias = grad.sum((0, 2, 3))
-        return grad_x, grad_weight, grad_bias, None, None, None
+        return grad_x, grad_weight, grad_bias, None, None, None, None
 
 
 class _WeightGradient(torch.autograd.Function):
@@ -62,8 +74,11 @@ class _WeightGradient(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, grad: Tensor, shape: torch.Size, stride: int, padding: int) -> Tensor:
         ctx.save_for_backward(x, grad)
         ctx.arguments = stride, padding
-        if products_pay(x) and shape[2:] == (3, 3) and stride == 1 and padding == 1:
-            return weight_gradient(x, grad)
+        if shape[2:] == (3, 3) and stride == 1 and padding == 1:
+            if winograd_pays(x, shape):
+                return winograd_weight_gradient(x, grad)
+            if products_pay(x):
+                return weight_gradient(x, grad)
         if products_pay(x) and stride > 1 and padding == 0:
             return _strided_weight_gradient(x, grad, shape, stride)
         _, grad_weight, _ = torch.ops.aten.convolution_backward(
@@ -78,9 +93,9 @@ class _WeightGradient(torch.autograd.Function):
         stride, padding = ctx.arguments
         grad_x = grad_grad = None
         if ctx.needs_input_grad[0]:
-            grad_x = _Conv.apply(grad, grad_weight, None, stride, padding, True)
+            grad_x = _Conv.apply(grad, grad_weight, None, stride, padding, True, False)
         if ctx.needs_input_grad[1]:
-            grad_grad = _Conv.apply(x, grad_weight, None, stride, padding, False)
+            grad_grad = _Conv.apply(x, grad_weight, None, stride, padding, False, False)
         return grad_x, grad_grad, None, None, None
 
 
