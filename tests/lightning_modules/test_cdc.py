@@ -11,6 +11,7 @@ from torch import Tensor
 from tenshot.callbacks import EMA, StepCheckpoint
 from tenshot.errors import InputError
 from tenshot.lightning_modules import CDC, Correspondence, Regularization
+from tenshot.models import StyleGAN2Generator
 
 QUIET = Regularization(r1=0.0, path_length=0.0)
 
@@ -77,10 +78,8 @@ def test_whole_pictures_are_drawn_from_around_the_anchors(source: str, monkeypat
     assert torch.cdist(seen[1], module.anchors).min(1)[0].mean() > 0.5
 
 
-@pytest.mark.parametrize("layers", ["one", "all"])
-def test_the_distance_to_itself_is_nothing_with_equal_noise(source: str, layers: str):
-    """And so is its gradient."""
-    module = cdc(source, same_noise=True, layers=layers)
+def equal_source(module: CDC) -> StyleGAN2Generator:
+    """The frozen source, made equal to the generator; both add noise."""
     module.trainer = tiny.trainer(Path("unused"), 1)  # type: ignore[assignment]
     module.on_fit_start()
     assert module.source is not None
@@ -88,27 +87,29 @@ def test_the_distance_to_itself_is_nothing_with_equal_noise(source: str, layers:
         for layer in module.generator.layers:
             layer.noise_strength.fill_(0.5)
         module.source.network.load_state_dict(module.generator.state_dict())
-    distance = module._distance(module.source.network)
+    return module.source.network
+
+
+@pytest.mark.parametrize("layers", ["one", "all"])
+def test_the_distance_to_itself_is_nothing_with_equal_noise(source: str, layers: str):
+    """And so is its gradient."""
+    module = cdc(source, same_noise=True, layers=layers)
+    network = equal_source(module)
+    distance = module._distance(network)
     distance.backward()
     assert distance.item() == pytest.approx(0, abs=1e-6)
     assert max(p.grad.abs().max().item() for p in module.generator.parameters() if p.grad is not None) < 1e-5
 
     with torch.no_grad():
         module.generator.layers[2].weight.add_(torch.randn_like(module.generator.layers[2].weight))
-    assert module._distance(module.source.network).item() > 1e-6
+    assert module._distance(network).item() > 1e-6
 
 
 def test_equal_generators_with_noise_of_their_own_are_apart(source: str):
     """The published code draws the noise maps of the two apart."""
     module = cdc(source)
-    module.trainer = tiny.trainer(Path("unused"), 1)  # type: ignore[assignment]
-    module.on_fit_start()
-    assert module.source is not None
-    with torch.no_grad():
-        for layer in module.generator.layers:
-            layer.noise_strength.fill_(0.5)
-        module.source.network.load_state_dict(module.generator.state_dict())
-    assert module._distance(module.source.network).item() > 1e-6
+    network = equal_source(module)
+    assert module._distance(network).item() > 1e-6
 
 
 def test_the_source_stays_out_of_the_checkpoint_and_another_one_is_refused(tmp_path: Path, source: str):
