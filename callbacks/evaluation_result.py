@@ -46,6 +46,8 @@ def publish_result(trainer: Trainer, result: dict[str, Any]) -> None:
         if isinstance(logger, WandbLogger):
             rows = [[result["title"], result["step"], key, value] for key, value in values.items()]
             logger.log_table(f"{group}/table", ["title", "step", "metric", "value"], rows, step=result["step"])
+            if path.exists():  # for tenshot compare, which reads it from the server
+                logger.experiment.save(str(path), base_path=trainer.default_root_dir, policy="now")
 
 
 def _write(path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
 from torch import Tensor
 
 from tenshot.callbacks.image_writer import to_uint8, write_png
@@ -83,11 +84,13 @@ def publish(trainer: Trainer, picture: Tensor, key: str, step: int) -> None:
     picture: (C, H, W) in [-1, 1]
     """
     path = Path(trainer.default_root_dir) / key / f"step={step:08d}.png"
+    pixels = to_uint8(picture[None])[0]
     with tolerated(str(path.parent)) if trainer.training else nullcontext():
-        write_png(to_uint8(picture[None])[0], path)
+        write_png(pixels, path)
     for logger in trainer.loggers:
         log_image = getattr(logger, "log_image", None)
         if log_image is not None:
-            log_image(key=key, images=[(picture + 1) / 2], step=step)
+            whole = Image.fromarray(pixels.squeeze(-1).numpy())  # of a tensor, W&B would guess the range
+            log_image(key=key, images=[whole], step=step)
         elif isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(key, ((picture + 1) / 2).clamp(0, 1), step)
+            logger.experiment.add_image(key, pixels.numpy(), step, dataformats="HWC")
