@@ -198,13 +198,10 @@ class DDPM(LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         self.log_dict({f"train/{name}": value.detach().mean() for name, value in terms.items()})
         self.quarters.update({name: value for name, value in terms.items() if value.dim()}, t)
-        return loss
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log the losses by noise level, where the others are written."""
         every = self.trainer.log_every_n_steps * self.trainer.accumulate_grad_batches  # type: ignore[attr-defined]
-        if (batch_idx + 1) % every == 0:
+        if (batch_idx + 1) % every == 0:  # where the others are written, and before a checkpoint is
             self.log_dict({f"train/{name}": value for name, value in self.quarters.pop().items()})
+        return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """The diffusion loss at fixed timesteps and noise and, if asked for, the variational bound."""
@@ -281,14 +278,15 @@ class DDPM(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what the checkpoint is, and the history of the timestep sampler."""
+        """Add what the checkpoint is, the history of the timestep sampler, and the losses that are not logged yet."""
         assert self.unet_config is not None
         assert self.diffusion_config is not None
         checkpoint["tenshot"] = description(self.unet_config, self.diffusion_config, type(self).__name__)
         checkpoint["timesteps"] = self.timesteps.state_dict()
+        checkpoint["quarters"] = self.quarters.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the history of the timestep sampler.
+        """Restore the history of the timestep sampler, and the losses that were not logged yet.
 
         Raises:
             InputError: It is a checkpoint of another network.
@@ -298,3 +296,4 @@ class DDPM(LightningModule):
         where = str(self.trainer.ckpt_path) if self._trainer else "the checkpoint"
         refuse_other_network(checkpoint, where, self.unet_config, self.diffusion_config)
         self.timesteps.load_state_dict(checkpoint["timesteps"])
+        self.quarters.load_state_dict(checkpoint.get("quarters", {}), self.device)

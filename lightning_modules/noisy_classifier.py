@@ -189,11 +189,12 @@ class NoisyClassifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what the checkpoint is."""
+        """Add what the checkpoint is, and the losses that are not logged yet."""
         assert self.classifier_config is not None
         assert self.diffusion_config is not None
         network, process = self.classifier_config, self.diffusion_config
         checkpoint["tenshot"] = description(network, process, type(self).__name__, part="classifier")
+        checkpoint["quarters"] = self.quarters.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make sure that it fits.
@@ -205,3 +206,4 @@ class NoisyClassifier(LightningModule):
         assert self.diffusion_config is not None
         where = str(self.trainer.ckpt_path) if self._trainer else "the checkpoint"
         refuse_other_network(checkpoint, where, self.classifier_config, self.diffusion_config, part="classifier")
+        self.quarters.load_state_dict(checkpoint.get("quarters", {}), self.device)

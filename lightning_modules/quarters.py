@@ -37,3 +37,11 @@ class QuarterMeans:
             for number in range(4)
             if seen[number]
         }
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The sums so far, so that a resumed run logs what one that was never stopped does."""
+        return dict(self._sums)
+
+    def load_state_dict(self, state: Mapping[str, Tensor], device: torch.device) -> None:
+        """Go on from them."""
+        self._sums = {name: total.to(device) for name, total in state.items()}
