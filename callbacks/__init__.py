@@ -13,6 +13,7 @@ from tenshot.callbacks.run_log import RunLog
 from tenshot.callbacks.sample_grid import SampleGrid
 from tenshot.callbacks.step_checkpoint import StepCheckpoint
 from tenshot.callbacks.step_seed import StepSeed
+from tenshot.callbacks.throughput import Throughput
 from tenshot.callbacks.wandb_log import RunWandb
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "StepCheckpoint",
     "StepProgress",
     "StepSeed",
+    "Throughput",
 ]

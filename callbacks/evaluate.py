@@ -17,6 +17,7 @@ from tenshot.callbacks.image_writer import to_uint8, write_png
 from tenshot.callbacks.metric_choice import NEEDS, MetricName, PathName, Requests, chosen_metrics
 from tenshot.callbacks.path_drawing import show_paths
 from tenshot.callbacks.provenance import code_version
+from tenshot.callbacks.throughput import paused
 from tenshot.callbacks.wandb_log import RunWandb
 from tenshot.datamodules import Pictures
 from tenshot.datamodules.batches import Source
@@ -192,6 +193,10 @@ class EvaluateGenerator(Callback):
         if not self.every_n_steps or step % self.every_n_steps or step == self._evaluated_step:
             return
         self._evaluated_step = step
+        with paused(trainer):
+            self._evaluate(trainer, pl_module)
+
+    def _evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         with averaged(trainer, pl_module):
             self._begin(trainer, pl_module, min(self.paths, self.fit_samples))
             for wanted in self._share(trainer, self.fit_samples):

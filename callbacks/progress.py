@@ -1,6 +1,7 @@
 """How far a run is: a bar on a terminal, a line now and then in a log file."""
 
 import time
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -10,11 +11,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from tenshot.callbacks.throughput import Throughput, throughput_of
+
 __all__ = ["StepProgress"]
 
 
 class StepProgress(ProgressBar):
-    """Steps done of ``max_steps``, steps a second, time left and the loss; for predict and validate, batches.
+    """Steps done of ``max_steps``, steps and pictures a second, share of time that the loop waited for batches, time
+    left, and the loss; for predict and validate, batches.
+
+    Pictures a second and the share are those of ``Throughput``; steps a second and the time left are by the clock on
+    the wall, with whatever else the run does.
 
     Args:
         refresh_every: Steps between two looks at the loss, each of which waits for the device.
@@ -28,6 +35,7 @@ class StepProgress(ProgressBar):
         self._enabled = True
         self._bar: Progress | None = None
         self._task: TaskID | None = None
+        self._throughput: Throughput | None = None
         self._title, self._total, self._done, self._start, self._began, self._spoke = "", 0, 0, 0, 0.0, 0.0
 
     def disable(self) -> None:
@@ -54,14 +62,16 @@ class StepProgress(ProgressBar):
     def _show(self, done: int, note: str) -> None:
         if not self._enabled:
             return
-        self._done, now = done, time.monotonic()
-        if now > self._began:
-            note = f"{(done - self._start) / (now - self._began):.1f}/s  {note}"
+        self._done, now, left = done, time.monotonic(), ""
+        if now > self._began and done > self._start:
+            rate = (done - self._start) / (now - self._began)
+            note = f"{rate:.3g}/s  {note}"
+            left = f"{timedelta(seconds=round((self._total - done) / rate))} left  " if self._total else ""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, note=note)
         elif now - self._spoke > self.lines_every or done == self._total:
             self._spoke = now
-            self.console.print(f"{self._title} {done}/{self._total or '?'}  {note}", highlight=False)
+            self.console.print(f"{self._title} {done}/{self._total or '?'}  {left}{note}", highlight=False)
 
     def _close(self) -> None:
         if self._bar is not None:
@@ -70,6 +80,7 @@ class StepProgress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar of the run."""
+        self._throughput = throughput_of(trainer)
         self._open("training", trainer.global_step, trainer.max_steps if trainer.max_steps > 0 else float("inf"))
 
     def on_train_batch_end(
@@ -79,7 +90,15 @@ class StepProgress(ProgressBar):
         step = trainer.global_step
         if step != self._done and (step % self.refresh_every == 0 or step == self._total):
             shown = {k: v for k, v in trainer.progress_bar_metrics.items() if isinstance(v, float | Tensor)}
-            self._show(step, "  ".join(f"{name} {float(value):.4f}" for name, value in shown.items()))
+            losses = [f"{name} {float(value):.4f}" for name, value in shown.items()]
+            self._show(step, "  ".join([*self._pace(trainer), *losses]))
+
+    def _pace(self, trainer: Trainer) -> list[str]:
+        pace = self._throughput.pace() if self._throughput else None
+        if pace is None:
+            return []
+        pictures = pace.pictures * trainer.world_size / pace.seconds
+        return [f"{pictures:.3g} pictures/s", f"waiting for data {pace.waited / pace.seconds:.0%}"]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from tenshot.callbacks.image_writer import to_uint8, write_png
+from tenshot.callbacks.throughput import paused
 from tenshot.callbacks.tolerance import tolerated
 
 __all__ = ["DrawsNowAndThen", "drawn_together", "publish"]
@@ -53,7 +54,8 @@ class DrawsNowAndThen(Callback):
         if trainer.global_step == self._drawn_step or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._drawn_step = trainer.global_step
-        self.draw(trainer, pl_module, trainer.global_step)
+        with paused(trainer):
+            self.draw(trainer, pl_module, trainer.global_step)
 
 
 def drawn_together(

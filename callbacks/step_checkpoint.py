@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_info
 
 from tenshot.callbacks.atomic_io import failures_noted
+from tenshot.callbacks.throughput import paused
 from tenshot.errors import InputError
 from tenshot.lightning_modules.runs import checkpoint_path, checkpoints_of
 
@@ -70,7 +71,7 @@ class StepCheckpoint(Checkpoint):
         self._tried_step = trainer.global_step
         run = Path(trainer.default_root_dir)
         saved = checkpoint_path(run, trainer.global_step)
-        with failures_noted(trainer.strategy.checkpoint_io) as failures:
+        with paused(trainer), failures_noted(trainer.strategy.checkpoint_io) as failures:
             trainer.save_checkpoint(saved, weights_only=False)
         failure = trainer.strategy.broadcast(str(failures[0]) if failures else None)
         if failure is not None:

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from tenshot.callbacks.evaluation_result import IN_FIT
+from tenshot.callbacks.throughput import SUMMARIES
 from tenshot.callbacks.tolerance import tolerated
 
 __all__ = ["RunWandb"]
@@ -94,6 +95,8 @@ class RunWandb(WandbLogger):
         run.define_metric("train/loss", step_metric="trainer/global_step", summary="last")
         for name in ("val/loss", "val/bits_per_dim"):
             run.define_metric(name, step_metric="trainer/global_step", summary="min")
+        for name, summary in SUMMARIES.items():
+            run.define_metric(name, step_metric="trainer/global_step", summary=summary)
         return run
 
     def _stable_id(self, folder: Path) -> str:

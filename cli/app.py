@@ -34,6 +34,7 @@ from tenshot.callbacks import (
     StepCheckpoint,
     StepProgress,
     StepSeed,
+    Throughput,
 )
 from tenshot.callbacks.provenance import code_version
 from tenshot.cli.parser import Parser
@@ -122,7 +123,7 @@ class App(LightningCLI):
         return checkpoint_file(folder if asked == "last" else asked)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add what every run has: seeding by position, a watch on the loss and on signals, whole checkpoints, a log.
+        """Add what every run has: seeding by position, watches on loss, signals and speed, whole checkpoints, a log.
 
         Raises:
             InputError: The machine cannot do what --trainer asks for.
@@ -135,6 +136,8 @@ class App(LightningCLI):
             plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save in mid-step; see Preemption
         kwargs["plugins"] = plugins
         kwargs["callbacks"] = [*(settings.get("callbacks") or []), StepSeed(), NanGuard(), Preemption()]
+        if self.subcommand == "fit":
+            kwargs["callbacks"].insert(0, Throughput())
         if settings.get("enable_progress_bar") is not False:
             kwargs["callbacks"].append(StepProgress())
         kwargs["logger"] = self._loggers(settings.get("logger"), settings["default_root_dir"])

@@ -106,10 +106,9 @@ class CDC(PatchStyleGAN2, AdaptsSource[StyleGAN2Generator]):
         fill(network, initial.generator, initial.path)
         self.hold_on_to(network.to(self.device), initial.path)
 
-    @property
-    def judges_patches(self) -> bool:
-        """Whether this step judges patches of any pictures, or whole ones, from around the anchors."""
-        return self.step % self.correspondence.image_every != 0
+    def patches_at(self, step: int) -> bool:
+        """Whether that step judges patches of any pictures, or whole ones, from around the anchors."""
+        return step % self.correspondence.image_every != 0
 
     def draw(self, count: int) -> Tensor:
         """Pictures from around the anchors at a step that judges whole ones, else any."""

@@ -99,10 +99,9 @@ class MixDL(PatchStyleGAN2):
         if part < 2:
             raise InputError("MixDL mixes the latents of a micro-batch: give it at least 2 (--data.batch_size)")
 
-    @property
-    def judges_patches(self) -> bool:
-        """Whether this step mixes latents; it is then that patches are judged."""
-        turn = self.step % self.mixup.every
+    def patches_at(self, step: int) -> bool:
+        """Whether that step mixes latents; it is then that patches are judged."""
+        turn = step % self.mixup.every
         return turn == (0 if self.mixup.release == "head" else self.mixup.every - 1)
 
     def draw(self, count: int) -> Tensor:

@@ -35,10 +35,18 @@ class PatchStyleGAN2(StyleGAN2):
         """The modules that each optimiser trains; the heads have the discriminator's settings, as published."""
         return {"generator": [self.generator], "discriminator": [self.discriminator, self.heads]}
 
-    @property
     @abstractmethod
+    def patches_at(self, step: int) -> bool:
+        """Whether that step does."""
+
+    @property
     def judges_patches(self) -> bool:
         """Whether this step does."""
+        return self.patches_at(self.step)
+
+    def turns(self, step: int) -> tuple[bool, ...]:
+        """Also whether patches are judged."""
+        return *super().turns(step), self.patches_at(step)
 
     def judge(self, images: Tensor) -> Tensor:
         """Logits of whole pictures (N,), or of patches (N, 1, h, w)."""

@@ -176,18 +176,24 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
 
     # Training
 
+    def turns(self, step: int) -> tuple[bool, ...]:
+        """Which of the things that are not done at every step are done at this one: R1, path length."""
+        rest = self.regularization
+        return rest.r1 > 0 and step % rest.r1_every == 0, rest.path_length > 0 and step % rest.path_length_every == 0
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Terms:
         """One step of both players, and the regularisers' when it is time."""
-        self.step, rest = self.trainer.global_step, self.regularization
+        self.step = self.trainer.global_step
         self.choices = step_choices(self.step)
+        with_r1, with_path_length, *_ = self.turns(self.step)
         parts = batch["image"].split(self.micro_batch or len(batch["image"]))
         terms = self.optimise("discriminator", [partial(self.discriminator_terms, part) for part in parts])
         if isinstance(self.augmentation, AdaptiveAugment):
             self._adjust_augmentation(self.augmentation)
-        if rest.r1 and self.step % rest.r1_every == 0:
+        if with_r1:
             terms |= self.optimise("discriminator", [partial(self.r1_terms, part) for part in parts])
         terms |= self.optimise("generator", [partial(self.generator_terms, len(part)) for part in parts], counted=True)
-        if rest.path_length and self.step % rest.path_length_every == 0:
+        if with_path_length:
             terms |= self.optimise("generator", [partial(self.path_length_terms, len(part)) for part in parts])
         self.log_dict({f"train/{name}": value for name, value in terms.items()})
         loss = torch.stack(list(terms.values())).sum()

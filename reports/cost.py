@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
+
 from tenshot.reports.curves import logged
 from tenshot.reports.run import Run
 
@@ -14,8 +16,9 @@ QUICKEST = 200.0
 """Steps a second: no training is faster, so files that say so are copies."""
 SECONDS = 120.0
 """That an evaluation's file may be younger than the date in it; a copy is younger."""
-MEMORY = ("peak_memory", "max_memory")
-"""Parts of the names of columns that hold peak memory."""
+HOURS = {"speed/gpu_hours": "GPU", "speed/process_hours": "CPU"}
+"""Columns of the log that hold hours by devices -> what devices."""
+MEMORY, RATE = "speed/peak_memory_gib", "speed/pictures_per_second"
 
 
 @dataclass(frozen=True)
@@ -25,23 +28,25 @@ class Cost:
     Args:
         steps: Of the optimiser.
         pictures: Shown to the networks in all.
-        hours: From the start to the last checkpoint, with all pauses, by the times of files.
+        hours: While the run was alive, until the last row of the log; of runs that did not log it, from the start to
+            the last checkpoint, with all pauses, by the times of files.
+        device_hours: These by devices.
         devices: How many there were.
         device: ``CPU`` or ``GPU``, where that is known.
-        memory: (column of the log, largest value in it)
+        rate: Pictures a second: the median of the log.
+        memory: GiB on the GPU of rank 0 at most.
+        logged: Whether the hours are from the log.
     """
 
     steps: int | None
     pictures: int | None
     hours: float | None
+    device_hours: float | None
     devices: int | None
     device: str | None
-    memory: tuple[str, float] | None
-
-    @property
-    def device_hours(self) -> float | None:
-        """Hours by devices."""
-        return None if self.hours is None or self.devices is None else self.hours * self.devices
+    rate: float | None
+    memory: float | None
+    logged: bool
 
 
 def cost_of(run: Run) -> Cost:
@@ -52,12 +57,16 @@ def cost_of(run: Run) -> Cost:
     steps = int(checkpoints[-1].stem.removeprefix("step=")) if checkpoints else max(last, default=None)
     accumulated = run.config.get("trainer.accumulate_grad_batches", 1)
     pictures = steps * batch * accumulated * devices if steps and batch and devices else None
+    device = {"cpu": "CPU", "gpu": "GPU", "cuda": "GPU"}.get(str(run.config.get("trainer.accelerator", "auto")))
+    logs_hours = [(columns[name][-1][1], kind) for name, kind in HOURS.items() if name in columns]
     hours = _hours(run, checkpoints[-1], steps) if checkpoints and steps else None
-    peaks = {name: max(v for _, v in line) for name, line in columns.items() if any(m in name for m in MEMORY)}
-    memory = max(peaks.items(), key=lambda peak: peak[1], default=None)
-    accelerator = str(run.config.get("trainer.accelerator", "auto"))
-    device = {"cpu": "CPU", "gpu": "GPU", "cuda": "GPU"}.get(accelerator)
-    return Cost(steps, pictures, hours, devices, device, memory)
+    device_hours = hours * devices if hours is not None and devices else None
+    if logs_hours:
+        device_hours, device = logs_hours[0]
+        hours = device_hours / devices if devices else None
+    rate = float(np.median([value for _, value in columns[RATE]])) if RATE in columns else None
+    memory = max((value for _, value in columns.get(MEMORY, ())), default=None)
+    return Cost(steps, pictures, hours, device_hours, devices, device, rate, memory, bool(logs_hours))
 
 
 def _hours(run: Run, checkpoint: Path, steps: int) -> float | None:

@@ -87,7 +87,7 @@ def charts(groups: Sequence[Group]) -> list[Chart]:
     for group in groups:
         for run in group.runs:
             for name, line in logged(run).items():
-                if name.startswith(("eval/", "test/")):  # the files of evaluations/ say how they were measured
+                if name.startswith(("eval/", "test/", "speed/")):  # evaluations/ says how they were measured; see cost
                     continue
                 if len(line) > 1:
                     chart = losses.setdefault(name, Chart(name, minor=bool(re.search(r"_q\d+$", name))))

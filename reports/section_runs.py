@@ -46,15 +46,18 @@ def _key(groups: Sequence[Group], colours: Mapping[str, int]) -> str:
 
 def cost_section(groups: Sequence[Group], colours: Mapping[str, int]) -> str:
     """What training cost, each run apart."""
-    heads = [(text, text) for text in ("", "steps", "pictures seen", "hours", "device-hours", "peak memory")]
+    names = ("", "steps", "pictures seen", "pictures/s", "hours", "device-hours", "peak memory")
+    heads = [(text, text) for text in names]
     body = [
         (f"{swatch(group.name, colours)} <small>{escape(group.label(run))}</small>", _cost(cost_of(run)))
         for group in groups
         for run in group.runs
     ]
     about = (
-        "<p>Of training. Hours run from when config.yaml was written to when the last checkpoint was, by the times of "
-        "these files: evaluations, grids and pauses are in them. Of files that were copied they are not known.</p>"
+        "<p>Of training. Hours are those of the log: while the run was alive, with evaluations and grids. Of runs "
+        "without them (by files) they run from when config.yaml was written to when the last checkpoint was, by the "
+        "times of these files, with pauses too; of files that were copied they are not known. Pictures a second, the "
+        "median of the log, are without evaluations, grids and checkpoints.</p>"
     )
     return section("cost", "Cost", about, table(heads, body))
 
@@ -62,17 +65,16 @@ def cost_section(groups: Sequence[Group], colours: Mapping[str, int]) -> str:
 def _cost(cost: Cost) -> list[str]:
     unknown = missing("not recorded")
     kind, plural = f"{cost.device or 'device'}-hours", "es" if cost.device == "CPU" else "s"
-    used = (
-        f"{cost.devices} {'process' if cost.device == 'CPU' else cost.device or 'device'}{plural * (cost.devices != 1)}"
-    )
+    what = "process" if cost.device == "CPU" else cost.device or "device"
+    used = f" <small>{cost.devices} {what}{plural * (cost.devices != 1)}</small>" if cost.devices else ""
+    by_files = "" if cost.logged else " <small>by files</small>"
     return [
         unknown if cost.steps is None else f"{cost.steps:,}",
         unknown if cost.pictures is None else f"{cost.pictures:,}",
-        unknown if cost.hours is None else _hours(cost.hours),
-        unknown if cost.device_hours is None else f"{cost.device_hours:.2g} {kind} <small>{used}</small>",
-        unknown
-        if cost.memory is None
-        else f"{cost.memory[1]:.4g} <small><code>{escape(cost.memory[0])}</code></small>",
+        unknown if cost.rate is None else f"{cost.rate:.3g}",
+        unknown if cost.hours is None else _hours(cost.hours) + by_files,
+        unknown if cost.device_hours is None else f"{cost.device_hours:.2g} {kind}{used}{by_files}",
+        unknown if cost.memory is None else f"{cost.memory:.3g} GiB",
     ]
 
 

@@ -73,7 +73,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     for number, (method, weight, seed) in enumerate([("tuned", 0.1, 1), ("tuned", 0.1, 2), ("<i>paired & co", 0.9, 1)]):
         results = [evaluation(step, 2.0 + seed + step / 1000, 0.1, samples=50) for step in (100, 200)]
         results.append(evaluation(300, 1.0 + seed, 0.5, samples=100 if method != "tuned" else 200))
-        log = [{"step": s, "train/loss": 1 / (s + 1), "train/mse_q0": 0.5, "train/peak_memory": 3.25} for s in range(9)]
+        same = {"train/mse_q0": 0.5, "speed/peak_memory_gib": 3.25}
+        log = [{"step": s, "train/loss": 1 / (s + 1)} | same for s in range(9)]
         settings = config(seed, vlb_weight=weight)
         made.append(make_run(folder / method / f"seed{seed}", settings, results, pictures(12, number), log))
     (made[0] / "strips").mkdir()
@@ -123,7 +124,7 @@ def test_the_page_says_the_numbers_and_what_is_missing(report: Path):
     assert "domain" not in page.plain  # which is the same everywhere
     assert "20.0 min" in page.plain
     assert "0.33 CPU-hours 1 process" in page.plain
-    assert "3.25 train/peak_memory" in page.plain
+    assert "3.25 GiB" in page.plain
     assert "not recorded" in page.plain
 
 

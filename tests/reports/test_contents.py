@@ -14,6 +14,7 @@ from tenshot.reports import grouped, read_run
 from tenshot.reports.cost import cost_of
 from tenshot.reports.curves import POINTS, charts, logged, thinned
 from tenshot.reports.pictures import common_numbers, distance_matrix, nearest_of, shot_sets
+from tenshot.reports.section_runs import cost_section
 from tenshot.reports.shots import NotAvailable, shots_of
 from tenshot.reports.svg import chart
 
@@ -128,22 +129,37 @@ def test_columns_are_numbers_that_every_run_has(tmp_path: Path):
         read_pictures([a / "images" / "000003.png"])
 
 
-def test_cost_from_times_of_files_steps_and_log(tmp_path: Path):
-    log = [{"step": s, "train/loss": 1.0, "train/peak_memory_gb": 2.0 - s} for s in range(2)]
+def test_cost_of_a_run_that_did_not_log_it_is_by_the_times_of_files(tmp_path: Path):
     settings = config()
     settings["trainer"] |= {"accelerator": "gpu", "devices": 4, "num_nodes": 2, "accumulate_grad_batches": 3}
-    cost = cost_of(read_run(make_run(tmp_path / "a", settings, log=log, minutes=90)))
+    cost = cost_of(read_run(make_run(tmp_path / "a", settings, log=[{"step": 0, "train/loss": 1.0}], minutes=90)))
     assert (cost.steps, cost.pictures, cost.devices, cost.device) == (300, 300 * 4 * 3 * 8, 8, "GPU")
     assert cost.hours == pytest.approx(1.5)
     assert cost.device_hours == pytest.approx(12)
-    assert cost.memory == ("train/peak_memory_gb", 2.0)
+    assert (cost.rate, cost.memory, cost.logged) == (None, None, False)
+
+
+def test_cost_is_read_off_the_log(tmp_path: Path):
+    hours = {"speed/gpu_hours": 0.25, "speed/pictures_per_second": 40.0}
+    rows = [{"step": s, "train/loss": 1.0, "speed/peak_memory_gib": 3.0 - s} | hours for s in range(2)]
+    rows += [{"step": 2, "train/loss": 1.0, "speed/gpu_hours": 0.75, "speed/pictures_per_second": 70.0}]
+    settings = config()
+    settings["trainer"] |= {"accelerator": "auto", "devices": 2}
+    run = make_run(tmp_path / "a", settings, log=rows, minutes=90)
+    cost = cost_of(read_run(run))
+    assert (cost.device_hours, cost.device, cost.hours, cost.logged) == (0.75, "GPU", 0.375, True)
+    assert (cost.rate, cost.memory) == (40.0, 3.0)
+    page = cost_section(grouped([read_run(run)]), {"a": 0})
+    for cell in ("0.75 GPU-hours <small>2 GPUs</small>", "3 GiB", "22.5 min", ">40<"):
+        assert cell in page
+    assert "speed/gpu_hours" not in {one.title for one in charts(grouped([read_run(run)]))}
 
 
 def test_what_was_not_recorded_is_none(tmp_path: Path):
     settings = config()
     settings["trainer"] |= {"accelerator": "auto", "devices": "auto"}
     cost = cost_of(read_run(make_run(tmp_path / "a", settings)))
-    assert (cost.devices, cost.device, cost.device_hours, cost.pictures, cost.memory) == (None,) * 5
+    assert (cost.devices, cost.device, cost.device_hours, cost.pictures, cost.memory, cost.rate) == (None,) * 6
     bare = cost_of(read_run(make_run(tmp_path / "b", None, [evaluation(0, 1.0, 1.0)], minutes=None)))
     assert (bare.steps, bare.hours) == (None, None)
 

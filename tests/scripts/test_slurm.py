@@ -123,10 +123,13 @@ def ended(cluster: Cluster, job: str) -> bool:
 
 
 def rows(run: Path) -> list[dict[str, str]]:
-    """The log, without the means by noise level: where no sample was, a row repeats the last."""
+    """The log, without speeds, and the means by noise level: where no sample was, a row repeats the last."""
     [path] = run.glob("logs/*/metrics.csv")
     with open(path, newline="") as file:
-        return [{name: value for name, value in row.items() if "_q" not in name} for row in csv.DictReader(file)]
+        return [
+            {name: value for name, value in row.items() if not ("_q" in name or name.startswith("speed/"))}
+            for row in csv.DictReader(file)
+        ]
 
 
 @needs_slurm
