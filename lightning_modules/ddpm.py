@@ -198,9 +198,10 @@ class DDPM(LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         self.log_dict({f"train/{name}": value.detach().mean() for name, value in terms.items()})
         self.quarters.update({name: value for name, value in terms.items() if value.dim()}, t)
-        every = self.trainer.log_every_n_steps * self.trainer.accumulate_grad_batches  # type: ignore[attr-defined]
-        if (batch_idx + 1) % every == 0:  # where the others are written, and before a checkpoint is
-            self.log_dict({f"train/{name}": value for name, value in self.quarters.pop().items()})
+        if self._trainer is not None:  # a step can be taken without one
+            every = self._trainer.log_every_n_steps * self._trainer.accumulate_grad_batches  # type: ignore[attr-defined]
+            if (batch_idx + 1) % every == 0:  # where the others are written, and before a checkpoint is
+                self.log_dict({f"train/{name}": value for name, value in self.quarters.pop().items()})
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
