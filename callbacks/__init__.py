@@ -3,6 +3,7 @@
 from tenshot.callbacks.atomic_io import AtomicCheckpointIO
 from tenshot.callbacks.ema import EMA
 from tenshot.callbacks.evaluate import EvaluateGenerator
+from tenshot.callbacks.fully_sharded import FullySharded
 from tenshot.callbacks.image_writer import ImageWriter
 from tenshot.callbacks.interpolation_strip import InterpolationStrip
 from tenshot.callbacks.nan_guard import NanGuard
@@ -20,6 +21,7 @@ __all__ = [
     "EMA",
     "AtomicCheckpointIO",
     "EvaluateGenerator",
+    "FullySharded",
     "ImageWriter",
     "InterpolationStrip",
     "NanGuard",

@@ -1,7 +1,8 @@
 """Write checkpoints so that a kill or a full disk at any moment leaves the previous one whole."""
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,17 @@ from tenshot.errors import InputError
 from tenshot.lightning_modules.runs import newest_checkpoint
 from tenshot.models.pretrained import read_checkpoint
 
-__all__ = ["AtomicCheckpointIO", "failures_noted"]
+__all__ = [
+    "AtomicCheckpointIO",
+    "failed",
+    "failures_noted",
+    "partial_of",
+    "put_in_place",
+    "reason",
+    "refuse_foreign",
+    "removed",
+    "written",
+]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -32,36 +43,25 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             InputError: The disk is full or the folder cannot be written; nothing is left behind.
         """
         target = Path(path)
-        partial = target.with_name(f".{target.name}.partial")
+        partial = partial_of(target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with open(partial, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, target)
-            _sync_folder(target.parent)
+            _delete(partial)  # left by a kill while a checkpoint, perhaps one in parts, was written
+            written(checkpoint, partial)
+            put_in_place(partial, target)
         except (OSError, RuntimeError) as error:
             # torch reports a failed write as a RuntimeError, raised from the OSError or while handling it
             with suppress(OSError):  # what is in the way of the folder is in the way of this too
                 partial.unlink(missing_ok=True)
-            previous = newest_checkpoint(target.parent.parent)
-            kept = f"the last whole checkpoint is {previous}" if previous else "there is no earlier checkpoint"
-            failure = InputError(
-                f"{target}: could not be written ({_reason(error)}); {kept}: free space or choose another folder, then "
-                "resume with --ckpt_path last"
-            )
-            if self.noted is None:
-                raise failure from None
-            self.noted.append(failure)
+            failed(self, target, error)
 
     def load_checkpoint(
         self, path: _PATH, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read one checkpoint, on the CPU.
+        """Read one checkpoint, on the CPU; one in parts is put together.
 
         Args:
-            path: The file.
+            path: The file, or the folder of the parts.
             map_location: Not used.
             weights_only: False also reads files that may run code of their author.
 
@@ -69,9 +69,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             InputError: The file is missing, truncated, holds code, or is no checkpoint of a run.
         """
         content = read_checkpoint(path, allow_pickle=weights_only is False)
-        if "pytorch-lightning_version" not in content:
-            raise InputError(f"{path}: not a checkpoint of a run: start from such weights with --model.init_from")
-        return content
+        refuse_foreign(content, path)
+        return dict(content)
 
 
 @contextmanager
@@ -91,7 +90,81 @@ def failures_noted(io: CheckpointIO) -> Iterator[list[InputError]]:
         io.noted = None
 
 
-def _reason(error: BaseException) -> str:
+def partial_of(target: Path) -> Path:
+    """Where a checkpoint is written before it is whole."""
+    return target.with_name(f".{target.name}.partial")
+
+
+def written(content: Mapping[str, Any], path: Path) -> None:
+    """Write a file and flush it to disk."""
+    with open(path, "wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def put_in_place(partial: Path, target: Path) -> None:
+    """Give what is whole on the disk, a file or a folder, its name."""
+    if partial.is_dir():
+        _sync_folder(partial)
+    if target.exists() and (partial.is_dir() or target.is_dir()):  # only a file takes the place of a file at once
+        _set_aside(target)
+    os.replace(partial, target)
+    _sync_folder(target.parent)
+    _delete(_aside(target))
+
+
+def removed(path: Path) -> None:
+    """Delete a checkpoint, a file or a folder, if it is there; a kill leaves nothing that looks like one."""
+    if path.exists():
+        _set_aside(path)
+    _delete(_aside(path))
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _set_aside(path: Path) -> None:
+    _delete(_aside(path))
+    os.replace(path, _aside(path))
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def failed(io: CheckpointIO, target: Path, error: BaseException) -> None:
+    """Say that a checkpoint could not be written: to the list of ``failures_noted``, if there is one.
+
+    Raises:
+        InputError: There is none.
+    """
+    previous = newest_checkpoint(target.parent.parent)
+    kept = f"the last whole checkpoint is {previous}" if previous else "there is no earlier checkpoint"
+    failure = InputError(
+        f"{target}: could not be written ({reason(error)}); {kept}: free space or choose another folder, then "
+        "resume with --ckpt_path last"
+    )
+    if not isinstance(io, AtomicCheckpointIO) or io.noted is None:
+        raise failure from None
+    io.noted.append(failure)
+
+
+def refuse_foreign(content: Mapping[str, Any], path: _PATH) -> None:
+    """Make sure that a file is of a run.
+
+    Raises:
+        InputError: It is not.
+    """
+    if "pytorch-lightning_version" not in content:
+        raise InputError(f"{path}: not a checkpoint of a run: start from such weights with --model.init_from")
+
+
+def reason(error: BaseException) -> str:
     """The operating system's word for a failed write."""
     cause: BaseException | None = error
     while cause is not None:

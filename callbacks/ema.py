@@ -1,15 +1,17 @@
 """Exponential moving average of a method's networks, one mechanism for all methods."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from tenshot.errors import InputError
+from tenshot.lightning_modules.sharding import gathered, local, shared_out_like
 
 __all__ = ["EMA", "averaged"]
 
@@ -47,12 +49,12 @@ class EMA(Callback):
         return {name: pl_module.get_submodule(name) for name in names}
 
     def _pairs(self, pl_module: LightningModule) -> list[tuple[Tensor, Tensor]]:
-        """(weight, its average) of every network, the averages brought to the device of their weights."""
+        """(weight, its average) of every network, the averages brought to where their weights are."""
         pairs = []
         for name, network in self._networks(pl_module).items():
             average = self.average[name]
             for key, value in network.state_dict(keep_vars=True).items():
-                average[key] = average[key].to(value.device)
+                average[key] = shared_out_like(average[key], value)
                 pairs.append((value, average[key]))
         return pairs
 
@@ -88,7 +90,8 @@ class EMA(Callback):
         self.updates += 1
         pairs = self._pairs(pl_module)
         moving = [pair for pair in pairs if isinstance(pair[0], nn.Parameter)]
-        torch._foreach_lerp_([average for _, average in moving], [weight for weight, _ in moving], 1 - decay)
+        averages, weights = ([local(pair[side]) for pair in moving] for side in (1, 0))
+        torch._foreach_lerp_(averages, weights, 1 - decay)
         for value, average in pairs:
             if not isinstance(value, nn.Parameter):
                 average.copy_(value)
@@ -108,7 +111,12 @@ class EMA(Callback):
     @torch.no_grad()
     def _exchange(self, pl_module: LightningModule) -> None:
         for value, average in self._pairs(pl_module):
-            value.data, average.data = average.data, value.data
+            if isinstance(value, DTensor):  # its memory is known to those who gather it
+                kept = value.detach().clone()
+                value.copy_(average)
+                average.copy_(kept)
+            else:
+                value.data, average.data = average.data, value.data
         self._applied = not self._applied
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -165,9 +173,9 @@ class EMA(Callback):
                 self.decay = checkpoint["ema"]["decay"]
 
 
-def averaged(trainer: Trainer, pl_module: LightningModule) -> AbstractContextManager[None]:
-    """The trainer's EMA applied to the module, or nothing where there is none."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, EMA):
-            return callback.applied(pl_module)
-    return nullcontext()
+@contextmanager
+def averaged(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
+    """The trainer's EMA, if it has one, applied to the module, for drawing: every rank may draw as many as it likes."""
+    found = [callback for callback in trainer.callbacks if isinstance(callback, EMA)]  # type: ignore[attr-defined]
+    with found[0].applied(pl_module) if found else nullcontext(), gathered(pl_module):
+        yield

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from tenshot.errors import InputError
+from tenshot.lightning_modules.sharding import is_shared_out, local
 
 __all__ = ["NanGuard"]
 
@@ -49,13 +50,19 @@ class NanGuard(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Look before the state is written."""
+        weights = [local(weight.detach()) for weight in pl_module.parameters()]
+        good = not weights or bool(torch.stack([weight.isfinite().all() for weight in weights]).all())
+        if is_shared_out(pl_module):  # the bad rows may be another rank's, and one that raises alone is waited for
+            good = trainer.strategy.reduce_boolean_decision(good and not self._bad())
         self._check()
-        weights = list(pl_module.parameters())
-        if weights and not torch.stack([weight.detach().isfinite().all() for weight in weights]).all():
+        if not good:
             raise InputError(_message("the weights", trainer.global_step))
 
+    def _bad(self) -> dict[str, int]:
+        return {name: step for name, first in self.first_bad.items() if (step := int(first))}
+
     def _check(self) -> None:
-        bad = {name: step for name, first in self.first_bad.items() if (step := int(first))}
+        bad = self._bad()
         if bad:
             name = min(bad, key=lambda name: bad[name])
             raise InputError(_message("the loss" if name == "loss" else f"the loss {name!r}", bad[name]))

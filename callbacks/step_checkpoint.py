@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_info
 
-from tenshot.callbacks.atomic_io import failures_noted
+from tenshot.callbacks.atomic_io import failures_noted, removed
 from tenshot.callbacks.throughput import paused
 from tenshot.errors import InputError
 from tenshot.lightning_modules.runs import checkpoint_path, checkpoints_of
@@ -86,4 +86,4 @@ class StepCheckpoint(Checkpoint):
             # later ones may be there, torn by a kill or of a run resumed from an earlier step: they do not count
             earlier = [path for path in checkpoints_of(run) if path.name < saved.name]
             for old in earlier[self.keep - 1 :]:
-                old.unlink()
+                removed(old)

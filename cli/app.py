@@ -14,6 +14,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -22,6 +23,7 @@ from tenshot.callbacks import (
     EMA,
     AtomicCheckpointIO,
     EvaluateGenerator,
+    FullySharded,
     ImageWriter,
     InterpolationStrip,
     NanGuard,
@@ -142,9 +144,16 @@ class App(LightningCLI):
             kwargs["callbacks"].append(StepProgress())
         kwargs["logger"] = self._loggers(settings.get("logger"), settings["default_root_dir"])
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:  # a device that is not there, a name it does not know
             raise InputError(f"--trainer: {' '.join(str(error).split())}") from error
+        strategy = trainer.strategy
+        if isinstance(strategy, FSDPStrategy | ModelParallelStrategy) and not isinstance(strategy, FullySharded):
+            raise InputError(
+                f"--trainer.strategy {type(strategy).__name__} writes checkpoints that a kill can tear: take "
+                "tenshot.callbacks.FullySharded, as configs/trainer/fsdp.yaml does, or ddp"
+            )
+        return trainer
 
     def _loggers(self, asked: Logger | list[Logger] | bool | None, folder: str) -> list[Logger] | bool:
         """The run's own log, and the loggers asked for."""
@@ -253,6 +262,7 @@ def run(words: list[str]) -> None:
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # sys.argv stays, for the other ranks
     warnings.filterwarnings("ignore", message=".*no `validation_step`")  # a GAN has no validation loss
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)  # inside Lightning
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")  # into which nobody writes
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.getMessage()
     )

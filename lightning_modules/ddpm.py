@@ -19,6 +19,7 @@ from tenshot.lightning_modules.initial import Weights, description, initial_from
 from tenshot.lightning_modules.quarters import QuarterMeans
 from tenshot.lightning_modules.sampler import Sampler
 from tenshot.lightning_modules.seeding import SeededNoise, in_equal_batches
+from tenshot.lightning_modules.sharding import drawing, share_out
 from tenshot.losses import hybrid_loss, vlb_loss
 from tenshot.models import UNet, UNetConfig
 from tenshot.models.pretrained import fill
@@ -145,6 +146,7 @@ class DDPM(LightningModule):
             rank_zero_info(f"{initial.path}: starting from {initial.origin}")
         if self.guidance is not None:
             self.guide = FrozenClassifier(self.guidance, config, process, self.allow_pickle)
+        share_out(self.unet, self)
         if self.compile_network:
             self.unet.compile()
 
@@ -249,12 +251,8 @@ class DDPM(LightningModule):
     ) -> Tensor:
         """The same from another network of this architecture and process."""
         sampler = self.preview_sampler if preview else self.sampler
-        training = network.training
-        network.eval()
-        try:
+        with drawing(network, self):
             return in_equal_batches(partial(self._draw, network, sampler), seeds, condition, self.device)
-        finally:
-            network.train(training)
 
     def _draw(self, network: nn.Module, sampler: Sampler, seeds: Tensor, condition: Tensor | None) -> Tensor:
         config = self.unet.config

@@ -12,6 +12,7 @@ from torch.distributed.nn.functional import all_gather
 from tenshot.errors import InputError
 from tenshot.lightning_modules.ddpm import DDPM, Denoised
 from tenshot.lightning_modules.initial import initial_from
+from tenshot.lightning_modules.sharding import share_out
 from tenshot.lightning_modules.source import AdaptsSource, FrozenSource
 from tenshot.losses import high_frequency, high_frequency_mse, pairwise_similarity_loss
 from tenshot.losses.pairwise import Direction, Reduction
@@ -125,6 +126,7 @@ class DDPMPA(DDPM, AdaptsSource[UNet]):
         network = UNet(theirs)
         fill(network, initial.state, initial.path)
         network.to(self.device)
+        share_out(network.requires_grad_(False), self)  # whole, it could be more than what each rank keeps of the other
         if self.compile_network:
             network.compile()
         return network, initial.path

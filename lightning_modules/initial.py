@@ -59,8 +59,8 @@ def initial_from(
     """Read a trained network from one of three kinds of file.
 
     Args:
-        path: A checkpoint of ``tenshot fit`` or the folder of its run, the ``.safetensors`` of ``tenshot convert``,
-            or a public ``.pt``.
+        path: A checkpoint of ``tenshot fit``, in parts or not, or the folder of its run, the ``.safetensors`` of
+            ``tenshot convert``, or a public ``.pt``.
         weights: Which weights of a checkpoint of ours; one without an average has only raw ones.
         allow_pickle: Also read files that may run code of their author.
         overrides: Fields of UNetConfig for a public file whose shapes do not tell them.
@@ -128,7 +128,7 @@ def _own_words(path: str, content: Mapping[str, Any]) -> Mapping[str, Any] | Non
     return None
 
 
-def _public_unet(path: str, content: dict[str, Any], allow_pickle: bool, overrides: Mapping[str, Any]) -> Initial:
+def _public_unet(path: str, content: Mapping[str, Any], allow_pickle: bool, overrides: Mapping[str, Any]) -> Initial:
     adm = read_adm(content, name=path, **overrides)
     process = None
     if adm.public is not None:
@@ -146,7 +146,9 @@ def _public_unet(path: str, content: dict[str, Any], allow_pickle: bool, overrid
     return Initial(path, adm.config, process, adm.state, name)
 
 
-def _public_classifier(path: str, content: dict[str, Any], allow_pickle: bool, overrides: Mapping[str, Any]) -> Initial:
+def _public_classifier(
+    path: str, content: Mapping[str, Any], allow_pickle: bool, overrides: Mapping[str, Any]
+) -> Initial:
     if _PUBLIC_HEAD not in content:
         raise InputError(
             f"{path}: not a classifier of noisy pictures with an attention pool, the only kind there is here"

@@ -23,6 +23,7 @@ from tenshot.lightning_modules.initial import (
     refuse_other_network,
 )
 from tenshot.lightning_modules.quarters import QuarterMeans
+from tenshot.lightning_modules.sharding import share_out
 from tenshot.models import UNetClassifier, UNetConfig
 from tenshot.models.pretrained import fill
 
@@ -94,6 +95,7 @@ class NoisyClassifier(LightningModule):
         self.classifier = UNetClassifier(config)
         if initial is not None:
             self._start_from(initial)
+        share_out(self.classifier, self)
         if self.compile_network:
             self.classifier.compile()
 

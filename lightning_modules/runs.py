@@ -1,9 +1,13 @@
-"""The folder of a run: ``checkpoints/step=00000500.ckpt``, of which the newest whole one counts."""
+"""The folder of a run: ``checkpoints/step=00000500.ckpt``, of which the newest whole one counts.
+
+A checkpoint is a file or, where weights are shared out over processes, a folder with a part of each.
+"""
 
 from pathlib import Path
 
 from tenshot.errors import InputError
 from tenshot.models.pretrained import is_whole
+from tenshot.models.pretrained.sharded import is_sharded
 
 __all__ = ["checkpoint_file", "checkpoint_path", "checkpoints_of", "newest_checkpoint"]
 
@@ -24,17 +28,17 @@ def newest_checkpoint(run: Path) -> Path | None:
 
 
 def checkpoint_file(path: str | Path) -> Path:
-    """The file itself, or the newest checkpoint of a run's folder.
+    """The file itself (the folder, of a checkpoint in parts), or the newest checkpoint of a run's folder.
 
     Raises:
         InputError: There is no such file, or no checkpoint in the folder.
     """
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() and not is_sharded(path):
         newest = newest_checkpoint(path)
         if newest is None:
             raise InputError(f"{path}: no whole checkpoint in its folder checkpoints")
         return newest
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: no such checkpoint file or run folder")
     return path

@@ -16,8 +16,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tenshot.errors import InputError
+from tenshot.models.pretrained.sharded import Parts, is_sharded, part_files
 
-__all__ = ["is_plain_pickle", "is_whole", "read_checkpoint", "read_state_dict", "safetensors_metadata", "sha256"]
+__all__ = [
+    "is_plain_pickle",
+    "is_whole",
+    "read_checkpoint",
+    "read_parts",
+    "read_state_dict",
+    "safetensors_metadata",
+    "sha256",
+]
 
 
 _TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number before an old file of torch.save
@@ -26,19 +35,27 @@ _HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse
 
 
 def is_plain_pickle(path: str | Path) -> bool:
-    """Whether a file is a pickle, and not one that ``torch.save`` wrote."""
+    """Whether it is a file that is a pickle, and not one that ``torch.save`` wrote."""
+    if Path(path).is_dir():
+        return False
     with open(path, "rb") as file:
         head = file.read(len(_TORCH_LEGACY))
     return head.startswith(b"\x80") and head != _TORCH_LEGACY
 
 
 def is_whole(path: str | Path) -> bool:
-    """Whether a file written by ``torch.save`` still has its end: a torn write loses the zip directory."""
-    return zipfile.is_zipfile(path)
+    """Whether a file written by ``torch.save`` still has its end: a torn write loses the zip directory.
+
+    Of a checkpoint in parts, whether each has.
+    """
+    files = part_files(path) if Path(path).is_dir() else [Path(path)]
+    return bool(files) and all(map(zipfile.is_zipfile, files))
 
 
 def sha256(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
+    """Hexadecimal SHA-256 of a file's content; of a checkpoint in parts, that of their hashes."""
+    if Path(path).is_dir():
+        return hashlib.sha256("".join(map(sha256, part_files(path))).encode()).hexdigest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -53,17 +70,32 @@ def safetensors_metadata(path: str | Path) -> dict[str, Any]:
     return values
 
 
-def read_checkpoint(path: str | Path, allow_pickle: bool = False) -> dict[str, Any]:
-    """The content of a ``.safetensors`` or ``torch.save`` file, on the CPU.
+def read_checkpoint(path: str | Path, allow_pickle: bool = False) -> Mapping[str, Any]:
+    """The content of a ``.safetensors`` or ``torch.save`` file or of a checkpoint in parts, on the CPU.
 
     Args:
-        path: The file.
+        path: The file or, of a checkpoint in parts, the folder.
         allow_pickle: Also read files that may run code of their author. Only for files you trust.
 
     Raises:
         InputError: The file is missing, truncated, holds code and allow_pickle is off, or is no checkpoint.
     """
-    path = Path(path)
+    parts = read_parts(path, allow_pickle)
+    return Parts(parts) if is_sharded(path) else parts[0]
+
+
+def read_parts(path: str | Path, allow_pickle: bool = False) -> list[dict[str, Any]]:
+    """The contents of a checkpoint's parts, in order; of an ordinary file, its content alone.
+
+    Arguments and errors as in :func:`read_checkpoint`.
+    """
+    files = part_files(path) if is_sharded(path) else [Path(path)]
+    if not files:
+        raise InputError(f"{path}: some of its parts are missing: copy the whole folder, or give another checkpoint")
+    return [_read_file(file, allow_pickle) for file in files]
+
+
+def _read_file(path: Path, allow_pickle: bool) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint file")
     if path.suffix == ".safetensors":

@@ -110,7 +110,9 @@ def read_stylegan2(source: Source, allow_pickle: bool = False) -> StyleGAN2File:
 def holds_stylegan2(content: Mapping[str, Any]) -> bool:
     """Whether the content of a file is that of a ``.pt`` that :func:`read_stylegan2` reads."""
     candidates = (content, content.get("g", {}), content.get("g_ema", {}))
-    return any(isinstance(state, Mapping) and _stripped(state).keys() & _SIGNS for state in candidates)
+    return any(
+        isinstance(state, Mapping) and {key.removeprefix("module.") for key in state} & _SIGNS for state in candidates
+    )
 
 
 def _stripped(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 import errno
 import os
 import resource
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from tenshot.callbacks import AtomicCheckpointIO
+from tenshot.callbacks.atomic_io import put_in_place, removed
 from tenshot.errors import InputError
 
 CONTENT = {"weights": torch.arange(100_000.0), "step": 4}
@@ -106,3 +108,39 @@ def test_other_mistakes_are_not_called_a_full_disk(folder: Path):
     with pytest.raises(Exception, match=r"pickle|lambda") as raised:
         AtomicCheckpointIO().save_checkpoint({"oops": lambda: None}, folder / "step=00000004.ckpt")
     assert not isinstance(raised.value, InputError)
+
+
+def parts_in(folder: Path) -> Path:
+    """What is left where a checkpoint in parts was being written."""
+    folder.mkdir()
+    (folder / "part=00000-of-00002.ckpt").write_text("torn")
+    return folder
+
+
+def test_what_a_kill_left_of_one_in_parts_is_in_nobodys_way(folder: Path):
+    parts_in(folder / ".step=00000004.ckpt.partial")
+    save(folder)
+    assert names(folder) == ["step=00000002.ckpt", "step=00000004.ckpt"]
+
+
+@pytest.mark.parametrize("before", ["file", "folder"])
+@pytest.mark.parametrize("after", ["file", "folder"])
+def test_a_file_or_a_folder_takes_the_place_of_either(folder: Path, before: str, after: str):
+    target, partial = folder / "step=00000004.ckpt", folder / ".step=00000004.ckpt.partial"
+    for path, kind, text in ((target, before, "old"), (partial, after, "new")):
+        path.mkdir() if kind == "folder" else path.touch()
+        (path / "part" if kind == "folder" else path).write_text(text)
+    put_in_place(partial, target)
+
+    assert names(folder) == ["step=00000002.ckpt", "step=00000004.ckpt"]
+    assert (target / "part" if after == "folder" else target).read_text() == "new"
+    removed(target)
+    assert names(folder) == ["step=00000002.ckpt"]
+
+
+def test_a_folder_that_is_deleted_loses_its_name_first(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    parts_in(folder / "step=00000004.ckpt")
+    seen = []
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **rest: seen.append(names(folder)))
+    removed(folder / "step=00000004.ckpt")
+    assert seen[-1] == [".step=00000004.ckpt.old", "step=00000002.ckpt"]

@@ -158,7 +158,9 @@ def test_decay_0_turns_it_off(tmp_path: Path):
 
 def test_grids_show_the_average(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     seen = []
-    monkeypatch.setattr(SampleGrid, "_publish", lambda self, trainer, samples: seen.append(samples[0, 0, 0, 0].item()))
+    monkeypatch.setattr(
+        SampleGrid, "_publish", lambda self, trainer, samples, step: seen.append(samples[0, 0, 0, 0].item())
+    )
     module, _ = walk(tmp_path, 4, EMA(0.9), SampleGrid(every_n_steps=2, count=1))
 
     assert seen == pytest.approx([plain_average(0.9, n) / 100 for n in (2, 4)], rel=1e-6)

@@ -283,3 +283,13 @@ def test_tracebacks_of_mistakes_are_there_for_the_asking(monkeypatch: pytest.Mon
     monkeypatch.setenv("TENSHOT_DEBUG", "1")
     with pytest.raises(ValueError, match="unknown command"):
         main(["fitt"])
+
+
+def test_a_strategy_whose_checkpoints_a_kill_can_tear(tenshot: tiny.Run, tmp_path: Path):
+    plain = {"trainer": {"strategy": {"class_path": "lightning.pytorch.strategies.ModelParallelStrategy"}}}
+    words = ["--config", tiny.config_file(tmp_path, plain), "--trainer.default_root_dir", tmp_path / "run"]
+    complaint = tenshot("fit", *words).complaint
+    assert complaint.startswith(
+        "--trainer.strategy ModelParallelStrategy writes checkpoints that a kill can tear: take "
+    )
+    assert not (tmp_path / "run" / "config.yaml").exists()

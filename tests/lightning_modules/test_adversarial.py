@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import tiny
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Tensor, nn
 
-from tenshot.callbacks import EMA
+from tenshot.callbacks import EMA, FullySharded
 from tenshot.errors import InputError
 from tenshot.lightning_modules.adversarial import AdversarialModule, GANAdam, lazily
 
@@ -143,3 +145,13 @@ def test_an_average_by_pictures_has_the_same_half_life_at_any_batch(tmp_path: Pa
 def test_a_half_life_of_nothing_is_refused():
     with pytest.raises(InputError, match=r"ema\.half_life is 0: choose at least one picture"):
         EMA(half_life=0)
+
+
+@pytest.mark.parametrize("strategy", [FSDPStrategy, ModelParallelStrategy, FullySharded])
+def test_weights_that_are_shared_out_are_refused(strategy: Any):
+    """Penalties differentiate twice, which goes past the hooks that gather weights."""
+    module = Two()
+    module._trainer = cast(Any, SimpleNamespace(strategy=strategy()))
+    complaint = rf"^--trainer\.strategy {strategy.__name__} shards weights, which the penalties of Two .*: take ddp$"
+    with pytest.raises(InputError, match=complaint):
+        module.on_fit_start()

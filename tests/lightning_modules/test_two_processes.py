@@ -8,8 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from by_picture import ByPicture, NumberedFaces
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
@@ -24,11 +23,7 @@ from torch import Tensor
 from tenshot.callbacks import NanGuard
 from tenshot.callbacks.image_writer import to_uint8
 from tenshot.cli import main
-from tenshot.datamodules import Pictures, SyntheticFaces
-from tenshot.datamodules.batches import Batch, Source
-from tenshot.lightning_modules import DDPM, DDPMPA, Pairwise
-from tenshot.lightning_modules.ddpm import Denoised
-from tenshot.lightning_modules.seeding import SeededNoise
+from tenshot.lightning_modules import DDPM, Pairwise
 
 STEPS = 3
 EVALUATION = [
@@ -61,45 +56,6 @@ CHANGES: dict[str, Any] = {
     "grid": {"every_n_steps": 2, "count": 3, "columns": 3},
 }
 DDP = {"trainer": {"devices": 2, "strategy": "ddp"}}
-
-
-@dataclass
-class Numbered:
-    """Drawn faces whose label is their number."""
-
-    count: int
-    first: int = 0
-
-    def __len__(self) -> int:
-        return self.count
-
-    def read(self, indices: Sequence[int]) -> Batch:
-        numbers = [self.first + index for index in indices]
-        return SyntheticFaces(image_size=16).train_source.read(numbers) | {"label": torch.tensor(numbers)}
-
-
-class NumberedFaces(Pictures):
-    def __init__(self, batch_size: int) -> None:
-        super().__init__(batch_size, image_size=16, seed=0, flip=True, num_workers=0)
-
-    def sources(self) -> tuple[Source, Source | None]:
-        return Numbered(10), Numbered(5, first=10)
-
-
-class ByPicture(DDPMPA):
-    """Draws timestep and noise by the picture's number, so that sharing pictures out changes nothing."""
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        self.numbers = batch["label"]
-        return super().training_step(batch, batch_idx)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.numbers = batch["label"]
-        super().validation_step(batch, batch_idx)
-
-    def denoise(self, x: Tensor, t: Tensor, noise: Tensor, labels: Tensor | None) -> Denoised:
-        source = SeededNoise(self.numbers, x.device)
-        return super().denoise(x, source.integers(self.diffusion.num_steps), source.normal_like(x), labels)
 
 
 class Follow(Callback):
