@@ -77,9 +77,9 @@ def grid(target: str, methods: Sequence[str], group: str, name: str, seed: int =
     image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST).save(IMAGES / f"{name}_{target}.png")
 
 
-def strips(target: str, seed: int = 1) -> None:
+def strips(target: str, methods: Sequence[str], seed: int = 1) -> None:
     """Interpolations of the GANs between the same latents, one above the other."""
-    found = [next((Run(m, target, seed, group="gans").folder / "strips").glob("*.png")) for m in GANS]
+    found = [next((Run(m, target, seed, group="gans").folder / "strips").glob("*.png")) for m in methods]
     sheets = [Image.open(path).convert("RGB") for path in found]
     joined = Image.new("RGB", (sheets[0].width, sum(sheet.height + 6 for sheet in sheets)), "white")
     top = 0
@@ -97,10 +97,12 @@ def main() -> None:
     for target in TARGETS:
         print(table(rows, target, ("methods",)) + "\n")
         grid(target, list(METHODS), "methods", "evidence")
-        if any(row["group"] == "gans" for row in rows):
+        done = {row["method"] for row in rows if (row["group"], row["target"]) == ("gans", target)}
+        gans = [method for method in GANS if method in done]
+        if gans:
             print(table(rows, target, ("gans",), (*SHOWN, *PATHS)) + "\n")
-            grid(target, list(GANS), "gans", "evidence_gans")
-            strips(target)
+            grid(target, gans, "gans", "evidence_gans")
+            strips(target, gans)
     print(table(rows, "sunglasses", ("weights", "steps", "ema", "noise")))
 
 

@@ -54,6 +54,11 @@ class Run:
         return ROOT / self.group / self.target / method / f"seed{self.seed}"
 
     @property
+    def result(self) -> Path | None:
+        """The evaluation, if it is done."""
+        return next((self.folder / "evaluations").glob("*.json"), None)
+
+    @property
     def data(self) -> list[str]:
         """The options that choose its shots."""
         words = ["--data.domain", self.target, "--data.shots", str(SHOTS), "--data.num_val", "0"]
@@ -159,7 +164,7 @@ def adapt(run: Run) -> None:
             "--trainer.default_root_dir", str(run.folder), "--grid.every_n_steps", "0", "--ckpt_path", "last",
         ])  # fmt: skip
         (run.folder / "finished").touch()
-    if not list((run.folder / "evaluations").glob("*.json")):
+    if run.result is None:
         call([
             "test", "--ckpt_path", str(run.folder), *run.data, "--evaluate.features", "random", "--evaluate.samples",
             str(SAMPLES), "--evaluate.paths", str(SAMPLES), "--evaluate.save", str(run.folder / "images"),
@@ -224,6 +229,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--group", choices=sorted({run.group for run in runs()}), nargs="+", help="only these runs")
     parser.add_argument("--shard", metavar="I/N", help="adapt every N-th run from the I-th on, and measure nothing")
+    parser.add_argument("--finished", action="store_true", help="measure what is finished, and adapt nothing more")
     args = parser.parse_args()
     wanted = [run for run in runs() if not args.group or run.group in args.group]
     if args.shard:
@@ -231,6 +237,8 @@ def main() -> None:
         for run in wanted[first::step]:
             adapt(run)
         return
+    if args.finished:
+        wanted = [run for run in wanted if run.result is not None]
     network = load(ROOT)
     rows: list[dict[str, str | float | None]] = []
     for target in TARGETS:
@@ -241,10 +249,10 @@ def main() -> None:
             rows.append(about | {"seed": seed} | truth.measure(network, again.read(range(SAMPLES))["image"], target))
     for run in wanted:
         adapt(run)
-        [result] = (run.folder / "evaluations").glob("*.json")
+        assert run.result is not None
         measured = Truth.of(network, run.target, run.seed).measure(network, pictures(run.folder / "images"), run.target)
         about = {"group": run.group, "method": run.method, "target": run.target, "seed": run.seed}
-        rows.append(about | measured | json.loads(result.read_text())["values"])
+        rows.append(about | measured | json.loads(run.result.read_text())["values"])
         write(rows)
 
 
