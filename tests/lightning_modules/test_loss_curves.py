@@ -49,7 +49,7 @@ PICTURES, PICTURES_OF_GANS = 3, 2  # of a rank
 TOLERANCE = 1e-4
 UNET = tiny.unet_config(image_size=8, channel_mult=(1,), dropout=0.2)
 GAN = StyleGAN2Config(image_size=32, channel_base=64, max_channels=8, latent_dim=8, mapping_layers=1)
-REST = Regularization(r1=8.0, r1_every=8, path_length=2.0, path_length_every=8, path_length_shrink=1)
+REST = Regularization(r1=8.0, r1_every=10, path_length=2.0, path_length_every=10, path_length_shrink=1)
 
 Curve = list[dict[str, float]]
 """Losses by name, step by step."""
@@ -209,7 +209,7 @@ METHODS: dict[str, Callable[[Path], LightningModule]] = {
     "NoisyClassifier": lambda folder: tiny.randomised(
         tiny.classifier(classifier=replace(UNET, channel_mult=(2,), out_channels=9), optimizer=sgd(0.05))
     ),
-    "StyleGAN2": lambda folder: gan(ByRank, 0.01, stylegan2=replace(GAN, image_size=16), augmentation=DiffAugment()),
+    "StyleGAN2": lambda folder: gan(ByRank, 0.01, stylegan2=replace(GAN, image_size=8), augmentation=DiffAugment()),
     "CDC": lambda folder: gan(OneCDC, 0.002, init_from=source_gan(folder), correspondence=Correspondence(20.0)),
     "MixDL": lambda folder: gan(OneMixDL, 0.01, stylegan2=GAN),
 }
@@ -272,7 +272,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Curve]]:
     folder = tmp_path_factory.mktemp("ranks")
     words = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}", __file__, str(folder)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *words], env=environment, timeout=250, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *words], env=environment, timeout=280, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(RANKS)]
 

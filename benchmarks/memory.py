@@ -1,0 +1,218 @@
+"""GPU memory of a training step of ADM's 256 px U-Net, computed without a GPU: ``python benchmarks/memory.py``.
+
+Weights, gradients, Adam's moments and the EMA are counted from shapes; what the forward pass keeps for the backward
+pass is added up by running the network on tensors that have shapes and no memory (``counting.py``). At last one step of
+a small network is run on the CPU, and the peak of the process is compared with the same count. Writes
+``benchmarks/results/memory.md`` and the tables of ``docs/memory.md``; a minute.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import torch
+from counting import kept_on, recomputing
+from page import adm_256, publish, table
+from program import rss_mib
+
+from tenshot.models import UNet, UNetConfig, norm_act_conv
+from tenshot.models.unet import Stage
+
+GIB = 2**30
+BATCH = 48
+PARTS = (48, 24, 12, 6, 3, 1)  # pictures of the batch that a GPU takes at a time
+SHARDS = (8, 16)
+CARDS = (24, 48, 80, 141)  # 10^9 bytes, as they are sold
+RESERVE = 0.1  # of a card, for what is neither counted nor measured here
+TEMPORARIES = 0.35  # of what is kept: what the check on the CPU measures at most
+CHECK = UNetConfig(image_size=32, channels=64, channel_mult=(1, 2, 2), attention_resolutions=(8,))
+CHECKED = (16, 32)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the network is trained.
+
+    Args:
+        bf16: ``--trainer.precision bf16-mixed``, else float32.
+        recompute: ``--model.unet.checkpoint_blocks true``.
+    """
+
+    bf16: bool
+    recompute: bool
+
+    def __str__(self) -> str:
+        return ("bf16-mixed" if self.bf16 else "float32") + (", checkpoint_blocks" if self.recompute else "")
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What is kept for the backward pass, in bytes: the same for any batch, and for each picture."""
+
+    fixed: int
+    a_picture: int
+
+    def of(self, pictures: int) -> int:
+        return self.fixed + pictures * self.a_picture
+
+
+SETTINGS = [Setting(bf16, recompute) for bf16 in (False, True) for recompute in (False, True)]
+
+
+def activations(config: UNetConfig, setting: Setting) -> Activations:
+    """Counted at one picture and at two. With blocks recomputed: their inputs, and the inside of the largest."""
+    counts = []
+    for pictures in (1, 2):
+        plain = kept_on("cuda", config, pictures, setting.bf16)
+        if setting.recompute:
+            inputs = kept_on("cuda", recomputing(config), pictures, setting.bf16)
+            counts.append(inputs.total + plain.largest_stage)
+        else:
+            counts.append(plain.total)
+    one, two = counts
+    return Activations(2 * one - two, two - one)
+
+
+def numbers_of(config: UNetConfig) -> tuple[int, int]:
+    """Weights of the network, and of its largest stage."""
+    with torch.device("meta"):
+        unet = UNet(config)
+    stages = [module for module in unet.modules() if isinstance(module, Stage)]
+    return tuple(  # type: ignore[return-value]
+        max(sum(p.numel() for p in module.parameters()) for module in modules) for modules in ([unet], stages)
+    )
+
+
+def gib(count: float) -> str:
+    return f"{count / GIB:.1f}"
+
+
+def tables(config: UNetConfig) -> list[str]:
+    weights, of_stage = (4 * count for count in numbers_of(config))
+    kept = {setting: activations(config, setting) for setting in SETTINGS}
+    state = 5 * weights
+    lines = [
+        f"Computed, not measured: ADM's U-Net of 256 px with {weights // 4:,} weights, GiB on each GPU.",
+        "",
+        *table(
+            ["counted from shapes", "GiB"],
+            [
+                ["weights, float32", f"{weights / GIB:.2f}"],
+                ["gradients, float32", f"{weights / GIB:.2f}"],
+                ["Adam's two moments, float32", f"{2 * weights / GIB:.2f}"],
+                ["EMA, float32", f"{weights / GIB:.2f}"],
+                ["**state**", f"**{state / GIB:.2f}**"],
+                ["DDP's buckets, gradients being views of them (`gradient_as_bucket_view`)", "0"],
+                ["DDP's buckets otherwise", f"{weights / GIB:.2f}"],
+                ["the frozen source of DDPM-PA", f"{weights / GIB:.2f}"],
+            ],
+        ),
+        "",
+        *table(
+            ["kept for the backward pass, counted on shapes", "for each picture", "whatever the batch"],
+            [[str(setting), f"{a.a_picture / GIB:.2f}", f"{a.fixed / GIB:.2f}"] for setting, a in kept.items()],
+        ),
+        "",
+        "The sum of both, by how many pictures a GPU takes at a time; in bold what fits a GPU of 80 GB (see below):",
+        "",
+        *table(
+            ["one GPU, or each of DDP's", *(f"{part}" for part in PARTS)],
+            [
+                [str(setting), *(_cell(state, of.of(part)) for part in PARTS)]
+                for setting, of in kept.items()
+            ],
+        ),
+        "",
+        f"The same under FSDP2, one unit a residual stage, a batch of {BATCH}:",
+        "",
+        *table(
+            ["each GPU of FSDP2's", *(f"{n} GPUs, {BATCH // n} pictures each" for n in SHARDS)],
+            [
+                [str(setting)]
+                + [_cell(shared_out(setting, state, of_stage, n), BATCH // n * of.a_picture) for n in SHARDS]
+                for setting, of in kept.items()
+            ],
+        ),
+        "",
+        "Most pictures at a time on one GPU or each of DDP's:",
+        "",
+        *table(
+            ["card", *(f"{card} GB" for card in CARDS)],
+            [
+                [str(setting), *(_most(of, state, card) for card in CARDS)]
+                for setting, of in kept.items()
+            ],
+        ),
+    ]  # fmt: skip
+    return lines
+
+
+def shared_out(setting: Setting, state: int, of_stage: int, gpus: int) -> float:
+    """Under FSDP2: the state in parts; two stages with all their weights, under bf16-mixed in bfloat16, instead of
+    autocast's copies; the float32 gradient of one stage.
+    """
+    gathered = 2 * (of_stage // 2 if setting.bf16 else of_stage)
+    return state / gpus + gathered + of_stage
+
+
+def _cell(state: float, kept: int) -> str:
+    fits = state + (1 + TEMPORARIES) * kept <= (1 - RESERVE) * 80e9
+    return f"**{gib(state + kept)}**" if fits else gib(state + kept)
+
+
+def _most(of: Activations, state: int, card: int) -> str:
+    left = (1 - RESERVE) * card * 1e9 - state
+    pictures = int((left / (1 + TEMPORARIES) - of.fixed) // of.a_picture)
+    return str(pictures) if pictures > 0 else "none"
+
+
+# The check
+
+
+def steps(recompute: bool) -> None:
+    """Print by how many bytes the peak of this process rises in steps of the small network on the CPU."""
+    torch.set_num_threads(1)
+    norm_act_conv.winograd_pays = lambda *_: False  # whose transforms would be temporaries that GPUs do not have
+    unet = UNet(recomputing(CHECK) if recompute else CHECK)
+    for weight in unet.parameters():
+        weight.grad = torch.zeros_like(weight)
+
+    def peak_of(pictures: int) -> int:
+        images = torch.randn(pictures, 3, CHECK.image_size, CHECK.image_size)
+        unet(images, torch.zeros(pictures)).square().mean().backward()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    peak_of(1)  # what the first step of all allocates is not of the pictures
+    before = rss_mib() * 2**20
+    print(json.dumps([peak_of(pictures) - before for pictures in CHECKED]))
+
+
+def check() -> list[str]:
+    rows = []
+    # freed memory goes back at once, or the peak would be of what the process holds on to
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    for recompute in (False, True):
+        words = [sys.executable, __file__, "--steps", str(int(recompute))]
+        done = subprocess.run(words, env=environment, check=True, stdout=subprocess.PIPE)
+        for pictures, risen in zip(CHECKED, json.loads(done.stdout), strict=True):
+            counted = kept_on("cpu", CHECK, pictures, bf16=False)
+            total = counted.total
+            if recompute:
+                total = kept_on("cpu", recomputing(CHECK), pictures, bf16=False).total + counted.largest_stage
+            sizes = [f"{size / 2**20:.0f}" for size in (total, risen)]
+            rows.append([str(Setting(False, recompute)), str(pictures), *sizes, f"{risen / total:.2f}"])
+    return [
+        "Measured, on a CPU: by how much a step of a network of 32 px and 64 channels raises the peak of the process:",
+        "",
+        *table(["", "pictures", "counted, MiB", "measured, MiB", "ratio"], rows),
+    ]
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--steps"]:
+        steps(sys.argv[2] == "1")
+    else:
+        publish("memory", [*tables(adm_256()), "", *check()])
