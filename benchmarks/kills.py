@@ -3,11 +3,10 @@
 A small run is killed by SIGKILL, SIGTERM or SIGUSR1, resumed with ``--ckpt_path last``, killed again, until it is done;
 then another one, until there were so many kills. A third of them come at any moment of a life, from its first
 millisecond to after its last step, a third at any moment after its first step, and a third wait until a checkpoint is
-being written. Of each kill it is asked whether the
-run goes on, whether an older checkpoint became the newest, and how many steps have to be done again: none where a
-signal was answered with a checkpoint, else at most those since the last checkpoint. Of each run, whether weights,
-averages, optimisers, sample grids and the log (without speeds, and the means by noise level, which begin anew where a
-run does) are to the last bit those of a run that was left alone, with each step in the log once.
+being written. Of each kill it is asked whether the run goes on, whether an older checkpoint became the newest, and how
+many steps have to be done again: none where a signal was answered with a checkpoint, else at most those since the last
+checkpoint. Of each run, whether weights, averages, optimisers, sample grids and the log (without speeds, and the means
+by noise level) are to the last bit those of a run that was left alone, with each step in the log once.
 
 A life is a fork of this process (`lives.py`): it takes a second or two, not ten. Writes
 ``benchmarks/results/<name>.md``; ends with status 1 if anything was not as it should be.

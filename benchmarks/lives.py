@@ -18,8 +18,9 @@ from tenshot.lightning_modules.runs import checkpoint_path, newest_checkpoint
 
 __all__ = ["Broken", "assert_alike", "begin", "log_of", "partials", "rows", "saved_step", "wait"]
 
-PATIENCE = 120.0
-"""Seconds in which what is waited for has to happen."""
+PAUSE, LOOKS = 0.0005, 240_000
+"""Seconds between two looks at a life, and after how many it is given up: at least two minutes, in which this process
+was not itself stopped."""
 PARTS = ("state_dict", "ema", "optimizer_states", "lr_schedulers", "global_step")
 
 
@@ -59,17 +60,16 @@ def wait(pid: int, until: Callable[[], bool] = lambda: False) -> int | None:
     Raises:
         Broken: Neither came.
     """
-    limit = time.monotonic() + PATIENCE
-    while time.monotonic() < limit:
+    for _ in range(LOOKS):
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
         if until():
             return None
-        time.sleep(0.0005)
+        time.sleep(PAUSE)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    raise Broken(f"still alive after {PATIENCE:.0f} seconds")
+    raise Broken(f"still alive after {LOOKS * PAUSE:.0f} seconds")
 
 
 def log_of(run: Path) -> Path:
