@@ -13,8 +13,8 @@ from torch import Tensor
 __all__ = ["winograd_conv", "winograd_pays", "winograd_weight_gradient"]
 
 TILES_AT_A_TIME = 512  # enough for a matrix product, few enough to stay near the processor
-FEWEST_CHANNELS = 64
-FEWEST_TILES = 32
+FEWEST_CHANNELS = 128
+FEWEST_OPERATIONS = 4e9  # of the direct convolution: below, starting threads for many small steps takes what is saved
 
 _G = torch.tensor(
     [
@@ -33,7 +33,7 @@ _KERNEL = torch.kron(_G, _G)  # (36, 9): a kernel's transform
 def winograd_pays(x: Tensor, weight: Sequence[int]) -> bool:
     """Whether this is the faster way for maps x (N, C, H, W) and a weight of this shape, or for their gradients.
 
-    On CPUs with AVX2 alone, where arithmetic limits; with few channels or tiles the transforms take what it saves.
+    On CPUs with AVX2 alone, where arithmetic limits; with few channels the transforms take what it saves.
     Rounding errors are about four times those of a direct convolution: 1e-6 of the largest output.
     """
     n, _, height, width = x.shape
@@ -43,8 +43,8 @@ def winograd_pays(x: Tensor, weight: Sequence[int]) -> bool:
         and tuple(weight[2:]) == (3, 3)
         and height % 4 == 0
         and width % 4 == 0
-        and n * height * width >= 16 * FEWEST_TILES
         and min(weight[:2]) >= FEWEST_CHANNELS
+        and 18.0 * n * height * width * weight[0] * weight[1] >= FEWEST_OPERATIONS
         and torch.backends.cpu.get_cpu_capability() == "AVX2"
     )
 
