@@ -263,7 +263,7 @@ def one_rank(folder: Path) -> None:
     (folder / f"{rank}.json").write_text(json.dumps(curves))
 
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -272,7 +272,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Curve]]:
     folder = tmp_path_factory.mktemp("ranks")
     words = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}", __file__, str(folder)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *words], env=environment, timeout=280, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *words], env=environment, timeout=700, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(RANKS)]
 
