@@ -96,8 +96,11 @@ class MixDL(PatchStyleGAN2):
             InputError: The sizes do not divide, or there is a single picture.
         """
         super().check_batch(batch, part)
-        if part < 2:
-            raise InputError("MixDL mixes the latents of a micro-batch: give it at least 2 (--data.batch_size)")
+        if part < 2 or part == 3:  # it also judges mixes and what they are of together, 6 pictures of 3
+            raise InputError(
+                f"MixDL mixes the latents of a micro-batch, which has {part} (--data.batch_size, --model.micro_batch): "
+                "give it 2, or a multiple of 4"
+            )
 
     def patches_at(self, step: int) -> bool:
         """Whether that step mixes latents; it is then that patches are judged."""

@@ -160,9 +160,10 @@ def test_options_that_make_no_sense(options: dict[str, Any], complaint: str):
         Mixup(**options)
 
 
-def test_one_latent_cannot_be_mixed(tmp_path: Path):
-    with pytest.raises(InputError, match="MixDL mixes the latents of a micro-batch: give it at least 2"):
-        tiny.trainer(tmp_path, 1).fit(tiny.gan(MixDL), tiny.faces(image_size=32, batch_size=1))
+@pytest.mark.parametrize("batch", [1, 3])
+def test_latents_that_cannot_be_mixed_or_judged(tmp_path: Path, batch: int):
+    with pytest.raises(InputError, match=f"latents of a micro-batch, which has {batch} .*: give it 2, or a multiple"):
+        tiny.trainer(tmp_path, 1).fit(tiny.gan(MixDL), tiny.faces(image_size=32, batch_size=batch))
 
 
 # Killed between an even and an odd step, with the augmentation's window open
