@@ -1,12 +1,12 @@
 """A hundred kills at random moments: ``OMP_NUM_THREADS=1 python benchmarks/kills.py``; about twenty minutes.
 
 A small run is killed by SIGKILL, SIGTERM or SIGUSR1, resumed with ``--ckpt_path last``, killed again, until it is done;
-then another one, until there were so many kills. A third of them come at any moment of a life, from its first
-millisecond to after its last step, a third at any moment after its first step, and a third wait until a checkpoint is
-being written. Of each kill it is asked whether the run goes on, whether an older checkpoint became the newest, and how
-many steps have to be done again: none where a signal was answered with a checkpoint, else at most those since the last
-checkpoint. Of each run, whether weights, averages, optimisers, sample grids and the log (without speeds, and the means
-by noise level) are to the last bit those of a run that was left alone, with each step in the log once.
+then another one, until there were so many kills. A third of them come at any moment of the start of a life or soon
+after, a third at any moment of any of its first steps, and a third while a checkpoint is being written. Of each kill it
+is asked whether the run goes on, whether an older checkpoint became the newest, and how many steps have to be done
+again: none where a signal was answered with a checkpoint, else at most those since the last checkpoint. Of each run,
+whether weights, averages, optimisers, sample grids and the log (without speeds, and the means by noise level) are to
+the last bit those of a run that was left alone, with each step in the log once.
 
 A life is a fork of this process (`lives.py`): it takes a second or two, not ten. Writes
 ``benchmarks/results/<name>.md``; ends with status 1 if anything was not as it should be.
@@ -26,18 +26,20 @@ from typing import Any
 
 import torch
 import yaml
-from lives import Broken, assert_alike, begin, log_of, partials, rows, saved_step, wait
+from lives import Broken, assert_alike, begin, lines, log_of, partials, rows, saved_step, stamp_of, wait
 from report import describe_machine
 
 from tenshot.callbacks.preemption import EXIT_STATUS
 
 RESULTS = Path(__file__).parent / "results"
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)
-WAYS = ("life", "work", "saving")
+WAYS = ("start", "step", "saving")
 LATE = 0.02
 """Seconds after the beginning of a checkpoint that a kill comes at most that waits for one."""
-SPAN = 0.6
-"""Share of the time of a run that is left alone after which a kill comes at the latest; later lives are shorter."""
+START = 1.5
+"""Times of a start that a kill comes at most after the beginning of a life."""
+STEPS = 20
+"""Steps of a life that a kill waits at most."""
 
 SETTINGS: dict[str, Any] = {
     "trainer": {
@@ -79,7 +81,7 @@ class Kill:
     lost: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Course:
     """How runs are to be killed.
 
@@ -87,16 +89,16 @@ class Course:
         words: Of the command line, without the run's folder.
         steps: Of a run.
         every: Steps between two checkpoints.
-        life: The most seconds from the beginning of a life that a kill waits, if not for something.
-        work: The most seconds after a life's first step that one waits that waited for that.
+        start: Seconds from the beginning of a life to its first step, of the last that came so far.
+        step: Seconds of a step, likewise.
         draw: Draws signals and moments.
     """
 
     words: list[str]
     steps: int
     every: int
-    life: float
-    work: float
+    start: float
+    step: float
     draw: random.Random
 
     def run(self, run: Path, whole: Path, most: int) -> list[Kill]:
@@ -123,23 +125,12 @@ class Course:
 
     def live(self, words: list[str], run: Path, output: Path) -> tuple[Kill | None, int]:
         """One life: its death, if it did not end before, and its exit status."""
-        stamp = lambda: log_of(run).stat().st_mtime_ns if log_of(run).exists() else 0  # noqa: E731
-        logged, torn, before, draw = stamp(), partials(run), saved_step(run), self.draw
-        number, way, which, seen = draw.choice(SIGNALS), draw.choice(WAYS), draw.randint(1, 4), set(torn)
-
-        def writes() -> bool:
-            seen.update(partials(run))
-            return len({name for name, _ in seen - torn}) >= which
-
-        pid, status = begin(words, output), None
-        if way != "life":
-            status = wait(pid, writes if way == "saving" else lambda: stamp() != logged)
-        delay, start = draw.uniform(0, {"life": self.life, "work": self.work, "saving": LATE}[way]), time.monotonic()
-        if status is None:
-            status = wait(pid, lambda: time.monotonic() - start > delay)
+        number, stamp, torn, before = self.draw.choice(SIGNALS), stamp_of(run), partials(run), saved_step(run)
+        pid = begin(words, output)
+        status = self.wait_for_a_moment(pid, run)
         if status is not None:
             return None, status
-        began, saving = stamp() != logged, bool(partials(run) - torn)
+        began, saving = stamp_of(run) != stamp, bool(partials(run) - torn)
         os.kill(pid, number)
         status = wait(pid)
         assert status is not None
@@ -149,7 +140,7 @@ class Course:
         after, cut = saved_step(run), {name for name, _ in partials(run) - torn}
         if after < before:
             raise Broken(f"{number.name} left step {after} as the newest, and {before} was there before")
-        done = [int(row["step"]) + 1 for row in rows(run) if stamp() != logged]
+        done = [int(row["step"]) + 1 for row in rows(run) if stamp_of(run) != stamp]
         done += [int(name[len(".step=") :].partition(".")[0]) for name in cut]
         if number == signal.SIGKILL:
             saving = bool(cut)
@@ -157,6 +148,27 @@ class Course:
         if moment in ("training", "saving") and not answered and number != signal.SIGKILL:
             raise Broken(f"{number.name} was not answered")
         return Kill(number, moment, answered, max(0, max(done, default=0) - after)), status
+
+    def wait_for_a_moment(self, pid: int, run: Path) -> int | None:
+        """Any of a life; its exit status if it is over before."""
+        way, which, steps = self.draw.choice(WAYS), self.draw.randint(1, 4), self.draw.randint(1, STEPS)
+        delay = self.draw.uniform(0, {"start": START * self.start, "step": self.step, "saving": LATE}[way])
+        born, stamp, torn, seen = time.monotonic(), stamp_of(run), partials(run), partials(run)
+
+        def writes() -> bool:
+            seen.update(partials(run))
+            return len({name for name, _ in seen - torn}) >= which
+
+        status = wait(pid, lambda: stamp_of(run) != stamp or (way == "start" and time.monotonic() - born > delay))
+        if status is None and stamp_of(run) != stamp:
+            self.start, since, first = time.monotonic() - born, time.monotonic(), lines(run)
+            if way == "saving":
+                status = wait(pid, writes)
+            elif way == "step":
+                status = wait(pid, lambda: lines(run) >= first + steps - 1)
+                self.step = (time.monotonic() - since) / steps
+        at = born + delay if way == "start" else time.monotonic() + delay
+        return wait(pid, lambda: time.monotonic() > at) if status is None else status
 
 
 def markdown(kills: list[Kill], runs: int, broken: list[str], args: argparse.Namespace, seconds: float) -> str:
@@ -217,8 +229,8 @@ def main() -> None:
         first = time.monotonic()
         if status is not None or wait(pid):
             sys.exit((folder / "whole.out").read_text())
-        life, work = (SPAN * (time.monotonic() - since) for since in (start, first))
-        course = Course(words, args.steps, args.every, life, work, random.Random(args.seed))
+        step = (time.monotonic() - first) / args.steps
+        course = Course(words, args.steps, args.every, first - start, step, random.Random(args.seed))
         kills, broken, runs = list[Kill](), list[str](), 0
         while len(kills) < args.kills:
             name = f"run{runs}"

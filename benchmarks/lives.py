@@ -16,7 +16,7 @@ import tenshot.cli.app  # noqa: F401 - before the forks, not in each
 from tenshot.cli import main as command_line
 from tenshot.lightning_modules.runs import checkpoint_path, newest_checkpoint
 
-__all__ = ["Broken", "assert_alike", "begin", "log_of", "partials", "rows", "saved_step", "wait"]
+__all__ = ["Broken", "assert_alike", "begin", "lines", "log_of", "partials", "rows", "saved_step", "stamp_of", "wait"]
 
 PAUSE, LOOKS = 0.0005, 240_000
 """Seconds between two looks at a life, and after how many it is given up: at least two minutes, in which this process
@@ -83,6 +83,16 @@ def rows(run: Path) -> list[dict[str, str]]:
     text = path.read_text().rpartition("\n")[0] if path.exists() else ""
     own = lambda name: "_q" in name or name.startswith("speed/")  # noqa: E731
     return [{k: v for k, v in row.items() if not own(k)} for row in csv.DictReader(text.splitlines())]
+
+
+def stamp_of(run: Path) -> int:
+    """When the log was last written to, in nanoseconds; 0: never."""
+    return log_of(run).stat().st_mtime_ns if log_of(run).exists() else 0
+
+
+def lines(run: Path) -> int:
+    """Of the log."""
+    return log_of(run).read_bytes().count(b"\n")
 
 
 def partials(run: Path) -> set[tuple[str, int]]:
