@@ -32,6 +32,8 @@ from tenshot.lightning_modules.sharding import gathered
 from tenshot.models.pretrained import is_whole, read_checkpoint
 from tenshot.models.pretrained.sharded import SHARD
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
 PAIRWISE = Pairwise(image=3, high_frequency=2, high_frequency_mse=1e-4, pairs="all")
 SMALL: dict[str, Any] = {"channel_mult": (1,), "attention_resolutions": ()}
 VARIANTS: dict[str, dict[str, Any]] = {  # of training: how
@@ -199,7 +201,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = tiny.config_file(folder, CHANGES, SHARDED)
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, str(folder), config]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *words], env=environment, timeout=280, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *words], env=environment, timeout=500, capture_output=True, text=True)
     assert (folder / "the end").exists(), done.stderr[-3000:]
     return folder
 
