@@ -52,7 +52,8 @@ def debug_size(
     words: list[str | Path] = ["--trainer.max_steps", "1", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
     words += ["--trainer.precision", "32-true", "--trainer.default_root_dir", folder, "--images.count", "1"]
     words += ["--trainer.enable_progress_bar", "false", "--trainer.limit_val_batches", "1"]
-    words += ["--grid.count", "1", "--grid.columns", "1", "--data.batch_size", "3"]
+    batch = 2 if recipe["model"]["class_path"] == "MixDL" else 3  # others compare three; MixDL judges twice as many
+    words += ["--grid.count", "1", "--grid.columns", "1", "--data.batch_size", str(batch)]
     adversarial = recipe["model"]["class_path"] in ("StyleGAN2", "CDC", "MixDL")
     words += ["--data.image_size", "32" if adversarial else "16"]
     if "stylegan2" in method:
