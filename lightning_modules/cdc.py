@@ -79,15 +79,9 @@ class CDC(PatchStyleGAN2, AdaptsSource[StyleGAN2Generator]):
         self.source_path = self.source_or_initial(source, self.init_from)
         self.anchors: Tensor
 
-    def configure_model(self) -> None:
-        """Build the networks and draw the anchors.
-
-        Raises:
-            InputError: init_from cannot be read or does not fit, or the pictures are too small for patches.
-        """
-        if "generator" in self._modules:
-            return
-        super().configure_model()
+    def build(self) -> None:
+        """Also draw the anchors."""
+        super().build()
         own = torch.Generator().manual_seed(position_seed([run_seed(), 3]))
         width = self.generator.config.latent_dim
         self.register_buffer("anchors", torch.randn(self.correspondence.anchors, width, generator=own))

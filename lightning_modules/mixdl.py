@@ -71,15 +71,9 @@ class MixDL(PatchStyleGAN2):
         self.projection: nn.Module
         self.coefficients: Tensor
 
-    def configure_model(self) -> None:
-        """Build the networks.
-
-        Raises:
-            InputError: init_from cannot be read or does not fit, or the pictures are too small for patches.
-        """
-        if "generator" in self._modules:
-            return
-        super().configure_model()
+    def build(self) -> None:
+        """Also make the projection."""
+        super().build()
         assert self.config is not None
         width = self.config.width(4)
         self.projection = EqualLinear(width, width) if self.mixup.projection else nn.Identity()
@@ -93,7 +87,7 @@ class MixDL(PatchStyleGAN2):
         """Also refuse what cannot be mixed.
 
         Raises:
-            InputError: The sizes do not divide, or there is a single picture.
+            InputError: The sizes do not divide, or there is a single picture, or three.
         """
         super().check_batch(batch, part)
         if part < 2 or part == 3:  # it also judges mixes and what they are of together, 6 pictures of 3

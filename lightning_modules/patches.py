@@ -19,15 +19,13 @@ class PatchStyleGAN2(StyleGAN2):
     taps: int
     """How many layers patches are judged at, one drawn for each call: 1 to 4."""
 
-    def configure_model(self) -> None:
-        """Build the networks.
+    def build(self) -> None:
+        """Make the networks, once.
 
         Raises:
-            InputError: init_from cannot be read or does not fit, or the pictures are too small for patches.
+            InputError: The pictures are too small for patches.
         """
-        if "generator" in self._modules:
-            return
-        super().configure_model()
+        super().build()
         assert self.config is not None
         self.heads = PatchDiscriminator(self.config)
 

@@ -103,8 +103,11 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
         Raises:
             InputError: init_from cannot be read or does not fit.
         """
-        if "generator" in self._modules:
-            return
+        if "generator" not in self._modules:
+            self.build()
+
+    def build(self) -> None:
+        """Make the networks, once."""
         initial = None
         if self.init_from is not None:
             initial = initial_gan_from(self.init_from, self.init_weights, self.allow_pickle, self.config)
