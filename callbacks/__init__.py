@@ -6,6 +6,7 @@ from tenshot.callbacks.evaluate import EvaluateGenerator
 from tenshot.callbacks.fully_sharded import FullySharded
 from tenshot.callbacks.image_writer import ImageWriter
 from tenshot.callbacks.interpolation_strip import InterpolationStrip
+from tenshot.callbacks.last_values import LastValues
 from tenshot.callbacks.nan_guard import NanGuard
 from tenshot.callbacks.preemption import Preempted, Preemption
 from tenshot.callbacks.progress import StepProgress
@@ -24,6 +25,7 @@ __all__ = [
     "FullySharded",
     "ImageWriter",
     "InterpolationStrip",
+    "LastValues",
     "NanGuard",
     "Preempted",
     "Preemption",

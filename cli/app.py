@@ -26,6 +26,7 @@ from tenshot.callbacks import (
     FullySharded,
     ImageWriter,
     InterpolationStrip,
+    LastValues,
     NanGuard,
     Preempted,
     Preemption,
@@ -139,7 +140,7 @@ class App(LightningCLI):
         kwargs["plugins"] = plugins
         kwargs["callbacks"] = [*(settings.get("callbacks") or []), StepSeed(), NanGuard(), Preemption()]
         if self.subcommand == "fit":
-            kwargs["callbacks"].insert(0, Throughput())
+            kwargs["callbacks"] = [Throughput(), *kwargs["callbacks"], LastValues()]
         if settings.get("enable_progress_bar") is not False:
             kwargs["callbacks"].append(StepProgress())
         kwargs["logger"] = self._loggers(settings.get("logger"), settings["default_root_dir"])
