@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo evidence test lint bench clean
+.PHONY: help demo evidence test coverage lint bench clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -24,8 +24,11 @@ evidence: $(READY)  ## repeat docs/evidence.md: hours on two cores
 	$(BIN)/python scripts/evidence/main.py
 	$(BIN)/python scripts/evidence/draw.py
 
-test: $(READY)  ## lint, check types and imports, run the tests, print the coverage of each floor
+test: $(READY)  ## lint, check types and imports, run the tests
 	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+coverage: $(READY)  ## run the tests, half as long again, and print the coverage of each floor
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=
 	$(BIN)/python scripts/coverage_by_floor.py
 

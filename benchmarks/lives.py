@@ -78,11 +78,10 @@ def log_of(run: Path) -> Path:
 
 
 def rows(run: Path) -> list[dict[str, str]]:
-    """The log without what differs between lives; a row that was torn is left out."""
+    """The log without speeds, which differ between lives; a row that was torn is left out."""
     path = log_of(run)
     text = path.read_text().rpartition("\n")[0] if path.exists() else ""
-    own = lambda name: "_q" in name or name.startswith("speed/")  # noqa: E731
-    return [{k: v for k, v in row.items() if not own(k)} for row in csv.DictReader(text.splitlines())]
+    return [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in csv.DictReader(text.splitlines())]
 
 
 def stamp_of(run: Path) -> int:

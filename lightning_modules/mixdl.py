@@ -116,9 +116,9 @@ class MixDL(PatchStyleGAN2):
         with torch.no_grad():
             w, coefficients = self.latents_of_noise(count), self._drawn_coefficients(count)
             plain, mixed = self._pictures(w), self._pictures(coefficients @ w)
-        real_logits = self.judge(self.augmented(real))
+        real_logits, mixed_logits = self.judge_both(self.augmented(real), self.augmented(mixed))
         self.observe(real_logits)
-        terms = {"discriminator": nonsaturating_discriminator_loss(real_logits, self.judge(self.augmented(mixed)))}
+        terms = {"discriminator": nonsaturating_discriminator_loss(real_logits, mixed_logits)}
         if self.mixup.discriminator:
             seen = self.augmented(torch.cat([plain, mixed]))  # one batch: its pictures are compared in groups
             placed = self.projection(self.discriminator.penultimate(seen))

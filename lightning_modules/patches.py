@@ -53,3 +53,7 @@ class PatchStyleGAN2(StyleGAN2):
         tap = self.choices.randrange(self.taps)
         logits: Tensor = self.heads(self.discriminator.tap(images, tap), tap)
         return logits
+
+    def judge_both(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """Patches each by a draw of their own."""
+        return (self.judge(real), self.judge(fake)) if self.judges_patches else super().judge_both(real, fake)

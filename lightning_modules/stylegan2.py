@@ -206,9 +206,9 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
         """Tell real pictures (N, 3, H, W) from as many drawn ones."""
         with torch.no_grad():
             fake = self.draw(len(real))
-        real_logits = self.judge(self.augmented(real))
+        real_logits, fake_logits = self.judge_both(self.augmented(real), self.augmented(fake))
         self.observe(real_logits)
-        return {"discriminator": nonsaturating_discriminator_loss(real_logits, self.judge(self.augmented(fake)))}
+        return {"discriminator": nonsaturating_discriminator_loss(real_logits, fake_logits)}
 
     def generator_terms(self, count: int) -> Terms:
         """Draw pictures that are taken for real ones."""
@@ -258,6 +258,11 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
         """The discriminator's logits: (N,), or a map of them (N, 1, h, w)."""
         logits: Tensor = self.discriminator(images)
         return logits
+
+    def judge_both(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits of two batches of equal size, in one pass."""
+        real_logits, fake_logits = self.discriminator(torch.cat([real, fake]), batches=2).chunk(2)
+        return real_logits, fake_logits
 
     def augmented(self, images: Tensor) -> Tensor:
         """The pictures as the discriminator sees them."""

@@ -13,28 +13,34 @@ from torch import Tensor
 
 from tenshot.models.weight_gradient import products_pay, weight_gradient
 from tenshot.models.winograd import winograd_conv, winograd_pays, winograd_weight_gradient
+from tenshot.models.winograd_strided import (
+    strided_winograd_conv,
+    strided_winograd_conv_transpose,
+    strided_winograd_pays,
+    strided_winograd_weight_gradient,
+)
 
 __all__ = ["conv2d", "conv_transpose2d"]
 
 
-def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0) -> Tensor:
+def conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0, exact: bool = False
+) -> Tensor:
     """As ``F.conv2d``: x (N, C, H, W), weight (C', C, k, k), bias (C',) -> (N, C', H', W').
 
-    With a stride, H + 2 * padding - k must be a multiple of it.
+    With a stride, H + 2 * padding - k must be a multiple of it. ``exact``: without Winograd's rounding errors.
     """
-    out: Tensor = _Conv.apply(x, weight, bias, stride, padding, False, not torch.is_grad_enabled())
+    out: Tensor = _Conv.apply(x, weight, bias, stride, padding, False, exact)
     return out
 
 
-def conv_transpose2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
+def conv_transpose2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, exact: bool = False) -> Tensor:
     """As ``F.conv_transpose2d``: x (N, C, H, W), weight (C, C', k, k) -> (N, C', H', W')."""
-    out: Tensor = _Conv.apply(x, weight, None, stride, padding, True, not torch.is_grad_enabled())
+    out: Tensor = _Conv.apply(x, weight, None, stride, padding, True, exact)
     return out
 
 
 class _Conv(torch.autograd.Function):
-    """``exact``: without Winograd's rounding errors, for pictures that are drawn to be kept."""
-
     @staticmethod
     def forward(
         ctx: Any,
@@ -48,8 +54,13 @@ class _Conv(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.arguments = stride, padding, transposed
-        if not exact and stride == 1 and padding == 1 and winograd_pays(x, weight.shape):
-            return winograd_conv(x, weight, bias, transposed)
+        if not exact:
+            if (stride, padding) == (1, 1) and winograd_pays(x, weight.shape):
+                return winograd_conv(x, weight, bias, transposed)
+            if (stride, padding, transposed) == (2, 0, False) and strided_winograd_pays(x, weight.shape):
+                return strided_winograd_conv(x, weight, bias)
+            if (stride, padding, transposed) == (2, 0, True) and winograd_pays(x, weight.shape):
+                return strided_winograd_conv_transpose(x, weight)
         return (F.conv_transpose2d if transposed else F.conv2d)(x, weight, bias, stride=stride, padding=padding)
 
     @staticmethod
@@ -74,11 +85,13 @@ class _WeightGradient(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, grad: Tensor, shape: torch.Size, stride: int, padding: int) -> Tensor:
         ctx.save_for_backward(x, grad)
         ctx.arguments = stride, padding
-        if shape[2:] == (3, 3) and stride == 1 and padding == 1:
+        if shape[2:] == (3, 3) and (stride, padding) == (1, 1):
             if winograd_pays(x, shape):
                 return winograd_weight_gradient(x, grad)
             if products_pay(x):
                 return weight_gradient(x, grad)
+        if (stride, padding) == (2, 0) and strided_winograd_pays(x, shape):
+            return strided_winograd_weight_gradient(x, grad)
         if products_pay(x) and stride > 1 and padding == 0:
             return _strided_weight_gradient(x, grad, shape, stride)
         _, grad_weight, _ = torch.ops.aten.convolution_backward(

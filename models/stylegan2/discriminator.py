@@ -74,22 +74,35 @@ class StyleGAN2Discriminator(nn.Module):
         self.output = EqualLinear(width, 1)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (N, 3, H, W) -> logits (N,). Raises InputError where the batch does not split into its groups of 4."""
-        return self.head(self.penultimate(x))
+    def forward(self, x: Tensor, batches: int = 1) -> Tensor:
+        """Judge pictures.
 
-    def penultimate(self, x: Tensor) -> Tensor:
+        Args:
+            x: (N, 3, H, W)
+            batches: So many batches of equal size, one after another, are judged as if each came alone.
+
+        Returns:
+            Logits (N,).
+
+        Raises:
+            InputError: A batch does not split into its groups of 4.
+        """
+        return self.head(self.penultimate(x, batches))
+
+    def penultimate(self, x: Tensor, batches: int = 1) -> Tensor:
         """x: (N, 3, H, W) -> activated output of the first linear layer (N, C), for :meth:`head` (and MixDL)."""
-        group = min(len(x), _STDDEV_GROUP)
-        if len(x) % group:
+        count = len(x) // batches
+        group = min(count, _STDDEV_GROUP)
+        if count % group:
             raise InputError(
-                f"--data.batch_size gives the discriminator {len(x)} pictures: its minibatch standard deviation needs "
+                f"--data.batch_size gives the discriminator {count} pictures: its minibatch standard deviation needs "
                 f"at most {_STDDEV_GROUP} or a multiple of {_STDDEV_GROUP}"
             )
         precision = dtypes(self.config, self.output.weight)
         with torch.autocast(x.device.type, enabled=False):
             x = self._trunk(x, precision, len(self.blocks)).to(self.output.weight.dtype)
-            x = self.final_conv(torch.cat([x, minibatch_deviation(x, group)], dim=1))
+            deviation = torch.cat([minibatch_deviation(batch, group) for batch in x.split(count)])
+            x = self.final_conv(torch.cat([x, deviation], dim=1))
             return cast(Tensor, self.final_linear(x.flatten(1)))
 
     def head(self, penultimate: Tensor) -> Tensor:

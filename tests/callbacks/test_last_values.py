@@ -4,6 +4,7 @@ from typing import Any
 from clocked import Data, Net, column, fit
 
 from tenshot.callbacks import LastValues, StepCheckpoint
+from tenshot.lightning_modules.runs import checkpoint_path
 
 
 class NowAndThen(Net):
@@ -19,9 +20,7 @@ def test_what_is_logged_now_and_then_stands_in_the_rows_of_a_resumed_run_too(tmp
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     fit(whole, NowAndThen(), Data(), 8, LastValues())
     fit(halves, NowAndThen(), Data(), 5, LastValues(), StepCheckpoint(5))
-    fit(
-        halves, NowAndThen(), Data(), 8, LastValues(), resume=halves / "checkpoints" / "step=00000005.ckpt"
-    )  # fmt: skip
+    fit(halves, NowAndThen(), Data(), 8, LastValues(), resume=checkpoint_path(halves, 5))
 
     assert column(whole, "train/rare") == column(halves, "train/rare")
     assert list(column(whole, "train/rare")) == list(range(8))
@@ -30,7 +29,5 @@ def test_what_is_logged_now_and_then_stands_in_the_rows_of_a_resumed_run_too(tmp
 
 def test_a_checkpoint_without_them_begins_with_nothing(tmp_path: Path):
     fit(tmp_path, NowAndThen(), Data(), 5, StepCheckpoint(5))
-    fit(
-        tmp_path, NowAndThen(), Data(), 8, LastValues(), resume=tmp_path / "checkpoints" / "step=00000005.ckpt"
-    )  # fmt: skip
+    fit(tmp_path, NowAndThen(), Data(), 8, LastValues(), resume=checkpoint_path(tmp_path, 5))
     assert list(column(tmp_path, "train/rare")) == [0, 1, 2, 3, 4, 6, 7]

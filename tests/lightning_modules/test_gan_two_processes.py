@@ -47,8 +47,10 @@ class ByPicture(StyleGAN2):
         return self.generator.mapping(self.normal(count, tiny.STYLEGAN2.latent_dim))
 
     def judge(self, images: Tensor) -> Tensor:
-        """The eight pictures of one process in the order in which groups are those of two with four each."""
-        return super().judge(images.unflatten(0, (2, 4)).transpose(0, 1).flatten(0, 1) if len(images) == 8 else images)
+        return super().judge(in_groups(images))
+
+    def judge_both(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        return super().judge_both(in_groups(real), in_groups(fake))
 
     def path_length_terms(self, count: int) -> dict[str, Tensor]:
         module_of_stylegan2.path_lengths = lambda images, styles: path_lengths(  # type: ignore[assignment]
@@ -58,6 +60,11 @@ class ByPicture(StyleGAN2):
             return super().path_length_terms(count)
         finally:
             module_of_stylegan2.path_lengths = path_lengths
+
+
+def in_groups(images: Tensor) -> Tensor:
+    """The eight pictures of one process in the order in which groups are those of two with four each."""
+    return images.unflatten(0, (2, 4)).transpose(0, 1).flatten(0, 1) if len(images) == 8 else images
 
 
 class Follow(Callback):

@@ -123,6 +123,14 @@ def test_logits_depend_on_the_batch_in_groups_of_four(discriminator):
     assert not torch.allclose(logits[:4], discriminator(x[:4]))
 
 
+@pytest.mark.parametrize("batch", [2, 4])
+def test_batches_are_judged_as_if_each_came_alone(discriminator, batch):
+    x = pictures(2 * batch)
+    alone = torch.cat([discriminator(part) for part in x.split(batch)])
+    torch.testing.assert_close(discriminator(x, batches=2), alone)
+    assert not torch.allclose(discriminator(x), alone)
+
+
 def test_logits_are_the_head_of_the_penultimate(discriminator):
     hidden = discriminator.penultimate(pictures())
     assert hidden.shape == (4, SMALL.width(4))

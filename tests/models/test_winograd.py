@@ -8,6 +8,7 @@ from torch import Tensor
 from tenshot.models import norm_act_conv as norm_act_conv_module
 from tenshot.models import winograd
 from tenshot.models.stylegan2 import conv as conv_module
+from tenshot.models.stylegan2.layers import EqualConv, StyledConv
 from tenshot.models.winograd import winograd_conv, winograd_pays, winograd_weight_gradient
 
 
@@ -97,10 +98,15 @@ def test_stylegan2s_convolution_has_derivatives_of_any_order_by_it(paying: list[
 
 
 def test_pictures_that_are_drawn_to_be_kept_are_exact(paying: list[str]):
-    x, weight = drawn(1, 2, 4, 4), drawn(3, 2, 3, 3)
+    conv, plain = EqualConv(2, 3, 3).double(), StyledConv(2, 3, 4, 4, up=False).double()
+    x, style = drawn(1, 2, 4, 4), drawn(1, 4)
     with torch.no_grad():
-        assert torch.equal(conv_module.conv2d(x, weight, padding=1), F.conv2d(x, weight, padding=1))
-    assert not paying
+        trained = conv(x), plain(x, style, None, torch.float64)
+        assert paying == ["winograd_conv"] * 2
+        conv.eval(), plain.eval()
+        exact = conv(x), plain(x, style, None, torch.float64)
+    assert paying == ["winograd_conv"] * 2
+    torch.testing.assert_close(trained, exact, rtol=0, atol=1e-12)
 
 
 def test_the_block_of_the_diffusion_network_by_it(paying: list[str]):

@@ -127,7 +127,7 @@ def rows(run: Path) -> list[dict[str, str]]:
     [path] = run.glob("logs/*/metrics.csv")
     with open(path, newline="") as file:
         return [
-            {name: value for name, value in row.items() if not ("_q" in name or name.startswith("speed/"))}
+            {name: value for name, value in row.items() if not name.startswith("speed/")}
             for row in csv.DictReader(file)
         ]
 
