@@ -32,8 +32,9 @@ def cycle_flops(setting: Setting) -> float:
     The discriminator's step takes one of G and six of D (real and drawn pictures), the generator's three of G and two
     of D. A gradient to inputs and its differentiation are five more than a forward pass.
     """
-    generator = StyleGAN2Generator(config(setting)).requires_grad_(False)
-    discriminator = StyleGAN2Discriminator(config(setting)).requires_grad_(False)
+    # in eval mode convolutions are direct ones
+    generator = StyleGAN2Generator(config(setting)).requires_grad_(False).eval()
+    discriminator = StyleGAN2Discriminator(config(setting)).requires_grad_(False).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as drawing:
         picture = generator(torch.zeros(1, generator.config.latent_dim))
     with torch.no_grad(), FlopCounterMode(display=False) as judging:

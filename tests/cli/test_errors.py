@@ -293,3 +293,19 @@ def test_a_strategy_whose_checkpoints_a_kill_can_tear(tenshot: tiny.Run, tmp_pat
         "--trainer.strategy ModelParallelStrategy writes checkpoints that a kill can tear: take "
     )
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("trainer", "model", "complaint"),
+    [
+        ({}, {"compile": True}, r"--model\.compile true does not go with weights shared out"),
+        ({"precision": "16-mixed"}, {}, r"--trainer: .*16-mixed"),
+    ],
+    ids=["compiled", "16-mixed"],
+)
+def test_what_cannot_be_shared_out(
+    tenshot: tiny.Run, tmp_path: Path, trainer: dict[str, Any], model: dict[str, Any], complaint: str
+):
+    shared = {"devices": 1, "strategy": {"class_path": "tenshot.callbacks.FullySharded"}}
+    config = tiny.config_file(tmp_path, {"trainer": shared | trainer, "model": {"init_args": model}})
+    assert_one_line(tenshot("fit", "--config", config, "--trainer.default_root_dir", tmp_path / "run"), 1, complaint)

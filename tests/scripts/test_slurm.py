@@ -134,7 +134,7 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 @needs_slurm
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_requeued_job_ends_as_one_that_was_never_stopped(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -166,7 +166,7 @@ def test_a_requeued_job_ends_as_one_that_was_never_stopped(
         wait_for("the middle", lambda: all((tmp_path / f"reached.{rank}").exists() for rank in range(2)), 240)
         cluster.call("scancel", "--signal=USR1", jobs["requeued"])
         for name, job in jobs.items():
-            wait_for(f"the end of {name}", lambda job=job: ended(cluster, job), 240)  # type: ignore[misc]
+            wait_for(f"the end of {name}", lambda job=job: ended(cluster, job), 400)  # type: ignore[misc]
     except TimeoutError as error:
         state = cluster.call("scontrol", "show", "job", jobs["requeued"])
         raise AssertionError(f"{error}: {output('whole')}\n---\n{output('requeued')}\n---\n{state}") from None
