@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+import torch.distributed as dist
 from PIL import Image
 
 from tenshot.cli import main
@@ -26,9 +27,11 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _own_environment() -> Iterator[None]:
-    """A fit under ddp leaves its rank and port in the environment, for whatever the next test starts."""
+    """A fit under ddp leaves its group, and its rank and port in the environment, for whatever the next test starts."""
     before = dict(os.environ)
     yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
     os.environ.clear()
     os.environ.update(before)
 
