@@ -1,5 +1,7 @@
 """StyleGAN2's networks: styles, noise, statistics over the batch, CDC's taps, precision, complaints."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -264,3 +266,16 @@ def test_state_survives_a_copy_and_filters_are_not_in_it(generator):
     other.load_state_dict(state)
     styles = generator.broadcast(latents(1))
     assert torch.equal(other.synthesis(styles, "fixed"), generator.synthesis(styles, "fixed"))
+
+
+def test_drawing_and_judging_compile_in_one_graph(generator, discriminator):
+    generator, discriminator = (copy.deepcopy(network).eval() for network in (generator, discriminator))
+    draw, judge = (
+        torch.compile(function, backend="aot_eager", fullgraph=True)
+        for function in (generator.synthesis, discriminator)
+    )
+    styles = generator.broadcast(latents(4))
+    with torch.no_grad():
+        picture = generator.synthesis(styles, noise="fixed")
+        torch.testing.assert_close(draw(styles, noise="fixed"), picture)
+        torch.testing.assert_close(judge(picture), discriminator(picture))
