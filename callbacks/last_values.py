@@ -27,7 +27,8 @@ class LastValues(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep what would be in a row now."""
         results = trainer.fit_loop.epoch_loop._results.metrics(on_step=True)["log"]
-        checkpoint["logged"] = {name: float(value) for name, value in results.items() if name not in SUMMARIES}
+        logged = {name: float(value) for name, value in results.items() if name not in SUMMARIES}
+        checkpoint["logged"] = trainer.strategy.broadcast(logged)  # rank 0 has the log; others may name other values
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Begin with it."""
