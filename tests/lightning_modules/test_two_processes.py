@@ -132,7 +132,8 @@ def test_the_gradient_is_that_of_the_joint_batch(ranks: Path, alone: dict[str, F
         shared = torch.load(ranks / f"{method}{rank}.pt")
         for step, (ours, theirs) in enumerate(zip(shared["weights"], whole, strict=True)):
             for name, value in theirs.items():
-                torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-6, msg=f"step {step}, {name}")
+                message = lambda m, at=f"step {step}, {name}": f"{at}: {m}"  # noqa: E731
+                torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-5, msg=message)
     moved = (whole[-1]["unet.conv.weight"] - whole[0]["unet.conv.weight"]).abs().max()
     assert moved > 1e-3
 
