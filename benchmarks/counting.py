@@ -116,6 +116,10 @@ def kept_on(device: str, config: UNetConfig, pictures: int, bf16: bool) -> Kept:
         return kept_for_backward(unet, images, torch.zeros(pictures, dtype=torch.int64))
 
 
+def weights_of(module: nn.Module) -> int:
+    return sum(weight.numel() for weight in module.parameters())
+
+
 def operations(config: UNetConfig) -> tuple[int, int]:
     """Floating-point operations of a picture in the forward and in the backward pass: multiplications and additions of
     convolutions, matrix products and attention.

@@ -5,8 +5,8 @@ then another one, until there were so many kills. A third of them come at any mo
 after, a third at any moment of any of its first steps, and a third while a checkpoint is being written. Of each kill it
 is asked whether the run goes on, whether an older checkpoint became the newest, and how many steps have to be done
 again: none where a signal was answered with a checkpoint, else at most those since the last checkpoint. Of each run,
-whether weights, averages, optimisers, sample grids and the log (without speeds) are to
-the last bit those of a run that was left alone, with each step in the log once.
+whether weights, averages, optimisers, sample grids and the log (without speeds) are to the last bit those of a run that
+was left alone, with each step in the log once.
 
 A life is a fork of this process (`lives.py`): it takes a second or two, not ten. Writes
 ``benchmarks/results/<name>.md``; ends with status 1 if anything was not as it should be.

@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 
 import torch
-from counting import kept_on, recomputing
+from counting import kept_on, recomputing, weights_of
 from page import adm_256, publish, table
 from program import rss_mib
 
@@ -80,10 +80,7 @@ def numbers_of(config: UNetConfig) -> tuple[int, int]:
     """Weights of the network, and of its largest stage."""
     with torch.device("meta"):
         unet = UNet(config)
-    stages = [module for module in unet.modules() if isinstance(module, Stage)]
-    return tuple(  # type: ignore[return-value]
-        max(sum(p.numel() for p in module.parameters()) for module in modules) for modules in ([unet], stages)
-    )
+    return weights_of(unet), max(weights_of(module) for module in unet.modules() if isinstance(module, Stage))
 
 
 def gib(count: float) -> str:

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from counting import operations
+from counting import operations, weights_of
 from page import adm_256, publish, table
 
 from tenshot.models import StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator, UNet
@@ -69,10 +69,6 @@ class Passes:
     def least(self, utilisation: float, reduction: float) -> int:
         """Pictures a GPU from which on the all-reduce is hidden."""
         return math.ceil(reduction / self.seconds(self.backward, 1, utilisation))
-
-
-def weights_of(module: torch.nn.Module) -> int:
-    return sum(weight.numel() for weight in module.parameters())
 
 
 def unet_tables() -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["winograd_conv", "winograd_pays", "winograd_weight_gradient"]
+__all__ = ["spread", "winograd_conv", "winograd_pays", "winograd_weight_gradient"]
 
 TILES_AT_A_TIME = 512  # enough for a matrix product, few enough to stay near the processor
 FEWEST_CHANNELS = 128
@@ -102,10 +102,10 @@ def winograd_weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
         tiles = _input_tiles(padded, some, rows)
         lines = pixels[some, 4 * rows.start : 4 * rows.stop].unflatten(1, (-1, 4))
         half = x.new_empty(6, *lines.shape[:2], width, grad.shape[1])
-        _gradients(lines.unbind(2), half.unbind(0))
-        spread = x.new_empty(6, *tiles.shape[1:-1], grad.shape[1])
-        _gradients(half.unflatten(3, (-1, 4)).unbind(4), spread.unbind(1))
-        total.baddbmm_(spread.view(36, -1, grad.shape[1]).transpose(1, 2), tiles.view(36, -1, channels))
+        spread(lines.unbind(2), half.unbind(0))
+        whole = x.new_empty(6, *tiles.shape[1:-1], grad.shape[1])
+        spread(half.unflatten(3, (-1, 4)).unbind(4), whole.unbind(1))
+        total.baddbmm_(whole.view(36, -1, grad.shape[1]).transpose(1, 2), tiles.view(36, -1, channels))
     weight = (_KERNEL.to(x).t() @ total.view(36, -1)).view(3, 3, grad.shape[1], channels)
     return weight.permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
 
@@ -170,14 +170,15 @@ def _outputs(m: Sequence[Tensor], out: Sequence[Tensor]) -> None:
     out[3].add_(m[5])
 
 
-def _gradients(y: Sequence[Tensor], out: Sequence[Tensor]) -> None:
-    """One dimension of A y A^T: four maps -> six maps."""
+def spread(y: Sequence[Tensor], out: Sequence[Tensor]) -> None:
+    """One dimension of A y A^T: four maps -> six maps, or five without the point -2."""
     out[0].copy_(y[0])
-    out[5].copy_(y[3])
+    out[-1].copy_(y[3])
     even, odd = y[0] + y[2], y[1] + y[3]
     torch.add(even, odd, out=out[1])
     torch.sub(even, odd, out=out[2])
     torch.add(y[0], y[2], alpha=4, out=even)
     torch.add(y[1], y[3], alpha=4, out=odd)
     torch.add(even, odd, alpha=2, out=out[3])
-    torch.sub(even, odd, alpha=2, out=out[4])
+    if len(out) == 6:
+        torch.sub(even, odd, alpha=2, out=out[4])

@@ -158,11 +158,11 @@ def _spread(pixels: Tensor) -> Terms:
     n, height, width, channels = pixels.shape
     tiles = n, height // 4, width // 4, channels
     eo = pixels.new_empty(5, *tiles[:2], width, channels)
-    _gradients([pixels[:, i::4] for i in range(4)], eo.unbind(0))
+    winograd.spread([pixels[:, i::4] for i in range(4)], eo.unbind(0))
     ee = pixels.new_empty(5, 5, *tiles)
-    _gradients([eo[:, :, :, i::4] for i in range(4)], ee.unbind(1))
+    winograd.spread([eo[:, :, :, i::4] for i in range(4)], ee.unbind(1))
     oe = pixels.new_empty(5, n, height, *tiles[2:])
-    _gradients([pixels[:, :, i::4] for i in range(4)], oe.unbind(0))
+    winograd.spread([pixels[:, :, i::4] for i in range(4)], oe.unbind(0))
     terms = ee.flatten(0, 1), eo, oe, pixels.unsqueeze(0)
     return Terms(*(term.reshape(len(term), -1, channels) for term in terms))
 
@@ -195,18 +195,6 @@ def _outputs(m: Sequence[Tensor], out: Sequence[Tensor]) -> None:
     torch.add(even, m[3], alpha=4, out=out[2])
     torch.add(odd, m[3], alpha=8, out=out[3])
     out[3].add_(m[4])
-
-
-def _gradients(y: Sequence[Tensor], out: Sequence[Tensor]) -> None:
-    """One dimension of A y A^T: four maps -> five maps."""
-    out[0].copy_(y[0])
-    out[4].copy_(y[3])
-    even, odd = y[0] + y[2], y[1] + y[3]
-    torch.add(even, odd, out=out[1])
-    torch.sub(even, odd, out=out[2])
-    torch.add(y[0], y[2], alpha=4, out=even)
-    torch.add(y[1], y[3], alpha=4, out=odd)
-    torch.add(even, odd, alpha=2, out=out[3])
 
 
 def _add_up(m: Sequence[Tensor], out: Tensor, dim: int) -> None:
