@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo evidence test coverage lint bench clean
+.PHONY: help demo evidence test coverage lint bench gpu gpu-dry gpu-wheels clean
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -40,6 +40,15 @@ lint: $(READY)  ## style, types, import contract
 
 bench: $(READY)  ## measure against the official code (GUIDED_DIFFUSION=its checkout)
 	$(BIN)/python benchmarks/compare.py
+
+gpu:  ## prove and measure everything on this machine's GPU; needs no installation but torch, see benchmarks/gpu
+	$(PYTHON) -m benchmarks.gpu $(GPU_OPTIONS)
+
+gpu-dry: $(READY)  ## the same stages, tiny, on the CPU
+	$(BIN)/python -m benchmarks.gpu --dry --budget 300 $(GPU_OPTIONS)
+
+gpu-wheels: $(READY)  ## fill .gpu-wheels with what `make gpu` needs besides torch and Lightning (Python 3.12)
+	$(BIN)/python -m benchmarks.gpu.wheels
 
 clean:  ## remove the environment and caches, never runs
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage

@@ -1,0 +1,52 @@
+"""``python3 -m benchmarks.gpu``, from the checkout, without installation: see README.md beside it."""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.gpu.bare import prepare
+from benchmarks.gpu.control import Control, Row
+from benchmarks.gpu.stages import chosen
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def main(words: list[str]) -> int:
+    """Run stages; the exit status is 1 if a row failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser.add_argument("--call", choices=["1", "2", "all"], default="all", help="half of the stages")
+    parser.add_argument("--stages", help="only these, separated by commas")
+    parser.add_argument("--budget", type=float, default=600, help="seconds; later stages are dropped")
+    parser.add_argument("--out", type=Path, default=CHECKOUT / "build" / "gpu", help="folder of rows.jsonl and logs")
+    parser.add_argument("--dry", action="store_true", help="tiny, on the CPU, to see that it runs")
+    arguments = parser.parse_args(words)
+    try:
+        stages = chosen(arguments.call, arguments.stages)
+    except ValueError as error:
+        parser.error(str(error))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="gpu-") as scratch:
+        prepare(CHECKOUT, Path(scratch) / "packages")
+        os.environ.setdefault("OMP_NUM_THREADS", "1" if arguments.dry else "4")
+        device = "cpu" if arguments.dry else "cuda"
+        control = Control(arguments.out.resolve(), Path(scratch), device, arguments.dry, arguments.budget)
+        rows = control.run(stages)
+    return report(rows)
+
+
+def report(rows: list[Row]) -> int:
+    """What did not go well, last, since of long output the end is kept."""
+    bad = [row for row in rows if row["status"] != "ok"]
+    print(f"\n{len(rows)} rows, {len(bad)} of them not ok{':' if bad else ''}")
+    for row in bad:
+        said = " ".join(str(row.get("message", "")).split())[:240]
+        print(f"{row['status']:8}{row['stage']}: {row['name']}: {row.get('error', '')} {said}")
+        for frame in row.get("at", [])[-2:]:
+            print(f"          {frame[:160]}")
+    return int(any(row["status"] == "failed" for row in bad))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
