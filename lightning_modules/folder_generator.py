@@ -36,7 +36,7 @@ class FolderGenerator(LightningModule):
         """The pictures whose numbers are the low 32 bits of the seeds.
 
         Returns:
-            (N, 3, size, size) float32 in [-1, 1]
+            (N, 3, size, size) float32 in [-1, 1], on the device of the module, where metrics then work
 
         Raises:
             InputError: There are not so many, or one is of another size or cannot be read.
@@ -52,7 +52,7 @@ class FolderGenerator(LightningModule):
                     "square pictures of one size"
                 )
         pixels = torch.stack([read_picture(self.files[number], self.size) for number in numbers])
-        return pixels.float() / 127.5 - 1
+        return pixels.to(self.device).float() / 127.5 - 1
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The pictures that a batch of seeds asks for."""

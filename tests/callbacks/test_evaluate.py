@@ -16,6 +16,7 @@ from tenshot.callbacks.metric_choice import NEEDS
 from tenshot.datamodules import FewShot, SyntheticFaces
 from tenshot.datamodules.batches import Batch, Source
 from tenshot.errors import InputError
+from tenshot.lightning_modules import FolderGenerator
 from tenshot.metrics import FrechetDistance, NearestLPIPS
 
 RANDOM = ["--evaluate.features", "random", "--evaluate.reference", "20"]
@@ -118,6 +119,11 @@ def test_a_folder_is_checked(tenshot: tiny.Run, shots: Path, tmp_path: Path):
         Image.fromarray(np.zeros((16, width, 3), np.uint8)).save(tmp_path / f"{name}.png")
     outcome = tenshot(*folder, tmp_path, *words, "--evaluate.samples", "2")
     assert "wide.png" in outcome.complaint
+
+
+def test_pictures_of_a_folder_are_where_the_module_is(shots: Path):
+    """Where they are is where the networks of metrics work."""
+    assert FolderGenerator(str(shots)).to("meta").sample(torch.arange(2)).device.type == "meta"
 
 
 # During fit
