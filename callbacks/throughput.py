@@ -7,10 +7,11 @@ from time import monotonic
 from typing import Any, cast
 
 import torch
-from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
 from tenshot.callbacks.operations import Operations
+from tenshot.callbacks.peaks import peak_of
 
 __all__ = ["SUMMARIES", "Pace", "Throughput", "paused", "throughput_of"]
 
@@ -23,8 +24,6 @@ SUMMARIES = {
     "speed/process_hours": "max",
 }  # fmt: skip
 """What is logged, and what of it sums up a run."""
-
-DTYPES = {"16": torch.float16, "bf16": torch.bfloat16, "64": torch.float64}
 
 Turns = tuple[bool, ...]
 
@@ -58,7 +57,7 @@ class Throughput(Callback):
       convolutions and attention of a training step: forward, backward, frozen networks and penalties. They are
       those that are executed: what is recomputed to save memory counts again, and Winograd's convolutions (on some
       CPUs) as the fewer products that they are.
-    * ``speed/mfu``: the same as a share of the device's peak in the precision of the run, where Lightning knows it.
+    * ``speed/mfu``: the same as a share of the device's peak in the precision of the run, where ``peaks.py`` has it.
     * ``speed/peak_memory_gib``: the most that PyTorch held on the GPU of rank 0 since the run was started or resumed.
     * ``speed/gpu_hours``: time by GPUs, in all lives of the run (of a life that was killed, until its last checkpoint),
       with everything that is not training; ``speed/process_hours`` where there are no GPUs.
@@ -94,7 +93,10 @@ class Throughput(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the peak, and be there when the loop asks for a batch or validates, for which there are no hooks."""
-        self._peak = _peak(self._device, str(trainer.precision))
+        self._peak = peak_of(self._device, str(trainer.precision))
+        if self._peak is None and self._device.type == "cuda":
+            card = torch.cuda.get_device_name(self._device)
+            rank_zero_info(f"no speed/mfu: the peak of {card} in {trainer.precision} is not in callbacks/peaks.py")
         self._turns = getattr(pl_module, "turns", lambda step: ())
         self._step, self._since = trainer.global_step, None
         self._timed_from = self._step + WARM_UP
@@ -230,15 +232,6 @@ class Throughput(Callback):
         """Go on from there."""
         kept = checkpoint.get("speed", {"device_hours": 0.0, "operations": {}})
         self._hours, self.operations = kept["device_hours"], dict(kept["operations"])
-
-
-def _peak(device: torch.device, precision: str) -> float | None:
-    """Operations a second that the device could do at most, in the precision of most of the work."""
-    dtype: torch.dtype | str = DTYPES.get(precision.partition("-")[0], torch.float32)
-    tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    if dtype is torch.float32 and tf32 and torch.backends.cudnn.allow_tf32:
-        dtype = "tfloat32"  # in which convolutions are computed there
-    return get_available_flops(device, dtype)
 
 
 def throughput_of(trainer: Trainer) -> Throughput | None:

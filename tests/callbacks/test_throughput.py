@@ -36,7 +36,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_speeds_do_not_depend_on_how_often_they_are_logged_and_know_no_warm_up(
     tmp_path: Path, clock: Clock, every: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(throughput, "get_available_flops", lambda device, dtype: 1e6)
+    monkeypatch.setattr(throughput, "peak_of", lambda device, precision: 1e6)
     module, wait = seconds(clock, step=0.2, data=0.05)
     fit(tmp_path, module, Data(6, wait), 20, Throughput(), log_every_n_steps=every)
     expected = {
