@@ -3,7 +3,9 @@
 import os
 import stat
 import sys
+import tomllib
 import zipfile
+from email.message import Message
 from email.parser import HeaderParser
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,23 +30,36 @@ def prepare(checkout: Path, packages: Path) -> list[str]:
         if not installed(name):
             unpack(wheel, packages)
             taken.append(name)
-    sys.path[1:1] = [str(checkout / ".typing")]
-    sys.path.append(str(packages))
+    if not installed("tenshot"):
+        say_version(checkout, packages)
     inherited = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    ours = [str(checkout), str(checkout / ".typing")]
-    os.environ["PYTHONPATH"] = os.pathsep.join([*ours, *inherited, str(packages)])
+    ours = [str(checkout), str(checkout / ".typing"), *inherited, str(checkout / "tests"), str(packages)]
+    sys.path[1:1] = ours[:2]
+    sys.path += ours[-2:]
+    os.environ["PYTHONPATH"] = os.pathsep.join(ours)
     if taken:
         print(f"from {WHEELS}: {', '.join(taken)}", flush=True)
     return taken
 
 
+def say_version(checkout: Path, packages: Path) -> None:
+    """Let ``importlib.metadata`` know the version of the checkout, which runs write down."""
+    about = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]
+    folder = packages / f"{about['name']}-{about['version']}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {about['name']}\nVersion: {about['version']}\n")
+
+
+def metadata(wheel: Path) -> Message:
+    """What a wheel says of itself."""
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA") and name.count("/") == 1]
+        return HeaderParser().parsestr(archive.read(name).decode())
+
+
 def distribution(wheel: Path) -> str:
     """The name in the wheel's metadata."""
-    with zipfile.ZipFile(wheel) as archive:
-        [metadata] = [
-            name for name in archive.namelist() if name.endswith(".dist-info/METADATA") and name.count("/") == 1
-        ]
-        return HeaderParser().parsestr(archive.read(metadata).decode())["Name"]
+    return str(metadata(wheel)["Name"])
 
 
 def installed(name: str) -> bool:

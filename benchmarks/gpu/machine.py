@@ -51,12 +51,12 @@ def product(context: Context, dtype: torch.dtype, tf32: bool) -> Values:
     """Square matrix products of 8192."""
     side = 64 if context.dry else 8192
     a, b = (torch.randn(side, side, device=context.device, dtype=dtype) for _ in range(2))
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = tf32
+    matmul = torch.backends.cuda.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, "tf32" if tf32 else "ieee"
     try:
         timing = measure(lambda: a @ b, context.device, dry=context.dry)
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        matmul.fp32_precision = before
     return {**timing.values(), "tflops": 2 * side**3 / timing.ms / 1e9}
 
 

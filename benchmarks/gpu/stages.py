@@ -28,7 +28,16 @@ class Stage:
         return self.name.partition(".")[2] or None
 
 
-STAGES = (Stage(1, "machine", 20),)
+METHODS = (
+    "ddpm", "learned", "ddpmpa", "classifier", "stylegan2", "ada", "diffaugment", "tgan", "cdc", "mixdl", "layouts",
+    "folders",
+)  # fmt: skip
+
+STAGES = (
+    Stage(1, "machine", 20),
+    Stage(1, "agreement", 45, alone=False),
+    *(Stage(1, f"methods.{part}", 60, alone=False) for part in METHODS),
+)
 
 
 def chosen(call: str, names: str | None) -> list[Stage]:

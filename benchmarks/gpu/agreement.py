@@ -1,0 +1,226 @@
+"""The device computes what the CPU computes: networks, losses with gradients, samplers, augmentation, metrics."""
+
+import math
+from typing import Any
+
+import tiny
+import torch
+from torch import Tensor
+
+from benchmarks.gpu import agreement_losses
+from benchmarks.gpu.compared import ALLOWED, SameDraws, compare, difference, ieee
+from benchmarks.gpu.record import Context, Values
+from tenshot.diffusion import (
+    GaussianDiffusion,
+    bits_per_dim,
+    classifier_guidance,
+    ddim_encode,
+    sample_ddim,
+    sample_ddpm,
+    sample_dpm_solver,
+)
+from tenshot.metrics import (
+    BitsPerDim,
+    FrechetDistance,
+    InceptionScore,
+    IntraLPIPS,
+    KernelDistance,
+    NearestLPIPS,
+    PairwiseLPIPS,
+    PathUniformity,
+    PerceptualPathLength,
+    PrecisionRecall,
+)
+from tenshot.models.augmentation import AdaptiveAugment, DiffAugment
+
+LEARNED = {"variance": "learned_range", "schedule": "cosine"}
+
+
+def run(context: Context) -> None:
+    """All rows of the stage."""
+    networks(context)
+    agreement_losses.run(context)
+    samplers(context)
+    augmentation(context)
+    metrics(context)
+
+
+def images(count: int = 4, side: int = 16, seed: int = 5) -> Tensor:
+    """(N, 3, H, W) in [-1, 1]"""
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def randomised_ddpm(**arguments: Any) -> Any:
+    return tiny.randomised(tiny.ddpm(**arguments))
+
+
+def networks(context: Context) -> None:
+    """Forward passes, in channels_last and in plain memory."""
+    t = torch.tensor([0, 3, 20, 49])
+    for name, changes in (("U-Net", {}), ("U-Net, convolutions resample", {"resample": "conv"})):
+        for layout in (torch.contiguous_format, torch.channels_last):
+
+            def build(changes: Any = changes, layout: Any = layout) -> dict[str, Any]:
+                module = randomised_ddpm(unet=tiny.unet_config(**changes), diffusion=tiny.process())
+                return {"net": module.unet.to(memory_format=layout), "x": images(), "t": t, "layout": layout}
+
+            kind = "channels_last" if layout is torch.channels_last else "plain memory"
+            compare(
+                context,
+                f"{name}, {kind}",
+                build,
+                lambda made: {"output": made["net"](made["x"].to(memory_format=made["layout"]), made["t"])},
+            )
+    compare(
+        context,
+        "U-Net of classes, dropout",
+        lambda: {
+            "net": randomised_ddpm(unet=tiny.unet_config(num_classes=3, dropout=0.3)).unet,
+            "x": images(),
+            "t": t,
+            "labels": torch.tensor([0, 1, 2, 0]),
+        },
+        lambda made: {"output": made["net"](made["x"], made["t"], made["labels"])},
+    )
+    compare(
+        context,
+        "classifier",
+        lambda: {"net": tiny.randomised(tiny.classifier()).classifier, "x": images(), "t": t},
+        lambda made: {"logits": made["net"](made["x"], made["t"])},
+    )
+    z = torch.randn(4, 8, generator=torch.Generator().manual_seed(2))
+    compare(
+        context,
+        "generator",
+        lambda: {"net": tiny.gan().generator, "z": z},
+        lambda made: {"images": made["net"](made["z"]), "w": made["net"].mapping(made["z"])},
+    )
+    compare(
+        context,
+        "discriminator",
+        lambda: {"net": tiny.gan().discriminator, "x": images(8, 32)},
+        lambda made: {"logits": made["net"](made["x"])},
+    )
+
+
+def samplers(context: Context) -> None:
+    """Whole chains from the same noise; every step's error adds up, and clamps make it jump: ten times as much is let
+    through.
+    """
+
+    def build(**arguments: Any) -> dict[str, Any]:
+        return {
+            "module": randomised_ddpm(diffusion=tiny.process(), **arguments),
+            "classifier": tiny.randomised(tiny.classifier(diffusion=tiny.process())).classifier,
+            "x": torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(3)),
+        }
+
+    def process(made: dict[str, Any], steps: str) -> GaussianDiffusion:
+        whole: GaussianDiffusion = made["module"].diffusion
+        return whole.respace(steps)
+
+    @torch.no_grad()
+    def drawn(made: dict[str, Any]) -> dict[str, Tensor]:
+        network, x = made["module"].unet.eval(), made["x"]
+        labels = torch.arange(4, device=x.device)
+        pull = classifier_guidance(made["classifier"].eval(), labels, 1.0)
+        short = process(made, "5")
+        return {
+            "ddpm": sample_ddpm(short, network, x),
+            "ddim": sample_ddim(short, network, x),
+            "ddim, eta 1": sample_ddim(short, network, x, eta=1.0),
+            "dpm_solver": sample_dpm_solver(made["module"].diffusion, network, x, steps=5),
+            "guided ddpm": sample_ddpm(short, network, x, guidance=pull),
+            "guided ddim": sample_ddim(short, network, x, guidance=pull),
+            "encoded": ddim_encode(short, network, x.clamp(-1, 1)),
+            "bits": bits_per_dim(short, network, x.clamp(-1, 1)).total,
+        }
+
+    compare(context, "samplers", build, drawn, bf16=not context.dry, allowed=10 * ALLOWED)
+    learned = {"unet": tiny.unet_config(out_channels=6)}
+
+    def build_learned() -> dict[str, Any]:
+        module = tiny.randomised(tiny.ddpm(diffusion=tiny.process(**LEARNED), **learned))
+        return {"module": module, "x": torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(3))}
+
+    @torch.no_grad()
+    def drawn_learned(made: dict[str, Any]) -> dict[str, Tensor]:
+        short = process(made, "5")
+        bound = bits_per_dim(short, made["module"].unet.eval(), made["x"].clamp(-1, 1))
+        return {"ddpm": sample_ddpm(short, made["module"].unet.eval(), made["x"]), "bits": bound.total}
+
+    compare(
+        context, "samplers, learned variance", build_learned, drawn_learned, bf16=not context.dry, allowed=10 * ALLOWED
+    )
+
+
+def augmentation(context: Context) -> None:
+    """With the same draws; pictures and their gradients."""
+
+    def augmented(made: dict[str, Any]) -> dict[str, Tensor]:
+        x = made["x"].requires_grad_()
+        y = made["augment"](x)
+        with torch.autocast(x.device.type, enabled=False):
+            gradient = torch.autograd.grad(y.square().sum(), x)[0]
+        return {"images": y, "gradients": gradient}
+
+    kinds = {"ADA": lambda: AdaptiveAugment(probability=0.8), "DiffAugment": DiffAugment}
+    for name, make in kinds.items():
+        compare(context, name, lambda make=make: {"augment": make(), "x": images(8, 32)}, augmented)
+
+
+def metrics(context: Context) -> None:
+    """Every metric with random features."""
+    kinds: dict[str, Any] = {
+        "frechet": FrechetDistance, "kernel": KernelDistance, "inception_score": InceptionScore,
+        "precision_recall": PrecisionRecall, "intra_lpips": IntraLPIPS, "nearest_lpips": NearestLPIPS,
+        "pairwise_lpips": PairwiseLPIPS, "path_length": PerceptualPathLength, "path_uniformity": PathUniformity,
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        context.run("agreement", f"metric {name}", lambda kind=kind: measured_twice(context, kind))
+    context.run("agreement", "metric bits_per_dim", lambda: bits_twice(context))
+
+
+def measured_twice(context: Context, kind: Any) -> Values:
+    """The values of one metric on the CPU and on the device, of the same pictures."""
+    reports = []
+    for device in (torch.device("cpu"), context.device):
+        torch.manual_seed(1)
+        metric = kind("random").to(device)
+        metric.prepare()
+        with ieee(), SameDraws():
+            if hasattr(metric, "pictures"):
+                both = images(12 * metric.pictures, 32, seed=6).view(12, metric.pictures, 3, 32, 32)
+                for part in both.split(5):
+                    metric.update(part.to(device))
+            else:
+                for part in images(24, 32, seed=7).split(9):
+                    metric.update(part.to(device))
+                if metric.compares:
+                    metric.update(images(12, 32, seed=8).to(device), real=True)
+            reports.append(metric.report().values)
+    return alike(*reports)
+
+
+def bits_twice(context: Context) -> Values:
+    """The same of the bound."""
+    reports = []
+    for device in (torch.device("cpu"), context.device):
+        module = randomised_ddpm(diffusion=tiny.process()).to(device)
+        torch.manual_seed(1)
+        metric = BitsPerDim().to(device)
+        with ieee(), SameDraws(), torch.no_grad():
+            metric.update(bits_per_dim(module.diffusion.respace("5"), module.unet.eval(), images().to(device)))
+        reports.append(metric.report().values)
+    return alike(*reports)
+
+
+def alike(theirs: dict[str, float], ours: dict[str, float]) -> Values:
+    """Errors of two reports."""
+    assert theirs.keys() == ours.keys()
+    there = {name: value for name, value in theirs.items() if value is not None and math.isfinite(value)}
+    assert there, f"no value is defined: {theirs}"
+    errors = {name: difference(torch.tensor(ours[name]), torch.tensor(value)) for name, value in there.items()}
+    far = {name: error for name, error in errors.items() if not error <= ALLOWED}
+    assert not far, f"further than {ALLOWED} from the CPU: {far}"
+    return {"float32": errors}
