@@ -11,7 +11,7 @@ import torch
 from benchmarks.gpu.commands import Config, config_file, diffusion, faces, gan, tenshot
 from benchmarks.gpu.record import Context, Values
 
-WIDE = {4: 8, 8: 8, 16: 6, 32: 6}
+WIDE = {4: 8, 8: 8, 16: 6, 32: 3}
 """Channels by side of a StyleGAN2 of 32 px."""
 
 

@@ -1,0 +1,185 @@
+"""What several GPUs need, on one: weights shared out, DDP, every collective, and leaving when the cluster asks."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.nn.functional import all_gather, all_reduce
+
+from benchmarks.gpu.commands import checkpoint, config_file, diffusion, faces, gan, logged, own_environment, tenshot
+from benchmarks.gpu.compared import difference
+from benchmarks.gpu.record import Context, Values
+from tenshot.callbacks.preemption import EXIT_STATUS
+from tenshot.lightning_modules.runs import newest_checkpoint
+from tenshot.metrics import FrechetDistance, IntraLPIPS, KernelDistance
+from tenshot.metrics.gathering import gather_objects, gather_rows, reduce_sum
+from tenshot.models.pretrained import read_checkpoint
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+LONG = 180
+"""Seconds that a process may take to its first steps, and to leave."""
+
+
+def run(context: Context, part: str) -> None:
+    """A part: ``fsdp``, ``ddp``, ``collectives`` or ``signal``."""
+    if part == "fsdp":
+        context.run("distributed", "FSDP2 save and resume", lambda: shared_out(context))
+    elif part == "ddp":
+        context.run("distributed", "DDP DDPM", lambda: under_ddp(context, "ddpm"))
+        context.run("distributed", "DDP StyleGAN2", lambda: under_ddp(context, "stylegan2"))
+        context.run("distributed", "DDP DDPM-PA, pairs of all ranks", lambda: under_ddp(context, "ddpmpa"))
+    elif part == "collectives":
+        with own_environment():
+            collectives(context)
+    else:
+        context.run("distributed", "SIGUSR1", lambda: leaves(context))
+
+
+def trainer_words(context: Context, fragment: str) -> list[str | Path]:
+    """A trainer's configuration for one device, on the CPU when dry."""
+    words: list[str | Path] = ["--config", CHECKOUT / "configs" / "trainer" / fragment, "--trainer.devices", "1"]
+    return [*words, "--trainer.accelerator", "cpu"] if context.dry else words
+
+
+def shared_out(context: Context) -> Values:
+    """Train under FSDP2, resume in it, draw, and compare with a run on one device."""
+    config = config_file(context, diffusion(context), 4, faces(), log_every_n_steps=1, precision="bf16-mixed")
+    words = ["fit", "--config", config]
+    sharded = trainer_words(context, "fsdp.yaml")
+    plain, run = context.folder / "plain", context.folder / "run"
+    tenshot(*words, "--trainer.default_root_dir", plain)
+    tenshot(*words, *sharded, "--trainer.default_root_dir", run, "--trainer.max_steps", "2")
+    tenshot(*words, *sharded, "--trainer.default_root_dir", run, "--ckpt_path", "last")
+    newest = newest_checkpoint(run)
+    assert newest is not None
+    assert newest.is_dir(), f"{newest} is not in parts"
+    ours, theirs = read_checkpoint(newest), checkpoint(plain)
+    assert ours["global_step"] == 4
+    state = ours["state_dict"]
+    errors = {name: difference(state[name], value) for name, value in theirs["state_dict"].items() if value.ndim > 1}
+    tenshot("predict", "--ckpt_path", run, "--images.count", "2")
+    assert len(list((run / "images").glob("*.png"))) == 2
+    worst = max(errors, key=lambda name: errors[name])
+    assert errors[worst] < 0.1, f"far from the run on one device: {worst} {errors[worst]}"
+    return {"largest_difference": errors[worst], "logged": logged(run)}
+
+
+def under_ddp(context: Context, kind: str) -> Values:
+    """Some steps in a group of one rank, with every loss finite."""
+    start = context.folder / "start"
+    if kind == "ddpmpa":
+        tenshot("fit", "--config", config_file(context, diffusion(context), 1), "--trainer.default_root_dir", start)
+        model = diffusion(context, "DDPMPA", init_from=str(start), pairwise={"pairs": "all"})
+    else:
+        model = diffusion(context) if kind == "ddpm" else gan(context)
+    config = config_file(context, model, 4, faces(), log_every_n_steps=1)
+    folder = context.folder / kind
+    words = ["--config", config, *trainer_words(context, "ddp.yaml")]
+    tenshot("fit", *words, "--trainer.default_root_dir", folder)
+    assert checkpoint(folder)["global_step"] == 4
+    few = ["--evaluate.features", "random", "--evaluate.samples", "4", "--evaluate.reference", "4"]
+    tenshot("test", "--ckpt_path", folder, *few, "--evaluate.paths", "2")
+    return logged(folder)
+
+
+def collectives(context: Context) -> None:
+    """Every collective that metrics, methods and seeding use, in a group of one rank."""
+    device = context.device
+    if device.type == "cuda":
+        torch.cuda.set_device(0)
+    store = context.folder / "store"
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo", init_method=f"file://{store}", rank=0, world_size=1
+    )
+    rows = torch.arange(12.0).view(4, 3)
+
+    def gathered_rows() -> None:
+        for given in (rows, rows.to(device), rows.double(), rows.half(), torch.arange(5), rows > 3):
+            together = gather_rows(given)
+            assert together is not None
+            assert torch.equal(together, given.cpu()), f"{given.dtype} on {given.device}"
+        assert gather_rows(None) is None
+
+    def summed() -> None:
+        for given in (rows.double(), rows.to(device), torch.zeros(0)):
+            assert torch.equal(reduce_sum(given), given)
+
+    def with_gradient(collective: Any) -> None:
+        x = rows.to(device).requires_grad_()
+        y = collective(x)
+        y = torch.cat(list(y)) if isinstance(y, tuple | list) else y
+        y.square().sum().backward()
+        assert torch.equal(y, x)
+        assert torch.equal(x.grad, 2 * x)
+
+    def broadcast() -> None:
+        x = rows.to(device)
+        dist.broadcast(x, 0)
+        given = ["a", {"b": 1}]
+        dist.broadcast_object_list(given, 0)
+        dist.barrier()
+        assert given == ["a", {"b": 1}]
+
+    def measured() -> Values:
+        values: Values = {}
+        for kind in (FrechetDistance, KernelDistance, IntraLPIPS):
+            metric = kind("random").to(device)
+            for real in (False, True):
+                metric.update(torch.rand(12, 3, 32, 32, device=device), real=real)
+            values |= metric.report().values
+        return values
+
+    context.run("distributed", "collective gather_objects", lambda: _is(gather_objects({"a": 1}), [{"a": 1}]))
+    context.run("distributed", "collective gather_rows", gathered_rows)
+    context.run("distributed", "collective reduce_sum", summed)
+    context.run("distributed", "collective all_reduce with gradient", lambda: with_gradient(all_reduce))
+    context.run("distributed", "collective all_gather with gradient", lambda: with_gradient(all_gather))
+    context.run("distributed", "collective broadcast, objects, barrier", broadcast)
+    context.run("distributed", "collective metrics", measured)
+
+
+def _is(found: Any, expected: Any) -> None:
+    assert found == expected, found
+
+
+def leaves(context: Context) -> Values:
+    """A process in training gets SIGUSR1: it saves and ends with the documented status, and the run can go on."""
+    config = config_file(context, diffusion(context), 100_000, faces(), log_every_n_steps=2)
+    folder = context.folder / "left"
+    words = ["fit", "--config", str(config), "--trainer.default_root_dir", str(folder)]
+    program = "import sys; from tenshot.cli import main; main(sys.argv[1:])"
+    with (context.folder / "left.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-c", program, *words], stdout=log, stderr=subprocess.STDOUT)
+    try:
+        start = time.monotonic()
+        while not _trained(folder):
+            assert process.poll() is None, (context.folder / "left.log").read_text()[-1000:]
+            assert time.monotonic() - start < LONG, "no step was logged"
+            time.sleep(0.1)
+        asked = time.monotonic()
+        os.kill(process.pid, signal.SIGUSR1)
+        status = process.wait(timeout=LONG)
+    finally:
+        process.kill()
+    seconds = time.monotonic() - asked
+    assert status == EXIT_STATUS, f"exit status {status}: {(context.folder / 'left.log').read_text()[-1000:]}"
+    step = checkpoint(folder)["global_step"]
+    tenshot(*words, "--ckpt_path", "last", "--trainer.max_steps", str(step + 1))
+    assert checkpoint(folder)["global_step"] == step + 1
+    return {"left_at_step": step, "seconds_to_leave": seconds}
+
+
+def _trained(folder: Path) -> bool:
+    """Whether a loss has been logged."""
+    path = folder / "logs" / "version_0" / "metrics.csv"
+    if not path.exists():
+        return False
+    with path.open(newline="") as file:
+        return any(row.get("train/loss") for row in csv.DictReader(file))
