@@ -41,13 +41,13 @@ from tenshot.callbacks import (
 )
 from tenshot.callbacks.provenance import code_version
 from tenshot.cli.parser import Parser
+from tenshot.cli.run_folder import for_evaluation, for_training
 from tenshot.cli.words import check_yaml, values, with_config
 from tenshot.datamodules import Samples
 from tenshot.errors import InputError
 from tenshot.lightning_modules import FolderGenerator
 from tenshot.lightning_modules.initial import Part, initial_from
 from tenshot.lightning_modules.initial_gan import initial_gan_from
-from tenshot.lightning_modules.runs import checkpoint_file, newest_checkpoint
 from tenshot.models.pretrained import read_checkpoint
 
 __all__ = ["App", "run"]
@@ -74,11 +74,12 @@ class App(LightningCLI):
 
     Args:
         held: What is to be let go when the command ends, however it ends.
+        folder_given: Whether the command line names the folder of the run.
         arguments: Lightning's.
     """
 
-    def __init__(self, held: ExitStack, **arguments: Any) -> None:
-        self.held = held
+    def __init__(self, held: ExitStack, folder_given: bool, **arguments: Any) -> None:
+        self.held, self.folder_given = held, folder_given
         super().__init__(**arguments)
 
     def add_arguments_to_parser(self, parser: Any) -> None:
@@ -98,9 +99,11 @@ class App(LightningCLI):
         config = self.config[self.subcommand]
         folder = Path(config.trainer.default_root_dir or f"runs/{config.model.class_path.rsplit('.', 1)[-1].lower()}")
         trained = config.model.class_path.rsplit(".", 1)[-1] != FolderGenerator.__name__
-        checkpoint = self._checkpoint(config.get("ckpt_path"), folder) if trained else None
-        if self.subcommand == "fit" and config.ckpt_path is None:
-            folder = _free(folder)
+        asked, checkpoint = config.get("ckpt_path"), None
+        if self.subcommand == "fit":
+            folder, checkpoint = for_training(asked, folder, self.folder_given)
+        elif trained:
+            folder, checkpoint = for_evaluation(str(self.subcommand), asked, folder, self.folder_given)
         if self.subcommand == "fit" and _is_first_rank():
             self.held.enter_context(RunLock(folder))
         config.trainer.default_root_dir = str(folder)
@@ -113,17 +116,6 @@ class App(LightningCLI):
             and config.data.init_args.image_size is None
         ):
             config.data.init_args.image_size = _network_size(config.model.init_args)
-
-    def _checkpoint(self, asked: str | None, folder: Path) -> Path | None:
-        """The file that --ckpt_path means: ``last``, a run's folder, or a file."""
-        if asked is None:
-            if self.subcommand != "fit":
-                raise InputError(f"tenshot {self.subcommand} needs --ckpt_path: a checkpoint, a run's folder, or last")
-            return None
-        if asked == "last" and self.subcommand == "fit" and newest_checkpoint(folder) is None:
-            rank_zero_info(f"{folder}: no checkpoint yet, starting from the beginning")
-            return None
-        return checkpoint_file(folder if asked == "last" else asked)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add what every run has: seeding by position, watches on loss, signals and speed, whole checkpoints, a log.
@@ -212,17 +204,6 @@ def _is_first_rank() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0 and os.environ.get("NODE_RANK", "0") == "0"
 
 
-def _free(folder: Path) -> Path:
-    """The folder, or the first of folder-2, folder-3, … that holds no run: an earlier run is never written into."""
-    candidate, number = folder, 1
-    while (candidate / "config.yaml").exists():
-        number += 1
-        candidate = folder.with_name(f"{folder.name}-{number}")
-    if number > 1:
-        rank_zero_info(f"{folder} holds a run (resume it with --ckpt_path last): this one goes to {candidate}")
-    return candidate
-
-
 def _describe_by(init_args: Namespace, checkpoint: Path) -> None:
     """Let a checkpoint say what network it holds, so that the file the run once started from is not needed."""
     if init_args.get("init_from") is None:
@@ -268,10 +249,12 @@ def run(words: list[str]) -> None:
         lambda record: "Tip:" not in record.getMessage()
     )
     check_yaml(values(words, "--config", "-c"))
+    words = with_config(words)
     try:
         with ExitStack() as held:
             App(
                 held,
+                bool(values(words, "--trainer.default_root_dir")),
                 model_class=LightningModule,
                 datamodule_class=LightningDataModule,
                 subclass_mode_model=True,
@@ -282,7 +265,7 @@ def run(words: list[str]) -> None:
                 seed_everything_default=0,
                 trainer_defaults={"num_sanity_val_steps": 0},
                 parser_class=Parser,
-                args=with_config(words),
+                args=words,
             )
     except Preempted:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # srun sends it to all ranks once the first has left

@@ -6,31 +6,33 @@ from pathlib import Path
 import yaml
 
 from tenshot.errors import InputError
-from tenshot.lightning_modules.runs import checkpoint_file
+from tenshot.lightning_modules.runs import checkpoint_file, run_of
 
 __all__ = ["check_yaml", "values", "with_config"]
 
 
 def with_config(words: list[str]) -> list[str]:
-    """Add the configuration of the run that the checkpoint belongs to, where the command line gives none."""
+    """Add what the run of the checkpoint says: its configuration, where the command line gives none, and its folder.
+
+    The folder in the configuration is where the run began; it may have moved.
+    """
     given = {word.split("=", 1)[0] for word in words}
-    if words[0] == "fit" or given & {"--config", "-c", "--model", "--help", "-h"}:
+    paths, folders = values(words, "--ckpt_path"), values(words, "--trainer.default_root_dir")
+    if given & {"--help", "-h"} or not paths:
         return words
-    paths = values(words, "--ckpt_path")
-    if not paths or paths[0] == "last":
+    if configs := values(words, "--config", "-c"):
+        run = Path(configs[-1]).parent
+        own = Path(configs[-1]).name == "config.yaml" and (run / "checkpoints").is_dir()
+        return (
+            [*words, "--trainer.default_root_dir", str(run)] if own and not folders and paths[-1] == "last" else words
+        )
+    found = Path(folders[-1]) if folders else None
+    if paths[-1] != "last":
+        found = run_of(checkpoint_file(paths[-1]))
+    if "--model" in given or found is None or not (found / "config.yaml").is_file():
         return words
-    folder = checkpoint_file(paths[0]).parent.parent
-    config = folder / "config.yaml"
-    if not config.is_file():
-        return words
-    return [
-        words[0],
-        "--config",
-        str(config),
-        "--trainer.default_root_dir",
-        str(folder),
-        *words[1:],
-    ]  # it may have moved
+    folder = [] if folders else ["--trainer.default_root_dir", str(found)]
+    return [words[0], "--config", str(found / "config.yaml"), *folder, *words[1:]]
 
 
 def values(words: list[str], *options: str) -> list[str]:

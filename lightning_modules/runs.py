@@ -9,7 +9,7 @@ from tenshot.errors import InputError
 from tenshot.models.pretrained import is_whole
 from tenshot.models.pretrained.sharded import is_sharded
 
-__all__ = ["checkpoint_file", "checkpoint_path", "checkpoints_of", "newest_checkpoint"]
+__all__ = ["checkpoint_file", "checkpoint_path", "checkpoints_of", "holds_run", "newest_checkpoint", "run_of"]
 
 
 def checkpoint_path(run: Path, step: int) -> Path:
@@ -42,3 +42,22 @@ def checkpoint_file(path: str | Path) -> Path:
     if not path.exists():
         raise InputError(f"{path}: no such checkpoint file or run folder")
     return path
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether somebody's run is there already."""
+    return (folder / "config.yaml").exists() or next(iter(checkpoints_of(folder)), None) is not None
+
+
+def run_of(path: str | Path) -> Path | None:
+    """The folder of the run that a checkpoint belongs to; none for a file that lies in no run.
+
+    path: a checkpoint, or the folder of a run
+    """
+    path = Path(path)
+    if path.is_dir() and not is_sharded(path):
+        return path
+    for place in (path, path.resolve()):  # a link to a checkpoint may lie anywhere
+        if place.parent.name == "checkpoints" and (place.parents[1] / "config.yaml").exists():
+            return place.parents[1]
+    return None

@@ -97,7 +97,7 @@ def test_a_second_run_goes_beside_the_first(tenshot: tiny.Run, run_copy: Path):
     words += ["--trainer.max_steps", "1"]
     outcome = tenshot(*words)
     assert outcome.status == 0
-    assert "holds a run (resume it with --ckpt_path last)" in outcome.log
+    assert f"holds a run (resume it with --ckpt_path {run_copy})" in outcome.log
     assert tenshot(*words).status == 0
 
     assert hashes(run_copy) == before
