@@ -19,6 +19,7 @@ __all__ = [
     "AtomicCheckpointIO",
     "failed",
     "failures_noted",
+    "of_a_write",
     "partial_of",
     "put_in_place",
     "reason",
@@ -49,10 +50,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             _delete(partial)  # left by a kill while a checkpoint, perhaps one in parts, was written
             written(checkpoint, partial)
             put_in_place(partial, target)
-        except (OSError, RuntimeError) as error:
-            # torch reports a failed write as a RuntimeError, raised from the OSError or while handling it
+        except BaseException as error:
             with suppress(OSError):  # what is in the way of the folder is in the way of this too
                 partial.unlink(missing_ok=True)
+            if not of_a_write(error):
+                raise
             failed(self, target, error)
 
     def load_checkpoint(
@@ -164,14 +166,26 @@ def refuse_foreign(content: Mapping[str, Any], path: _PATH) -> None:
         raise InputError(f"{path}: not a checkpoint of a run: start from such weights with --model.init_from")
 
 
+def of_a_write(error: BaseException) -> bool:
+    """Whether what went wrong is a file: torch reports that as a RuntimeError, raised from the OSError or handling it.
+
+    Any other RuntimeError is not, such as a device that is out of memory.
+    """
+    return isinstance(error, OSError) or (isinstance(error, RuntimeError) and _system_error(error) is not None)
+
+
 def reason(error: BaseException) -> str:
     """The operating system's word for a failed write."""
+    cause = _system_error(error)
+    return cause.strerror if cause is not None and cause.strerror else str(error).splitlines()[0]
+
+
+def _system_error(error: BaseException) -> OSError | None:
+    """The operating system's error behind one."""
     cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
+    while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__ or cause.__context__
-    return str(error).splitlines()[0]
+    return cause
 
 
 def _sync_folder(folder: Path) -> None:

@@ -13,7 +13,16 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from tenshot.callbacks.atomic_io import failed, partial_of, put_in_place, reason, refuse_foreign, removed, written
+from tenshot.callbacks.atomic_io import (
+    failed,
+    of_a_write,
+    partial_of,
+    put_in_place,
+    reason,
+    refuse_foreign,
+    removed,
+    written,
+)
 from tenshot.errors import InputError
 from tenshot.lightning_modules.sharding import from_rows, gathered, is_shared_out, local, shared_out_like
 from tenshot.models.pretrained import read_parts
@@ -120,15 +129,21 @@ class FullySharded(ModelParallelStrategy):
             failed(self.checkpoint_io, target, error)
 
     def _together(self, action: Callable[[], None]) -> None:
-        """Do something on every rank; if it fails on any, raise on all."""
+        """Do something on every rank; if it fails on any, raise on all: none waits for one that has left."""
         mine: str | None = None
+        other: Exception | None = None
         try:
             action()
-        except (OSError, RuntimeError) as error:
-            mine = reason(error)
-        reasons: list[str | None] = [None] * self.world_size
-        dist.all_gather_object(reasons, mine)
-        first = next(filter(None, reasons), None)
+        except Exception as error:
+            mine, other = reason(error), None if of_a_write(error) else error
+        reasons: list[tuple[str | None, bool]] = [(None, False)] * self.world_size
+        dist.all_gather_object(reasons, (mine, other is not None))
+        if other is not None:
+            raise other
+        for rank, (why, is_other) in enumerate(reasons):
+            if is_other:
+                raise RuntimeError(f"rank {rank}, while a checkpoint was written: {why}")
+        first = next((why for why, _ in reasons if why), None)
         if first is not None:
             raise OSError(first)
 

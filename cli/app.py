@@ -40,6 +40,7 @@ from tenshot.callbacks import (
     Throughput,
 )
 from tenshot.callbacks.provenance import code_version
+from tenshot.cli.out_of_memory import is_out_of_memory, out_of_memory
 from tenshot.cli.parser import Parser
 from tenshot.cli.run_folder import for_evaluation, for_training
 from tenshot.cli.words import check_yaml, values, with_config
@@ -157,6 +158,19 @@ class App(LightningCLI):
             if isinstance(logger, RunWandb):
                 logger.describe(Path(folder), self.config[self.subcommand].as_dict())
         return [RunLog(folder), *loggers] if self.subcommand == "fit" else loggers
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Lightning's, but a device that is out of memory is told in one line.
+
+        Raises:
+            InputError: It is, with what to change.
+        """
+        try:
+            super()._run_subcommand(subcommand)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise InputError(out_of_memory(error, subcommand, self.model)) from error
 
     def before_fit(self) -> None:
         """Refuse a run without an end.
