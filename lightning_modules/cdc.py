@@ -82,9 +82,10 @@ class CDC(PatchStyleGAN2, AdaptsSource[StyleGAN2Generator]):
     def build(self) -> None:
         """Also draw the anchors."""
         super().build()
-        own = torch.Generator().manual_seed(position_seed([run_seed(), 3]))
-        width = self.generator.config.latent_dim
-        self.register_buffer("anchors", torch.randn(self.correspondence.anchors, width, generator=own))
+        own = torch.Generator("cpu").manual_seed(position_seed([run_seed(), 3]))
+        shape = (self.correspondence.anchors, self.generator.config.latent_dim)
+        anchors = torch.randn(*shape, generator=own, device="cpu")  # the default device may be a GPU here
+        self.register_buffer("anchors", anchors.to(self.generator.latent_average.device))
 
     def on_fit_start(self) -> None:
         """Read the source model.

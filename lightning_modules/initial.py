@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
@@ -153,7 +154,8 @@ def _public_classifier(
         raise InputError(
             f"{path}: not a classifier of noisy pictures with an attention pool, the only kind there is here"
         )
-    network = load_adm_classifier(path, allow_pickle, **overrides)
+    with torch.device("cpu"):  # a trainer builds networks with its GPU as the default device
+        network = load_adm_classifier(path, allow_pickle, **overrides)
     config = network.config
     shape = (config.image_size, config.num_res_blocks, tuple(map(float, config.channel_mult)), config.out_channels)
     for known in CLASSIFIERS:

@@ -106,7 +106,7 @@ class MixDL(PatchStyleGAN2):
         if not self.judges_patches:
             return super().draw(count)
         self.coefficients = self._drawn_coefficients(count)
-        return self._pictures(self.coefficients @ self.latents_of_noise(count))
+        return self._pictures(self._mixed(self.coefficients, self.latents_of_noise(count)))
 
     def discriminator_terms(self, real: Tensor) -> Terms:
         """Judge pictures of mixed latents alone, and place them among the others by their coefficients."""
@@ -115,13 +115,14 @@ class MixDL(PatchStyleGAN2):
         count = len(real)
         with torch.no_grad():
             w, coefficients = self.latents_of_noise(count), self._drawn_coefficients(count)
-            plain, mixed = self._pictures(w), self._pictures(coefficients @ w)
+            plain, mixed = self._pictures(w), self._pictures(self._mixed(coefficients, w))
         real_logits, mixed_logits = self.judge_both(self.augmented(real), self.augmented(mixed))
         self.observe(real_logits)
         terms = {"discriminator": nonsaturating_discriminator_loss(real_logits, mixed_logits)}
         if self.mixup.discriminator:
             seen = self.augmented(torch.cat([plain, mixed]))  # one batch: its pictures are compared in groups
-            placed = self.projection(self.discriminator.penultimate(seen))
+            with torch.autocast(self.device.type, enabled=False):
+                placed = self.projection(self.discriminator.penultimate(seen))
             terms["distance_d"] = self.mixup.discriminator * self._distance(
                 placed[count:], placed[:count], coefficients
             )
@@ -134,7 +135,7 @@ class MixDL(PatchStyleGAN2):
             w = self.latents_of_noise(count)
             inner = range(1, self.generator.config.num_layers - 1)  # neither the constant's nor the last
             layers = self.choices.choices(inner, k=count)
-            plain, mixed = (self._features(x) for x in (w, self.coefficients @ w))
+            plain, mixed = (self._features(x) for x in (w, self._mixed(self.coefficients, w)))
             terms["distance_g"] = self.mixup.generator * self._distance(mixed, plain, self.coefficients, layers)
         return terms
 
@@ -149,6 +150,11 @@ class MixDL(PatchStyleGAN2):
         return mixup_distance_loss(
             mixed, plain, coefficients, layers, direction=ours.direction, reduction=ours.reduction
         )
+
+    def _mixed(self, coefficients: Tensor, w: Tensor) -> Tensor:
+        """Latents (N, D) mixed by rows (A, N) -> (A, D) in their dtype: autocast would round them."""
+        with torch.autocast(w.device.type, enabled=False):
+            return coefficients @ w
 
     def _drawn_coefficients(self, count: int) -> Tensor:
         """(count, count), rows sum to 1."""

@@ -31,23 +31,55 @@ def _affine(norm: nn.GroupNorm, modulation: Tensor | None) -> tuple[Tensor, Tens
     return weight * scale, torch.addcmul(shift, bias, scale)
 
 
-def _normalize(x: Tensor, factor: Tensor, offset: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """factor * normalise(x) + offset, mean (N, G), reciprocal standard deviation (N, G)."""
-    n, c, height, width = x.shape
-    shared = (factor.to(x.dtype), offset.to(x.dtype)) if factor.dim() == 1 else (None, None)
-    hidden, mean, rstd = aten.native_group_norm(x, *shared, n, c, height * width, groups, eps)
-    if factor.dim() == 2:
-        hidden = torch.addcmul(_per_pixel(offset, x), hidden, _per_pixel(factor, x))
-    return hidden, mean, rstd
+def normalize(x: Tensor, factor: Tensor, offset: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Group normalisation and modulation; every norm of a network goes through here.
+
+    The library's ``native_group_norm`` refuses channels_last maps off the CPU up to PyTorch 2.13, returns NCHW after,
+    and in bf16 rounds its statistics.
+
+    Args:
+        x: (N, C, H, W).
+        factor: (C,) or (N, C) float32 (float64 with a float64 x), likewise ``offset``.
+        offset: Added to ``factor * normalised``.
+        groups: Groups of channels.
+        eps: Added to the variance.
+
+    Returns:
+        The result in the dtype and memory format of x; mean and reciprocal standard deviation of each group, (N, G), in
+        float32 at least.
+    """
+    full = torch.promote_types(x.dtype, torch.float32)
+    size = x[0].numel() // groups
+    mean = x.sum((2, 3), dtype=full).view(len(x), groups, -1).sum(2) / size
+    if x.dtype == full:  # about the mean, as a mean of squares less a square of the mean has fewer digits
+        squares = (x - _per_pixel(_per_channel(mean, x))).square_().sum((2, 3))
+        variance = squares.view(len(x), groups, -1).sum(2) / size
+    else:  # more digits than x has, and no map in float32
+        squares = torch.linalg.vector_norm(x, dim=(2, 3), dtype=full).square_()
+        variance = (squares.view(len(x), groups, -1).sum(2) / size).addcmul_(mean, mean, value=-1).clamp_(min=0)
+    rstd = (variance + eps).rsqrt_()
+    return _affine_again(x, mean, rstd, factor, offset), mean, rstd
 
 
-def _per_pixel(coefficient: Tensor, x: Tensor) -> Tensor:
-    """(C,) or (N, C) -> broadcastable against the feature map x, in its dtype."""
-    return coefficient.to(x.dtype)[..., None, None]
+def _affine_again(x: Tensor, mean: Tensor, rstd: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
+    """Normalise and modulate, folded into one multiply-add per pixel, with coefficients of full precision."""
+    gain = factor * _per_channel(rstd, x)  # (N, C)
+    shift = torch.addcmul(offset, _per_channel(mean, x), gain, value=-1)
+    return torch.addcmul(_per_pixel(shift), x, _per_pixel(gain), out=torch.empty_like(x))
+
+
+def _per_channel(value: Tensor, x: Tensor) -> Tensor:
+    """(N, G) -> (N, C) of the feature map x."""
+    return value.repeat_interleave(x.shape[1] // value.shape[1], dim=1)
+
+
+def _per_pixel(coefficient: Tensor) -> Tensor:
+    """(C,) or (N, C) -> broadcastable against a feature map."""
+    return coefficient[..., None, None]
 
 
 def norm_act(x: Tensor, norm: nn.GroupNorm, modulation: Tensor | None = None, activation: bool = True) -> Tensor:
-    """SiLU(GroupNorm(x)) with an optional modulation, as separate autograd nodes.
+    """SiLU(GroupNorm(x)) with an optional modulation, keeping only x for the backward pass.
 
     Args:
         x: (N, C, H, W); the result keeps its dtype and memory format.
@@ -56,8 +88,32 @@ def norm_act(x: Tensor, norm: nn.GroupNorm, modulation: Tensor | None = None, ac
         activation: Whether SiLU follows.
     """
     with torch.autocast(x.device.type, enabled=False):
-        hidden, _, _ = _normalize(x, *_affine(norm, modulation), norm.num_groups, norm.eps)
-        return F.silu(hidden, inplace=not torch.is_grad_enabled()) if activation else hidden
+        factor, offset = _affine(norm, modulation)
+        if torch.is_grad_enabled():
+            return cast(Tensor, _NormAct.apply(x, factor, offset, norm.num_groups, norm.eps, activation))
+        hidden, _, _ = normalize(x, factor, offset, norm.num_groups, norm.eps)
+        return F.silu(hidden, inplace=True) if activation else hidden
+
+
+class _NormAct(torch.autograd.Function):
+    """SiLU(factor * normalise(x) + offset), with or without SiLU, keeping x and the statistics."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, factor: Tensor, offset: Tensor, groups: int, eps: float, activation: bool
+    ) -> Tensor:
+        hidden, mean, rstd = normalize(x, factor, offset, groups, eps)
+        ctx.save_for_backward(x, mean, rstd, factor, offset)
+        ctx.activation = activation
+        return F.silu(hidden, inplace=True) if activation else hidden
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, rstd, factor, offset = ctx.saved_tensors
+        if ctx.activation:
+            grad = aten.silu_backward(grad, _affine_again(x, mean, rstd, factor, offset))
+        return *_norm_backward(grad, x, mean, rstd, factor, ctx.needs_input_grad[0]), None, None, None
 
 
 class _NormActConv(torch.autograd.Function):
@@ -67,9 +123,8 @@ class _NormActConv(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, factor: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float
     ) -> Tensor:
-        hidden, mean, rstd = _normalize(x, factor, offset, groups, eps)
+        hidden, mean, rstd = normalize(x, factor, offset, groups, eps)
         ctx.save_for_backward(x, mean, rstd, factor, offset, weight)
-        ctx.groups = groups
         activated = F.silu(hidden, inplace=True)
         if winograd_pays(x, weight.shape):
             return winograd_conv(activated, weight, bias)
@@ -79,29 +134,35 @@ class _NormActConv(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, rstd, factor, offset, weight = ctx.saved_tensors
-        n, c, height, width = x.shape
-        # normalise and modulate again, folded into one multiply-add per pixel
-        full = torch.promote_types(x.dtype, torch.float32)
-        gain = rstd.to(full).repeat_interleave(c // ctx.groups, dim=1)  # (N, C)
-        centre = mean.to(full).repeat_interleave(c // ctx.groups, dim=1) * gain
-        hidden = torch.addcmul(_per_pixel(offset - factor * centre, x), x, _per_pixel(factor * gain, x))
+        hidden = _affine_again(x, mean, rstd, factor, offset)
         grad_activated, grad_weight, grad_bias = _conv_backward(grad, F.silu(hidden), weight, ctx.needs_input_grad[3:5])
         grad_hidden = aten.silu_backward(grad_activated, hidden)
-        grad_offset = grad_hidden.sum((2, 3), dtype=full)  # (N, C)
-        grad_factor = (grad_hidden * x).sum((2, 3), dtype=full) * gain - grad_offset * centre
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            # through the norm: less the part along its mean and along its output, again as multiply-adds
-            along_mean, along_output = (
-                (factor * part).view(n, ctx.groups, -1).mean(2).repeat_interleave(c // ctx.groups, dim=1)
-                / (height * width) * gain for part in (grad_offset, grad_factor)
-            )  # fmt: skip
-            constant = along_output * centre - along_mean
-            grad_x = torch.addcmul(_per_pixel(constant, x), x, _per_pixel(-along_output * gain, x))
-            grad_x.addcmul_(grad_hidden, _per_pixel(factor * gain, x))
-        if factor.dim() == 1:
-            grad_factor, grad_offset = grad_factor.sum(0), grad_offset.sum(0)
-        return grad_x, grad_factor, grad_offset, grad_weight, grad_bias, None, None
+        grads = _norm_backward(grad_hidden, x, mean, rstd, factor, ctx.needs_input_grad[0])
+        return *grads, grad_weight, grad_bias, None, None
+
+
+def _norm_backward(
+    grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, factor: Tensor, wanted: bool
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Gradients of normalisation and modulation with respect to x where wanted, factor and offset."""
+    n, height, width = len(x), *x.shape[2:]
+    full = mean.dtype
+    gain, centre = _per_channel(rstd, x), _per_channel(mean * rstd, x)  # (N, C)
+    grad_offset = grad.sum((2, 3), dtype=full)  # (N, C)
+    grad_factor = (grad * x).sum((2, 3), dtype=full) * gain - grad_offset * centre
+    grad_x = None
+    if wanted:
+        # less the part along the mean and along the output, again as multiply-adds
+        along_mean, along_output = (
+            _per_channel((factor * part).view(n, mean.shape[1], -1).mean(2), x) / (height * width) * gain
+            for part in (grad_offset, grad_factor)
+        )
+        constant = along_output * centre - along_mean
+        grad_x = torch.addcmul(_per_pixel(constant), x, _per_pixel(-along_output * gain), out=torch.empty_like(x))
+        grad_x.addcmul_(grad, _per_pixel(factor * gain))
+    if factor.dim() == 1:
+        grad_factor, grad_offset = grad_factor.sum(0), grad_offset.sum(0)
+    return grad_x, grad_factor, grad_offset
 
 
 def _conv_backward(grad: Tensor, x: Tensor, weight: Tensor, wanted: Sequence[bool]) -> tuple[Tensor | None, ...]:

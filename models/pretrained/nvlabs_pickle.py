@@ -44,7 +44,7 @@ def read_nvlabs_pickle(path: str | Path) -> dict[str, PickledNetwork]:
             tensor; or it is truncated, or holds no network. Nothing in it was run.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") as file, torch.device("cpu"):
             content = _Reader(file).load()
         found = content if isinstance(content, dict) else {}
         networks = {name: _network(found[name]) for name in ("G", "D", "G_ema") if isinstance(found.get(name), _Kept)}

@@ -94,7 +94,9 @@ def read_stylegan2(source: Source, allow_pickle: bool = False) -> StyleGAN2File:
         InputError: The file cannot be read or is a ``.pkl`` and allow_pickle is off; it holds no generator of this
             kind; or keys are unknown or missing, with the keys.
     """
-    if not isinstance(source, Mapping):
+    with torch.device("cpu"):  # a trainer builds networks with its GPU as the default device
+        if isinstance(source, Mapping):
+            return _from_rosinality("the state dict", source)
         path = Path(source)
         if path.is_file() and (path.suffix == ".pkl" or is_plain_pickle(path)):
             if not allow_pickle:
@@ -104,7 +106,6 @@ def read_stylegan2(source: Source, allow_pickle: bool = False) -> StyleGAN2File:
                 )
             return _from_nvlabs(str(path), read_nvlabs_pickle(path))
         return _from_rosinality(str(path), read_checkpoint(path, allow_pickle))
-    return _from_rosinality("the state dict", source)
 
 
 def holds_stylegan2(content: Mapping[str, Any]) -> bool:
