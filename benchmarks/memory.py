@@ -3,7 +3,7 @@
 Weights, gradients, Adam's moments and the EMA are counted from shapes; what the forward pass keeps for the backward
 pass is added up by running the network on tensors that have shapes and no memory (``counting.py``). At last one step of
 a small network is run on the CPU, and the peak of the process is compared with the same count. Writes
-``benchmarks/results/memory.md`` and the tables of ``docs/memory.md``; a minute.
+``benchmarks/results/memory.md``, ``memory.json`` and the tables of ``docs/memory.md``; a minute.
 """
 
 import json
@@ -11,17 +11,18 @@ import os
 import resource
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from counting import kept_on, recomputing, weights_of
-from page import adm_256, publish, table
+from page import ROOT, adm_256, publish, table
 from program import rss_mib
 
 from tenshot.models import UNet, UNetConfig, norm_act_conv
 from tenshot.models.unet import Stage
 
 GIB = 2**30
+COMPUTED = ROOT / "benchmarks" / "results" / "memory.json"
 BATCH = 48
 PARTS = (48, 24, 12, 6, 3, 1)  # pictures of the batch that a GPU takes at a time
 SHARDS = (8, 16)
@@ -87,10 +88,24 @@ def gib(count: float) -> str:
     return f"{count / GIB:.1f}"
 
 
+def computed() -> tuple[int, dict[str, Activations]]:
+    """What was found when the page was made: bytes of the state, and for each setting what is kept."""
+    found = json.loads(COMPUTED.read_text())
+    return found["state"], {name: Activations(**kept) for name, kept in found["kept"].items()}
+
+
+def most(setting: Setting, card: int) -> int:
+    """Most pictures at a time on a card of so many GB, as the page says; 0 for none."""
+    state, kept = computed()
+    return _most(kept[str(setting)], state, card)
+
+
 def tables(config: UNetConfig) -> list[str]:
     weights, of_stage = (4 * count for count in numbers_of(config))
     kept = {setting: activations(config, setting) for setting in SETTINGS}
     state = 5 * weights
+    found = {"state": state, "kept": {str(setting): asdict(of) for setting, of in kept.items()}}
+    COMPUTED.write_text(json.dumps(found, indent=1) + "\n")
     lines = [
         f"Computed, not measured: ADM's U-Net of 256 px with {weights // 4:,} weights, GiB on each GPU.",
         "",
@@ -139,7 +154,7 @@ def tables(config: UNetConfig) -> list[str]:
         *table(
             ["card", *(f"{card} GB" for card in CARDS)],
             [
-                [str(setting), *(_most(of, state, card) for card in CARDS)]
+                [str(setting), *(str(_most(of, state, card) or "none") for card in CARDS)]
                 for setting, of in kept.items()
             ],
         ),
@@ -160,10 +175,9 @@ def _cell(state: float, kept: int) -> str:
     return f"**{gib(state + kept)}**" if fits else gib(state + kept)
 
 
-def _most(of: Activations, state: int, card: int) -> str:
+def _most(of: Activations, state: int, card: int) -> int:
     left = (1 - RESERVE) * card * 1e9 - state
-    pictures = int((left / (1 + TEMPORARIES) - of.fixed) // of.a_picture)
-    return str(pictures) if pictures > 0 else "none"
+    return max(0, int((left / (1 + TEMPORARIES) - of.fixed) // of.a_picture))
 
 
 # The check

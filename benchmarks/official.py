@@ -33,7 +33,7 @@ def network(setting: Setting, steps: str = "", half: bool = False) -> tuple[nn.M
     config = setting.network()
     flags = script_util.model_and_diffusion_defaults() | {
         "image_size": setting.image_size,
-        "num_channels": setting.channels,
+        "num_channels": config.channels,
         "channel_mult": ",".join(str(mult) for mult in config.channel_mult),
         "num_res_blocks": config.num_res_blocks,
         "attention_resolutions": ",".join(str(side) for side in config.attention_resolutions),
@@ -42,11 +42,20 @@ def network(setting: Setting, steps: str = "", half: bool = False) -> tuple[nn.M
         "resblock_updown": True,
         "learn_sigma": True,
         "timestep_respacing": steps,
+        "dropout": config.dropout,
         "use_fp16": half,
     }
-    model, *_, diffusion = script_util.create_model_and_diffusion(**flags)
-    randomise(model)
+    with setting.device:
+        model, *_, diffusion = script_util.create_model_and_diffusion(**flags)
+        randomise(model)
     return model.to(setting.device), diffusion
+
+
+def alone(device: torch.device) -> None:
+    """The process group that their loops ask for, of this process."""
+    if not dist.is_initialized():
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
 
 
 def training(setting: Setting, half: bool) -> Program:
@@ -54,11 +63,11 @@ def training(setting: Setting, half: bool) -> Program:
     from guided_diffusion import logger, train_util
 
     logger.configure(dir=tempfile.mkdtemp(), format_strs=["log"])
-    dist.init_process_group(
-        "nccl" if setting.device.type == "cuda" else "gloo", store=dist.HashStore(), rank=0, world_size=1
-    )
+    alone(setting.device)
     model, diffusion = network(setting)
     flops = 3 * forward_flops(model, setting)
+    if half:
+        model.dtype = torch.float16  # of its inputs; the loop converts the weights
     loop = train_util.TrainLoop(
         model=model, diffusion=diffusion, data=None, batch_size=setting.batch, microbatch=-1, lr=1e-4,
         ema_rate="0.9999", log_interval=10, save_interval=10_000, resume_checkpoint="", use_fp16=half,
@@ -72,9 +81,7 @@ def adaptation(setting: Setting, half: bool) -> Program:
     from guided_diffusion import logger, train_util
 
     logger.configure(dir=tempfile.mkdtemp(), format_strs=["log"])
-    dist.init_process_group(
-        "nccl" if setting.device.type == "cuda" else "gloo", store=dist.HashStore(), rank=0, world_size=1
-    )
+    alone(setting.device)
     (model, diffusion), (source, _) = (network(setting, half=half) for _ in range(2))
     for unet in () if half else (model, source):  # its constructor makes halves of all, which float32 input breaks
         unet.convert_to_fp32()
@@ -99,6 +106,7 @@ def sampling(setting: Setting, half: bool) -> Program:
     flops = setting.ddim_steps * forward_flops(model, setting)
     if half:
         model.convert_to_fp16()
+        model.dtype = torch.float16
     model.eval()
     shape = tuple(pictures(setting).shape)
     return Program(

@@ -27,11 +27,19 @@ def load(device: torch.device) -> None:
 
 
 def stylegan2(setting: Setting, half: bool) -> Program:
-    """Iterations of their loop with the optimisers of their script, without its progress bar and sample grids."""
+    """A cycle of iterations of their loop."""
+    assert not half, "it has no reduced precision"
+    loop, params = started(setting)
+    return Program(work(setting), lambda: loop.run(CYCLE), cycle_flops(setting), params, warmup=1)
+
+
+def started(
+    setting: Setting, r1_every: int = DISCRIMINATOR_EVERY, path_length_every: int = GENERATOR_EVERY
+) -> tuple[Pulled, int]:
+    """Their loop with the optimisers of their script, without its progress bar and sample grids; its parameters."""
     import train
     from model import Discriminator, Generator
 
-    assert not half, "it has no reduced precision"
     torch.manual_seed(0)
     random.seed(0)
     size, multiplier = setting.image_size, setting.channel_multiplier
@@ -48,8 +56,8 @@ def stylegan2(setting: Setting, half: bool) -> Program:
     )
     args = types.SimpleNamespace(
         iter=10**9, start_iter=0, distributed=False, batch=setting.batch, latent=512, mixing=0.9, n_sample=1,
-        augment=False, augment_p=0, r1=10, d_reg_every=DISCRIMINATOR_EVERY, path_regularize=2, path_batch_shrink=2,
-        g_reg_every=GENERATOR_EVERY, wandb=False,
+        augment=False, augment_p=0, r1=10, d_reg_every=r1_every, path_regularize=2, path_batch_shrink=2,
+        g_reg_every=path_length_every, wandb=False,
     )  # fmt: skip
     train.get_rank = lambda: 1  # only the first process shows progress, draws samples and saves
     loop = Pulled(
@@ -57,4 +65,4 @@ def stylegan2(setting: Setting, half: bool) -> Program:
         lambda: pictures(setting),  # a new tensor each time: the loop makes it require grad
     )
     params = sum(weight.numel() for network in (generator, discriminator) for weight in network.parameters())
-    return Program(work(setting), lambda: loop.run(CYCLE), cycle_flops(setting), params, warmup=1)
+    return loop, params

@@ -2,13 +2,16 @@
 
 import tempfile
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from types import SimpleNamespace
+from typing import TypeVar
 
 import torch
 from program import Program
 from settings import Setting, forward_flops, pictures, randomise
+from torch import Tensor
 from torch.optim import AdamW
 
 from tenshot.callbacks import EMA, NanGuard, StepSeed
@@ -16,6 +19,7 @@ from tenshot.lightning_modules import DDPM, DDPMPA, Pairwise
 from tenshot.lightning_modules.sampler import Sampler
 from tenshot.lightning_modules.source import FrozenSource
 
+D = TypeVar("D", bound=DDPM)
 ANCHORS = 3
 """Pictures of a batch that the published code compares."""
 
@@ -27,14 +31,20 @@ def built(setting: Setting) -> DDPM:
         optimizer=lambda params: AdamW(params, lr=1e-4, weight_decay=0.0, fused=True),
         sampler=Sampler("ddim", f"ddim{setting.ddim_steps}"),
     )
-    module.configure_model()
-    randomise(module.unet)
+    return on_device(module, setting)
+
+
+def on_device(module: D, setting: Setting) -> D:
+    """Its network built where it is to run, with random weights."""
+    with setting.device:
+        module.configure_model()
+        randomise(module.unet)
     return module.to(setting.device)
 
 
-def precision(setting: Setting, half: bool) -> AbstractContextManager[None]:
+def precision(device: torch.device, half: bool) -> AbstractContextManager[None]:
     """What --trainer.precision bf16-mixed does to a step."""
-    return torch.autocast(setting.device.type, torch.bfloat16, enabled=half)
+    return torch.autocast(device.type, torch.bfloat16, enabled=half)
 
 
 def training(setting: Setting, half: bool) -> Program:
@@ -43,38 +53,41 @@ def training(setting: Setting, half: bool) -> Program:
     return fitting(setting, half, module, "training step", 3 * forward_flops(module.unet, setting))
 
 
-def adaptation(setting: Setting, half: bool) -> Program:
+def adaptation(setting: Setting, half: bool, anchors: int | None = ANCHORS) -> Program:
     """The same with DDPM-PA's losses and its frozen source, which sees three pictures as in the published code."""
     module = DDPMPA(
         unet=setting.network(),
         source="unused",
         optimizer=lambda params: AdamW(params, lr=1e-4, weight_decay=0.0, fused=True),
-        pairwise=Pairwise(4.0, 4.0, 0.05, "source||adapted", "mean", anchors=ANCHORS),
+        pairwise=Pairwise(4.0, 4.0, 0.05, "source||adapted", "mean", anchors=anchors),
     )
-    module.configure_model()
-    randomise(module.unet)
-    module.to(setting.device)
+    on_device(module, setting)
     with tempfile.NamedTemporaryFile() as file:
         module.source = FrozenSource(deepcopy(module.unet), file.name)
     forward = forward_flops(module.unet, setting)
-    return fitting(setting, half, module, "DDPM-PA step", (3 + ANCHORS / setting.batch) * forward)
+    return fitting(setting, half, module, "DDPM-PA step", (3 + (anchors or setting.batch) / setting.batch) * forward)
 
 
 def fitting(setting: Setting, half: bool, module: DDPM, what: str, flops: float) -> Program:
     """What ``tenshot fit`` does in a step."""
+    take, batch = stepping(setting.device, module), {"image": pictures(setting)}
+    return Program(setting.work(what), lambda: take(batch, half), flops, parameters(module))
+
+
+def stepping(device: torch.device, module: DDPM) -> Callable[[dict[str, Tensor], bool], None]:
+    """Make the optimiser and callbacks; what is returned takes a step on a batch, under autocast or not."""
     warnings.filterwarnings("ignore", message="You are trying to `self.log")  # there is no trainer to log to
     module.train()
     optimizer = module.configure_optimizers()
     callbacks = [StepSeed(0), NanGuard(), EMA(0.9999)]
     trainer = SimpleNamespace(global_step=0, global_rank=0, accumulate_grad_batches=1)
-    batch = {"image": pictures(setting)}
     for callback in callbacks:
         callback.on_fit_start(trainer, module)
 
-    def step() -> None:
+    def step(batch: dict[str, Tensor], half: bool) -> None:
         for callback in callbacks:
             callback.on_train_batch_start(trainer, module, batch, 0)
-        with precision(setting, half):
+        with precision(device, half):
             loss = module.training_step(batch, 0)
         optimizer.zero_grad()
         loss.backward()
@@ -83,7 +96,7 @@ def fitting(setting: Setting, half: bool, module: DDPM, what: str, flops: float)
         for callback in callbacks:
             callback.on_train_batch_end(trainer, module, loss, batch, 0)
 
-    return Program(setting.work(what), step, flops, parameters(module))
+    return step
 
 
 def sampling(setting: Setting, half: bool) -> Program:
@@ -93,7 +106,7 @@ def sampling(setting: Setting, half: bool) -> Program:
     seeds = torch.arange(setting.batch)
 
     def step() -> None:
-        with precision(setting, half):
+        with precision(setting.device, half):
             module.sample(seeds)
 
     return Program(setting.work(f"DDIM-{setting.ddim_steps}"), step, flops, parameters(module))

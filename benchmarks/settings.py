@@ -21,10 +21,11 @@ class Setting:
     ddim_steps: int = 25
     device: torch.device = CPU
     channel_multiplier: int = 1
+    unet: UNetConfig | None = None
 
     def network(self) -> UNetConfig:
-        """The architecture; 64-channel heads, or one head where the network is narrower."""
-        return UNetConfig(
+        """The architecture: ``unet``, or one with 64-channel heads, or one head where the network is narrower."""
+        return self.unet or UNetConfig(
             image_size=self.image_size,
             channels=self.channels,
             channel_mult=(1, 2, 3, 4),
@@ -34,7 +35,7 @@ class Setting:
         )
 
     def work(self, what: str) -> str:
-        return f"{what}, {self.image_size} px, {self.channels} channels, batch {self.batch}"
+        return f"{what}, {self.image_size} px, {self.network().channels} channels, batch {self.batch}"
 
 
 def pictures(setting: Setting) -> Tensor:

@@ -1,0 +1,72 @@
+"""ADM's U-Net of 256 px in training, as the stages measure it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.gpu import beside  # noqa: F401  the imports below need it
+from benchmarks.gpu.record import Context, Values
+from benchmarks.gpu.timing import REPEATS, WARMUP, measure
+from tenshot.models import UNetConfig
+
+from page import adm_256  # isort: skip
+from program import Program  # isort: skip
+from settings import Setting  # isort: skip
+
+BATCH = 8
+TINY = UNetConfig(
+    image_size=8, channels=32, channel_mult=(1, 2), num_res_blocks=1, attention_resolutions=(4,), head_channels=32,
+    dropout=0.1,
+)  # fmt: skip
+
+
+def setting(context: Context, batch: int = BATCH) -> Setting:
+    """The network and a batch; dry, a tiny one and two pictures."""
+    config = TINY if context.dry else adm_256()
+    if context.dry:
+        return Setting(3, config.image_size, ddim_steps=2, unet=config)
+    return Setting(batch, config.image_size, device=context.device, unet=config)
+
+
+def timed(
+    context: Context, program: Program, rate: float | None = None, repeats: int = REPEATS, warmup: int = WARMUP
+) -> Values:
+    """Values of a row: the time of a step, its operations a second, and their share of a rate in TFLOP/s."""
+    timing = measure(program.step, context.device, repeats, warmup, context.dry)
+    tflops = program.flops / timing.ms / 1e9
+    return {**timing.values(), "work": program.work, "tflops": tflops, **({"share": tflops / rate} if rate else {})}
+
+
+@contextmanager
+def tf32() -> Iterator[None]:
+    """Float32 products in TF32, as in training."""
+    switches: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    before = [switch.fp32_precision for switch in switches]
+    for switch in switches:
+        switch.fp32_precision = "tf32"
+    try:
+        yield
+    finally:
+        for switch, precision in zip(switches, before, strict=True):
+            switch.fp32_precision = precision
+
+
+@contextmanager
+def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    """Another function of that name in a module."""
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+def recompute_blocks(unet: nn.Module, config: UNetConfig) -> None:
+    """Give a network that is built another value of ``checkpoint_blocks``."""
+    for part in unet.modules():
+        if isinstance(getattr(part, "config", None), UNetConfig):
+            part.config = config

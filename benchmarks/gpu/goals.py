@@ -1,0 +1,68 @@
+"""What was wanted of the GPU, beside what was reached."""
+
+from benchmarks.gpu.results import Results
+
+SHARE, AGAINST_OFFICIAL, AGAINST_NVLABS, ADAPTATION = 0.4, 2.5, 1.0, 1.36
+MISSING = "not measured"
+PUBLISHED = "DDPM-PA, 3 compared"
+
+
+def goals(results: Results) -> list[list[str]]:
+    """Rows of a table: the goal, what was reached, whether that is enough."""
+    return [share(results), official(results), nvlabs(results), adaptation(results)]
+
+
+def verdict(reached: bool | None) -> str:
+    """In a word."""
+    return "" if reached is None else "reached" if reached else "**missed**"
+
+
+def share(results: Results) -> list[str]:
+    """Of the measured matrix rate."""
+    rate = results.number("unet256", "matrix rate", "tflops")
+    found = {"eager": results.number("unet256", "eager", "share")}
+    compiled = results.number("compiled", "compiled", "tflops")
+    if rate and compiled:
+        found["compiled"] = compiled / rate
+    known = {name: value for name, value in found.items() if value is not None}
+    said = ", ".join(f"{name} {value:.1%}" for name, value in known.items()) or MISSING
+    enough = max(known.values()) >= SHARE if known else None
+    return [f"256 px U-Net, bf16: at least {SHARE:.0%} of the measured matrix rate", said, verdict(enough)]
+
+
+def official(results: Results) -> list[str]:
+    """Times as fast as the official float16."""
+    goal = f"at least {AGAINST_OFFICIAL} times as fast as openai/guided-diffusion in float16"
+    theirs = results.number("unet256", "official float16")
+    mine = {"eager": results.number("unet256", "eager"), "compiled": results.number("compiled", "compiled")}
+    ratios = {name: theirs / ms for name, ms in mine.items() if ms and theirs}
+    said = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()) or MISSING
+    return [goal, said, verdict(max(ratios.values()) >= AGAINST_OFFICIAL if ratios else None)]
+
+
+def nvlabs(results: Results) -> list[str]:
+    """StyleGAN2's amortised iteration against theirs: reduced precision with reduced precision."""
+    goal = "StyleGAN2: at least the speed of NVlabs/stylegan2-ada-pytorch with its CUDA extensions"
+    theirs = [row for name in ("NVlabs float16", "NVlabs float16, TF32") if (row := results.find("stylegan2", name))]
+    mine = {name: ms for name in ("bf16", "float16") if (ms := results.number("stylegan2", name))}
+    if not theirs or not mine:
+        return [goal, MISSING, ""]
+    best = min(theirs, key=lambda row: row["ms"])
+    ratios = {name: best["ms"] / ms for name, ms in mine.items()}
+    said = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()) + f" times {best['name']}"
+    if not best.get("extensions"):
+        return [goal, f"{said}, which ran without its extensions (see below)", "not comparable"]
+    return [goal, said, verdict(max(ratios.values()) >= AGAINST_NVLABS)]
+
+
+def adaptation(results: Results) -> list[str]:
+    """DDPM-PA's step over the plain one's."""
+    goal = f"DDPM-PA's step takes at most {ADAPTATION} times as long as a plain one"
+    plain = results.number("adaptation", "DDPM")
+    names = {"all pictures compared": "DDPM-PA, all compared", "3 compared as published": PUBLISHED}
+    ratios = {said: ms / plain for said, name in names.items() if plain and (ms := results.number("adaptation", name))}
+    said = ", ".join(f"{ratio:.2f} ({name})" for name, ratio in ratios.items()) or MISSING
+    authors, mine = results.number("adaptation", "authors' code, float16"), results.number("adaptation", PUBLISHED)
+    if authors and mine:
+        said += f"; {authors / mine:.2f} times as fast as its authors' code in float16"
+    return [goal, said, verdict(max(ratios.values()) <= ADAPTATION if ratios else None)]
