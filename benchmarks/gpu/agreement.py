@@ -70,6 +70,7 @@ def networks(context: Context) -> None:
                 f"{name}, {kind}",
                 build,
                 lambda made: {"output": made["net"](made["x"].to(memory_format=made["layout"]), made["t"])},
+                bf16=not context.dry,
             )
     compare(
         context,
@@ -81,12 +82,14 @@ def networks(context: Context) -> None:
             "labels": torch.tensor([0, 1, 2, 0]),
         },
         lambda made: {"output": made["net"](made["x"], made["t"], made["labels"])},
+        bf16=not context.dry,
     )
     compare(
         context,
         "classifier",
         lambda: {"net": tiny.randomised(tiny.classifier()).classifier, "x": images(), "t": t},
         lambda made: {"logits": made["net"](made["x"], made["t"])},
+        bf16=not context.dry,
     )
     z = torch.randn(4, 8, generator=torch.Generator().manual_seed(2))
     compare(

@@ -66,6 +66,7 @@ def diffusion(context: Context) -> None:
             name,
             lambda a=arguments: {"module": tiny.randomised(tiny.ddpm(**a)), "x": pictures(4, 16)},
             step,
+            bf16=not context.dry,
         )
 
 

@@ -58,7 +58,7 @@ def own_environment() -> Iterator[None]:
 
 def diffusion(context: Context, name: str = "DDPM", **arguments: Any) -> Config:
     """Model of a diffusion method with a small network."""
-    unet = UNET | ({"channel_mult": [1, 2], "attention_resolutions": [16]} if context.dry else {})
+    unet = UNET | ({"channel_mult": [1, 2], "attention_resolutions": []} if context.dry else {})
     start: Config = {} if "init_from" in arguments else {"unet": unet}
     sampling = {"sampler": DDIM, "preview_sampler": {"method": "dpm_solver", "steps": "4"}}
     return {"class_path": name, "init_args": start | {"optimizer": ADAM} | sampling | arguments}
@@ -87,7 +87,6 @@ def config_file(
         probe: Where ``Probe`` writes what it sees.
         more: Further options of the trainer.
     """
-    drawn = {"image_size": 32, "batch_size": 4 if context.dry else 16, "num_images": 64, "num_val": 0}
     trainer: Config = {
         "max_steps": steps, "accelerator": "cpu" if context.dry else "gpu", "devices": 1, "log_every_n_steps": 5,
         "enable_progress_bar": False, "enable_model_summary": False,
@@ -96,7 +95,7 @@ def config_file(
         trainer["callbacks"] = [{"class_path": "benchmarks.gpu.probe.Probe", "init_args": {"path": str(probe)}}]
     whole = {
         "model": model,
-        "data": data or {"class_path": "SyntheticFaces", "init_args": drawn},
+        "data": data or faces(batch_size=4 if context.dry else 16),
         "trainer": trainer | more,
         "grid": {"every_n_steps": 0},
         "checkpoint": {"every_n_steps": 1000},

@@ -35,7 +35,8 @@ def run(context: Context, part: str) -> None:
             source.append(fit(context, f"source_{part}", model, 2, "32-true")[0])
         if not source:
             return
-    for precision in PRECISIONS[1:2] if context.dry else PRECISIONS:
+    dry = PRECISIONS[:1] if part in ("learned", "ddpmpa", "classifier") else PRECISIONS[1:2]
+    for precision in dry if context.dry else PRECISIONS:
         runs: list[Path] = []
         with context.check("methods", f"{part} {precision} fit") as values:
             folder, seen = trained(context, part, precision, source)
@@ -152,7 +153,9 @@ def folders(context: Context) -> None:
     for kind, more in kinds.items():
         data = {"class_path": kind, "init_args": common | more}
         with context.check("methods", f"folder {kind}") as values:
-            values.update(fit(context, kind, diffusion(context), steps, "bf16-mixed", data)[1])
+            values.update(
+                fit(context, kind, diffusion(context), steps, "32-true" if context.dry else "bf16-mixed", data)[1]
+            )
     context.run("methods", "folder as a generator", lambda: generator(context, pictures))
 
 

@@ -37,7 +37,7 @@ STAGES = (
     Stage(1, "machine", 20),
     Stage(1, "agreement", 45, alone=False),
     *(Stage(1, f"methods.{part}", 60, alone=False) for part in METHODS),
-    *(Stage(1, f"resume.{part}", 45, alone=False) for part in ("ddpm", "ddpmpa", "stylegan2", "ema")),
+    *(Stage(1, f"resume.{part}", 45, alone=False) for part in ("ddpm", "ddpmpa", "stylegan2")),
     *(Stage(1, f"distributed.{part}", 45, alone=False) for part in ("collectives", "fsdp", "ddp", "signal")),
     Stage(2, "unet256.ours", 40),
     Stage(2, "unet256.official", 25),
