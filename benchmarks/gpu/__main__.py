@@ -1,7 +1,7 @@
 """``python3 -m benchmarks.gpu``, from the checkout, without installation: see README.md beside it."""
 
 import argparse
-import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -10,6 +10,7 @@ from benchmarks.gpu.bare import prepare
 from benchmarks.gpu.control import Control, Row
 from benchmarks.gpu.stages import chosen
 
+A_CALL = 240
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -18,20 +19,21 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--call", choices=["1", "2", "all"], default="all", help="half of the stages")
     parser.add_argument("--stages", help="only these, separated by commas")
-    parser.add_argument("--budget", type=float, default=600, help="seconds; later stages are dropped")
-    parser.add_argument("--out", type=Path, default=CHECKOUT / "build" / "gpu", help="folder of rows.jsonl and logs")
+    parser.add_argument("--budget", type=float, help="seconds; later stages are dropped; by default 240 a call")
+    parser.add_argument("--out", type=Path, default=CHECKOUT / "build" / "gpu", help="folder of rows.jsonl and log.txt")
     parser.add_argument("--dry", action="store_true", help="tiny, on the CPU, to see that it runs")
     arguments = parser.parse_args(words)
     try:
         stages = chosen(arguments.call, arguments.stages)
     except ValueError as error:
         parser.error(str(error))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whoever sets a limit: what was found is kept
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="gpu-") as scratch:
         prepare(CHECKOUT, Path(scratch) / "packages")
-        os.environ.setdefault("OMP_NUM_THREADS", "1" if arguments.dry else "4")
         device = "cpu" if arguments.dry else "cuda"
-        control = Control(arguments.out.resolve(), Path(scratch), device, arguments.dry, arguments.budget)
+        budget = arguments.budget or A_CALL * (2 if arguments.call == "all" else 1)
+        control = Control(arguments.out.resolve(), Path(scratch), device, arguments.dry, budget)
         rows = control.run(stages)
     return report(rows)
 

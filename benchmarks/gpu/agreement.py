@@ -74,9 +74,9 @@ def networks(context: Context) -> None:
             )
     compare(
         context,
-        "U-Net of classes, dropout",
+        "U-Net of classes",
         lambda: {
-            "net": randomised_ddpm(unet=tiny.unet_config(num_classes=3, dropout=0.3)).unet,
+            "net": randomised_ddpm(unet=tiny.unet_config(num_classes=3)).unet,
             "x": images(),
             "t": t,
             "labels": torch.tensor([0, 1, 2, 0]),
@@ -127,12 +127,13 @@ def samplers(context: Context) -> None:
         network, x = made["module"].unet.eval(), made["x"]
         labels = torch.arange(4, device=x.device)
         pull = classifier_guidance(made["classifier"].eval(), labels, 1.0)
-        short = process(made, "5")
+        few = 2 if context.dry else 5
+        short = process(made, str(few))
         return {
             "ddpm": sample_ddpm(short, network, x),
             "ddim": sample_ddim(short, network, x),
             "ddim, eta 1": sample_ddim(short, network, x, eta=1.0),
-            "dpm_solver": sample_dpm_solver(made["module"].diffusion, network, x, steps=5),
+            "dpm_solver": sample_dpm_solver(made["module"].diffusion, network, x, steps=few),
             "guided ddpm": sample_ddpm(short, network, x, guidance=pull),
             "guided ddim": sample_ddim(short, network, x, guidance=pull),
             "encoded": ddim_encode(short, network, x.clamp(-1, 1)),
@@ -193,8 +194,8 @@ def measured_twice(context: Context, kind: Any) -> Values:
         metric.prepare()
         with ieee(), SameDraws():
             if hasattr(metric, "pictures"):
-                both = images(12 * metric.pictures, 32, seed=6).view(12, metric.pictures, 3, 32, 32)
-                for part in both.split(5):
+                both = images(6 * metric.pictures, 32, seed=6).view(6, metric.pictures, 3, 32, 32)
+                for part in both.split(4):
                     metric.update(part.to(device))
             else:
                 for part in images(24, 32, seed=7).split(9):
@@ -218,12 +219,16 @@ def bits_twice(context: Context) -> Values:
     return alike(*reports)
 
 
+OF_METRICS = 1e-3
+"""A Frechet distance takes roots of eigenvalues that are nothing but rounding: its value is off by more."""
+
+
 def alike(theirs: dict[str, float], ours: dict[str, float]) -> Values:
     """Errors of two reports."""
     assert theirs.keys() == ours.keys()
     there = {name: value for name, value in theirs.items() if value is not None and math.isfinite(value)}
     assert there, f"no value is defined: {theirs}"
     errors = {name: difference(torch.tensor(ours[name]), torch.tensor(value)) for name, value in there.items()}
-    far = {name: error for name, error in errors.items() if not error <= ALLOWED}
-    assert not far, f"further than {ALLOWED} from the CPU: {far}"
+    far = {name: error for name, error in errors.items() if not error <= OF_METRICS}
+    assert not far, f"further than {OF_METRICS} from the CPU: {far}"
     return {"float32": errors}

@@ -31,7 +31,14 @@ class SameDraws(TorchDispatchMode):
         device = tensors[0].device if tensors else torch.device(kwargs.get("device") or "cpu")
         if name not in RANDOM.split() or device.type == "cpu" or kwargs.get("generator") is not None:
             return func(*args, **kwargs)
-        on_cpu = tree_map(lambda value: value.cpu() if isinstance(value, Tensor) else value, (args, kwargs))
+        shaped = name.endswith(("_like", "_"))  # of its argument only the shape is needed
+
+        def on_the_cpu(value: Any) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            return torch.empty_like(value, device="cpu") if shaped else value.cpu()
+
+        on_cpu = tree_map(on_the_cpu, (args, kwargs))
         if "device" in kwargs:
             on_cpu[1]["device"] = torch.device("cpu")
         drawn = func(*on_cpu[0], **on_cpu[1])

@@ -17,6 +17,8 @@ from benchmarks.gpu.stages import Stage
 from benchmarks.gpu.worker import END
 
 POLL = 0.05
+KEPT = 200_000
+"""Bytes of each process's log."""
 Row = dict[str, Any]
 
 
@@ -24,8 +26,7 @@ class Worker:
     """A process that has been started early, so that it has imported everything when its stage's turn comes."""
 
     def __init__(self, stages: Sequence[Stage], out: Path, scratch: Path, device: str, dry: bool, deadline: float):
-        self.log = out / "logs" / f"{stages[0].name}.log"
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log = scratch / f"{stages[0].name}.log"
         words = [str(out / "rows.jsonl"), str(scratch), device, "dry" if dry else "", str(deadline)]
         words += [stage.name for stage in stages]
         with self.log.open("ab") as log:
@@ -35,6 +36,7 @@ class Worker:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env=os.environ | {"OMP_NUM_THREADS": "8" if stages[0].alone and not dry else "1"},
             )
 
     def begin(self, stage: Stage) -> None:
@@ -75,10 +77,16 @@ class Control:
             for batch in batches(stages):
                 self._batch(batch, workers)
         finally:
-            for worker in set(workers.values()):
+            for worker in dict.fromkeys(workers.values()):
                 worker.end()
+                self._keep(worker)
         self._read()
         return self.seen
+
+    def _keep(self, worker: Worker) -> None:
+        """Add the end of its log to the one file of all."""
+        with (self.out / "log.txt").open("ab") as file:
+            file.write(f"\n==== {worker.log.stem}\n".encode() + worker.log.read_bytes()[-KEPT:])
 
     def _workers(self, stages: Sequence[Stage]) -> dict[str, Worker]:
         """A process for each stage; dry, one for all."""

@@ -112,7 +112,7 @@ def collectives(context: Context) -> None:
             assert torch.equal(reduce_sum(given), given)
 
     def with_gradient(collective: Any) -> None:
-        x = rows.to(device).requires_grad_()
+        x = rows.to(device, copy=True).requires_grad_()
         y = collective(x)
         y = torch.cat(list(y)) if isinstance(y, tuple | list) else y
         y.square().sum().backward()
@@ -120,7 +120,7 @@ def collectives(context: Context) -> None:
         assert torch.equal(x.grad, 2 * x)
 
     def broadcast() -> None:
-        x = rows.to(device)
+        x = rows.to(device, copy=True)
         dist.broadcast(x, 0)
         given = ["a", {"b": 1}]
         dist.broadcast_object_list(given, 0)
