@@ -15,11 +15,13 @@ from tenshot.callbacks.run_log import RunLog
 from tenshot.callbacks.sample_grid import SampleGrid
 from tenshot.callbacks.step_checkpoint import StepCheckpoint
 from tenshot.callbacks.step_seed import StepSeed
+from tenshot.callbacks.tf32 import TF32
 from tenshot.callbacks.throughput import Throughput
 from tenshot.callbacks.wandb_log import RunWandb
 
 __all__ = [
     "EMA",
+    "TF32",
     "AtomicCheckpointIO",
     "EvaluateGenerator",
     "FullySharded",

@@ -92,11 +92,7 @@ class Throughput(Callback):
         self._began, self._device, self._world = monotonic(), trainer.strategy.root_device, trainer.world_size
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find the peak, and be there when the loop asks for a batch or validates, for which there are no hooks."""
-        self._peak = peak_of(self._device, str(trainer.precision))
-        if self._peak is None and self._device.type == "cuda":
-            card = torch.cuda.get_device_name(self._device)
-            rank_zero_info(f"no speed/mfu: the peak of {card} in {trainer.precision} is not in callbacks/peaks.py")
+        """Be there when the loop asks for a batch or validates, for which there are no hooks."""
         self._turns = getattr(pl_module, "turns", lambda step: ())
         self._step, self._since = trainer.global_step, None
         self._timed_from = self._step + WARM_UP
@@ -143,9 +139,17 @@ class Throughput(Callback):
             self._now.operations += self._pictures * self.operations[kind]
         self._step, self._pictures, self._counted = step, 0, 0
         if step == self._timed_from:
+            self._find_peak(str(trainer.precision))
             self._open()
         if trainer.log_every_n_steps and step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             pl_module.log_dict(self._cost() | self._speed())
+
+    def _find_peak(self, precision: str) -> None:
+        """In the middle of a step: whether that is in TF32 makes a difference."""
+        self._peak = peak_of(self._device, precision)
+        if self._peak is None and self._device.type == "cuda":
+            card = torch.cuda.get_device_name(self._device)
+            rank_zero_info(f"no speed/mfu: the peak of {card} in {precision} is not in callbacks/peaks.py")
 
     def _stop_counting(self) -> None:
         if self._counter is not None:

@@ -21,6 +21,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from tenshot.callbacks import (
     EMA,
+    TF32,
     AtomicCheckpointIO,
     EvaluateGenerator,
     FullySharded,
@@ -91,6 +92,12 @@ class App(LightningCLI):
         parser.add_lightning_class_args(InterpolationStrip, "strip")
         parser.add_lightning_class_args(ImageWriter, "images")
         parser.add_lightning_class_args(EvaluateGenerator, "evaluate")
+        parser.add_argument(
+            "--tf32",
+            type=bool,
+            default=True,
+            help="Compute float32 products of training steps on GPUs in TF32; drawing and metrics never do.",
+        )
 
     def _parse_ckpt_path(self) -> None:
         """Not Lightning's: hyper-parameters of a checkpoint never override the command line here."""
@@ -131,7 +138,8 @@ class App(LightningCLI):
         if not (named or TorchElasticEnvironment.detect()) and SLURMEnvironment.detect():
             plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save in mid-step; see Preemption
         kwargs["plugins"] = plugins
-        kwargs["callbacks"] = [*(settings.get("callbacks") or []), StepSeed(), NanGuard(), Preemption()]
+        tf32 = TF32(self.config_init[self.subcommand]["tf32"])
+        kwargs["callbacks"] = [tf32, *(settings.get("callbacks") or []), StepSeed(), NanGuard(), Preemption()]
         if self.subcommand == "fit":
             kwargs["callbacks"] = [Throughput(), *kwargs["callbacks"], LastValues()]
         if settings.get("enable_progress_bar") is not False:
@@ -258,6 +266,9 @@ def run(words: list[str]) -> None:
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # sys.argv stays, for the other ranks
     warnings.filterwarnings("ignore", message=".*no `validation_step`")  # a GAN has no validation loss
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)  # inside Lightning
+    warnings.filterwarnings(
+        "ignore", message="Please use the new API settings to control TF32"
+    )  # see models/float32.py
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")  # into which nobody writes
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.getMessage()
