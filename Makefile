@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo evidence test coverage lint bench gpu gpu-dry gpu-wheels clean
+.PHONY: help demo evidence test coverage lint bench gpu gpu-dry gpu-page gpu-numbers gpu-wheels clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -46,6 +46,12 @@ gpu:  ## prove and measure everything on this machine's GPU; needs no installati
 
 gpu-dry: $(READY)  ## the same stages, tiny, on the CPU
 	$(BIN)/python -m benchmarks.gpu --dry --budget 300 $(GPU_OPTIONS)
+
+gpu-page: $(READY)  ## write benchmarks/results/gpu_<card>.md of the rows of `make gpu` (ROWS: their files)
+	$(BIN)/python -m benchmarks.gpu.page $(ROWS)
+
+gpu-numbers: $(READY)  ## put what was measured on GPUs into docs/memory.md, docs/clusters.md and the recipes
+	$(BIN)/python -m benchmarks.gpu.numbers
 
 gpu-wheels: $(READY)  ## fill .gpu-wheels with what `make gpu` needs besides torch and Lightning (Python 3.12)
 	$(BIN)/python -m benchmarks.gpu.wheels
