@@ -31,7 +31,7 @@ def main(words: list[str]) -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="gpu-") as scratch:
         prepare(CHECKOUT, Path(scratch) / "packages")
-        device = "cpu" if arguments.dry else "cuda"
+        device = "cpu" if arguments.dry else "cuda:0"
         budget = arguments.budget or A_CALL * (2 if arguments.call == "all" else 1)
         control = Control(arguments.out.resolve(), Path(scratch), device, arguments.dry, budget)
         rows = control.run(stages)

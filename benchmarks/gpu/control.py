@@ -59,7 +59,7 @@ class Control:
     Args:
         out: Folder of ``rows.jsonl`` and the logs.
         scratch: Folder that stages write into.
-        device: ``cuda`` or ``cpu``.
+        device: ``cuda:0`` or ``cpu``.
         dry: Tiny, all in one process.
         budget: Seconds for everything.
     """
@@ -112,7 +112,7 @@ class Control:
             if self.dry and workers[stage.name].process.poll() is not None:  # an earlier stage took it along
                 workers.update(dict.fromkeys(workers, self._worker(batch)))
             workers[stage.name].begin(stage)
-            most = math.inf if self.dry else 30 + 3 * stage.seconds
+            most = math.inf if self.dry else 60 + 3 * stage.seconds
             waiting[stage.name] = stage, min(self.deadline, time.time() + most)
         while waiting:
             alive = {name: workers[name].process.poll() is None for name in waiting}
