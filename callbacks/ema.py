@@ -54,7 +54,8 @@ class EMA(Callback):
         for name, network in self._networks(pl_module).items():
             average = self.average[name]
             for key, value in network.state_dict(keep_vars=True).items():
-                average[key] = shared_out_like(average[key], value)
+                with torch.inference_mode(False):  # what validation moves, training is to change
+                    average[key] = shared_out_like(average[key], value)
                 pairs.append((value, average[key]))
         return pairs
 

@@ -92,8 +92,10 @@ class AdversarialModule(LightningModule):
         with self._only(player):
             for make in parts:
                 terms = make()
-                with self._own_reduction():
-                    self.manual_backward(torch.stack(list(terms.values())).sum() / len(parts))
+                loss = torch.stack(list(terms.values())).sum() / len(parts)
+                # under autocast the derivatives of what is kept in float32 would be reduced
+                with self._own_reduction(), torch.autocast(loss.device.type, enabled=False):
+                    self.manual_backward(loss)
                 for name, value in terms.items():
                     totals[name] = totals.get(name, 0) + value.detach() / len(parts)
             self._average_gradients(player)

@@ -110,7 +110,8 @@ class DDPM(LightningModule):
         self.guide: FrozenClassifier | None = None
         self.bits_per_dim_steps, self.compile_network = bits_per_dim, compile
         self.unet: UNet
-        self.val_loss, self.val_bits = MeanMetric(), MeanMetric()
+        # looking for NaN would wait for the device
+        self.val_loss, self.val_bits = MeanMetric(nan_strategy="disable"), MeanMetric(nan_strategy="disable")
 
     def configure_model(self) -> None:
         """Build the network, with the weights of init_from, and the classifier that guides it.

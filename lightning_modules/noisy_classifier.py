@@ -71,7 +71,7 @@ class NoisyClassifier(LightningModule):
         self.init_from, self.init_weights, self.allow_pickle = init_from, init_weights, allow_pickle
         self.optimizer, self.lr_scheduler, self.compile_network = optimizer, lr_scheduler, compile
         self.classifier: UNetClassifier
-        self.val_means = {name: MeanMetric() for name in ("loss", "accuracy@1", "accuracy@5")}
+        self.val_means = {name: MeanMetric(nan_strategy="disable") for name in ("loss", "accuracy@1", "accuracy@5")}
         self._on_the_device = nn.ModuleList(self.val_means.values())
 
     def configure_model(self) -> None:

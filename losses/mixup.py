@@ -40,7 +40,8 @@ def mixing_coefficients(
     if not concentration > 0:
         raise InputError(f"mixing concentration is {concentration}: choose a number above 0")
     if kind == "dirichlet":
-        return Dirichlet(torch.full((n,), concentration, dtype=torch.float32, device=device)).sample((n,))
+        alike = torch.full((n,), concentration, dtype=torch.float32, device=device)
+        return Dirichlet(alike, validate_args=False).sample((n,))  # validation waits for the device
     if kind == "gaussian":
         return torch.randn(n, n, device=device, dtype=torch.float32).softmax(dim=1)
     drawn = torch.rand(n, n, device=device, dtype=torch.float32)

@@ -47,8 +47,9 @@ def down2(x: Tensor) -> Tensor:
 
 
 def up2(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, 2H, 2W), each pixel repeated."""
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+    """(N, C, H, W) -> (N, C, 2H, 2W), each pixel repeated; in the dtype of x, where autocast on CUDA takes float32."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 class GroupNorm(nn.GroupNorm):

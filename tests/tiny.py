@@ -19,7 +19,7 @@ from tenshot.callbacks import EMA, AtomicCheckpointIO, NanGuard, StepCheckpoint,
 from tenshot.datamodules import SyntheticFaces
 from tenshot.diffusion import DiffusionConfig
 from tenshot.lightning_modules import DDPM, NoisyClassifier, Sampler, StyleGAN2
-from tenshot.models import StyleGAN2Config, UNetConfig
+from tenshot.models import StyleGAN2Config, UNetClassifier, UNetConfig
 
 M = TypeVar("M", bound=LightningModule)
 G = TypeVar("G", bound=StyleGAN2)
@@ -194,6 +194,15 @@ def public_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         attention = ".qkv." in name or ".proj_out." in name
         renamed[name] = value[..., 0].clone() if attention and value.dim() == 4 else value.clone()
     return renamed
+
+
+def public_classifier(network: UNetClassifier) -> dict[str, Tensor]:
+    """The weights of a classifier of ours as the public code saves them."""
+    state = public_state(network.state_dict())
+    names = {"pool.qkv": "out.2.qkv_proj", "pool.proj_out": "out.2.c_proj", "pool.posi": "out.2.posi"}
+    for ours, theirs in names.items():
+        state = {name.replace(ours, theirs): value for name, value in state.items()}
+    return state
 
 
 def process(**changes: Any) -> DiffusionConfig:

@@ -8,7 +8,6 @@ import pytest
 import tiny
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
 from tenshot.callbacks import EMA, SampleGrid, StepCheckpoint
@@ -206,21 +205,12 @@ def test_other_classes_get_a_new_last_layer_and_keep_the_rest(run: Path):
     assert ours.diffusion.config == COSINE
 
 
-def public_state(network: UNetClassifier) -> dict[str, Tensor]:
-    """Its weights as the public code saves them."""
-    state = tiny.public_state(network.state_dict())
-    names = {"pool.qkv": "out.2.qkv_proj", "pool.proj_out": "out.2.c_proj", "pool.posi": "out.2.posi"}
-    for ours, theirs in names.items():
-        state = {name.replace(ours, theirs): value for name, value in state.items()}
-    return state
-
-
 def test_a_public_classifier_needs_nothing_where_the_table_knows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for module in ("models.pretrained.adm", "lightning_modules.initial"):
         monkeypatch.setattr(f"tenshot.{module}.CLASSIFIERS", (Classifier("tiny", 16, 1, (0.5,), "cosine"),))
     config = tiny.unet_config(channels=128, channel_mult=(0.5,), attention_resolutions=(16,), out_channels=1000)
     theirs = tiny.randomised(tiny.classifier(classifier=config))
-    torch.save(public_state(theirs.classifier), tmp_path / "public.pt")
+    torch.save(tiny.public_classifier(theirs.classifier), tmp_path / "public.pt")
     ours = started(tmp_path / "public.pt")
 
     tiny.assert_same(ours.classifier.state_dict(), theirs.classifier.state_dict())
@@ -230,7 +220,7 @@ def test_a_public_classifier_needs_nothing_where_the_table_knows_it(tmp_path: Pa
 def test_a_foreign_classifier_must_tell_what_shapes_do_not(tmp_path: Path):
     network = tiny.unet_config(channels=64, channel_mult=(1, 1), head_channels=64, out_channels=9)
     theirs = tiny.randomised(tiny.classifier(classifier=network))
-    torch.save(public_state(theirs.classifier), tmp_path / "foreign.pt")
+    torch.save(tiny.public_classifier(theirs.classifier), tmp_path / "foreign.pt")
     with pytest.raises(InputError, match="shapes do not tell num_res_blocks"):
         started(tmp_path / "foreign.pt")
     with pytest.raises(InputError, match=r"does not tell its noise process: give --model\.diffusion"):
