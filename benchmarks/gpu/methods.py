@@ -138,11 +138,7 @@ def defined(values: Values) -> Values:
 
 def folders(context: Context) -> None:
     """Files of pictures: a few of them, a folder with validation, and a folder measured as a generator."""
-    pictures = context.folder / "pictures"
-    pictures.mkdir()
-    for number in range(24):
-        pixels = torch.randint(256, (40, 36, 3), generator=torch.Generator().manual_seed(number), dtype=torch.uint8)
-        Image.fromarray(pixels.numpy()).save(pictures / f"{number}.png")
+    pictures, square = write_pictures(context, "pictures", 40, 36), write_pictures(context, "square", 32, 32)
     workers = 0 if context.dry else 2
     common = {"root": str(pictures), "image_size": 32, "batch_size": 4, "num_workers": workers}
     steps = 2 if context.dry else 6
@@ -156,7 +152,18 @@ def folders(context: Context) -> None:
             values.update(
                 fit(context, kind, diffusion(context), steps, "32-true" if context.dry else "bf16-mixed", data)[1]
             )
-    context.run("methods", "folder as a generator", lambda: generator(context, pictures))
+    context.run("methods", "folder as a generator", lambda: generator(context, square))
+
+
+def write_pictures(context: Context, name: str, height: int, width: int) -> Path:
+    """A folder of 24 PNGs of noise."""
+    folder = context.folder / name
+    folder.mkdir()
+    for number in range(24):
+        random = torch.Generator().manual_seed(number)
+        pixels = torch.randint(256, (height, width, 3), generator=random, dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(folder / f"{number}.png")
+    return folder
 
 
 def generator(context: Context, pictures: Path) -> Values:

@@ -53,7 +53,7 @@ class Probe(Callback):
         if "synchroniz" not in str(message):
             return
         ours = [frame for frame in traceback.extract_stack() if Path(frame.filename).is_relative_to(CHECKOUT)]
-        ours = [frame for frame in ours if "benchmarks" not in frame.filename]
+        ours = [frame for frame in ours if Path(frame.filename) != Path(__file__)]
         where = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "a library"
         self.waits[where] += 1
 

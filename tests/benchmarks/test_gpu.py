@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +19,7 @@ from torch import Tensor
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))
 
-from benchmarks.gpu import bare, control, worker  # noqa: E402
+from benchmarks.gpu import bare, control, probe, worker  # noqa: E402
 from benchmarks.gpu.compared import SameDraws, compare  # noqa: E402
 from benchmarks.gpu.record import Context  # noqa: E402
 from benchmarks.gpu.stages import STAGES, Stage, chosen  # noqa: E402
@@ -174,6 +176,38 @@ def test_what_is_not_installed_comes_from_wheels(tmp_path: Path, monkeypatch: py
     paths = os.environ["PYTHONPATH"].split(os.pathsep)
     assert paths == [str(tmp_path), str(tmp_path / ".typing"), "before", str(tmp_path / "tests"), str(packages)]
     assert sys.path[-1] == str(packages)
+
+
+# What a step does
+
+
+def test_waits_for_the_device_are_counted_in_later_steps_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    modes: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    seen = probe.Probe(str(tmp_path / "seen.json"))
+    module: Any = SimpleNamespace(device=torch.device("cuda"))
+    trainer: Any = SimpleNamespace(global_step=16, precision_plugin=SimpleNamespace(scaler=None))
+    filters = list(warnings.filters)
+    for step in range(16):
+        seen.on_train_batch_start(trainer, module, {}, step)
+        if step >= probe.WATCHED.start - 1:
+            with warnings.catch_warnings() if step not in probe.WATCHED else nullcontext():
+                warnings.simplefilter("ignore" if step not in probe.WATCHED else "always")
+                warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+                warnings.warn("something else", stacklevel=1)
+        seen.on_train_batch_end(trainer, module, {"loss": torch.tensor(float(step))}, {}, step)
+    seen.on_fit_end(trainer, module)
+    content = json.loads((tmp_path / "seen.json").read_text())
+    assert content["waits_per_step"] == 1
+    assert content["waits_at"] == {f"{Path(__file__).name}:{line}": 3 for line in [lineno("called a synch")]}
+    assert content["losses"] == [float(step) for step in range(16)]
+    assert modes == ["warn", "default"]
+    assert warnings.filters == filters
+
+
+def lineno(text: str) -> int:
+    """Of the first line of this file with this text."""
+    return next(n for n, line in enumerate(Path(__file__).read_text().splitlines(), 1) if f'"{text}' in line)
 
 
 # Comparing
