@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.distributed as dist
@@ -98,7 +98,7 @@ class AdversarialModule(LightningModule):
                     self.manual_backward(loss)
                 for name, value in terms.items():
                     totals[name] = totals.get(name, 0) + value.detach() / len(parts)
-            self._average_gradients(player)
+            self._average_gradients(player, optimizer.optimizer.state)
             optimizer.step()
         if not counted:
             optimizer._on_before_step, optimizer._on_after_step = kept
@@ -106,7 +106,13 @@ class AdversarialModule(LightningModule):
 
     @contextmanager
     def _only(self, player: Player) -> Iterator[None]:
-        others = [p for name, modules in self.players().items() if name != player for p in _weights(modules)]
+        others = [
+            weight
+            for name, modules in self.players().items()
+            if name != player
+            for weight in _weights(modules)
+            if weight.requires_grad  # what a method freezes stays frozen
+        ]
         for weight in others:
             weight.requires_grad_(False)
         try:
@@ -124,22 +130,39 @@ class AdversarialModule(LightningModule):
         else:
             yield
 
-    def _average_gradients(self, player: Player) -> None:
-        """The mean over ranks. A weight that a step did not use counts as having a gradient of zero, as it did in the
-        releases of PyTorch that the methods were published with: the optimiser's second moment decays.
+    def _average_gradients(self, player: Player, state: Mapping[Tensor, Any]) -> None:
+        """The mean over ranks. Frozen weights have no gradient, and are left alone.
+
+        A weight that a step does not use has a gradient of zero, as in the releases of PyTorch that the methods were
+        published with, so that the optimiser's second moment decays; but it has none before its first use on any rank,
+        so that its optimiser does not count steps till then. Whether it was used is told by the optimiser's state.
+        Ranks wait for the device only while there is a weight that was never used.
+
+        Args:
+            player: Whose weights.
+            state: Of its optimiser: what it knows of each weight that had a gradient once.
         """
-        weights = list(_weights(self.players()[player]))
+        weights = [weight for weight in _weights(self.players()[player]) if weight.requires_grad]
+        fresh = [weight for weight in weights if not state.get(weight)]  # the same on all ranks
+        unused = {weight for weight in fresh if weight.grad is None}
+        if self.trainer.world_size > 1:
+            for weight in weights:
+                if weight.grad is None:
+                    weight.grad = torch.zeros_like(weight)
+            gradients = [cast(Tensor, weight.grad) for weight in weights]
+            uses = [torch.full_like(weight.grad.flatten()[:1], weight not in unused) for weight in fresh]
+            flat = torch.cat([*(gradient.flatten() for gradient in gradients), *uses])
+            dist.all_reduce(flat)
+            flat /= self.trainer.world_size
+            *pieces, used = flat.split([*(gradient.numel() for gradient in gradients), len(fresh)])
+            torch._foreach_copy_(gradients, [piece.view_as(g) for piece, g in zip(pieces, gradients, strict=True)])
+            if unused:
+                unused = {weight for weight, share in zip(fresh, used.tolist(), strict=True) if not share}
         for weight in weights:
-            if weight.grad is None:
+            if weight in unused:
+                weight.grad = None
+            elif weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
-        if self.trainer.world_size == 1:
-            return
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat)
-        flat /= self.trainer.world_size
-        pieces = flat.split([gradient.numel() for gradient in gradients])
-        torch._foreach_copy_(gradients, [piece.view_as(g) for piece, g in zip(pieces, gradients, strict=True)])
 
     def mean_over_ranks(self, value: Tensor) -> Tensor:
         """The mean of each rank's value; gradients go back to the rank that each came from."""

@@ -154,7 +154,7 @@ class MixDL(PatchStyleGAN2):
     def _mixed(self, coefficients: Tensor, w: Tensor) -> Tensor:
         """Latents (N, D) mixed by rows (A, N) -> (A, D) in their dtype: autocast would round them."""
         with torch.autocast(w.device.type, enabled=False):
-            return coefficients @ w
+            return coefficients.to(w.dtype) @ w
 
     def _drawn_coefficients(self, count: int) -> Tensor:
         """(count, count), rows sum to 1."""

@@ -28,6 +28,7 @@ class PatchStyleGAN2(StyleGAN2):
         super().build()
         assert self.config is not None
         self.heads = PatchDiscriminator(self.config)
+        self.heads.heads[self.taps :].requires_grad_(False)  # of taps that are never judged at
 
     def players(self) -> Mapping[Player, Sequence[nn.Module]]:
         """The modules that each optimiser trains; the heads have the discriminator's settings, as published."""

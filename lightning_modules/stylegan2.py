@@ -215,14 +215,14 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
         return {"generator": nonsaturating_generator_loss(self.judge(self.augmented(self.draw(count))))}
 
     def r1_terms(self, real: Tensor) -> Terms:
-        """The gradient penalty on real pictures (arXiv 1801.04406), in float32; augmentation is differentiated too."""
+        """The gradient penalty on real pictures (arXiv 1801.04406), in the weights' precision, through the augmentation."""
         with torch.autocast(self.device.type, enabled=False):
-            real = real.detach().float().requires_grad_()
+            real = real.detach().to(self.discriminator.output.weight.dtype).requires_grad_()
             penalty = r1_penalty(self.judge(self.augmented(real)), real).mean()
         return {"r1": self.regularization.r1 / 2 * self.regularization.r1_every * penalty}
 
     def path_length_terms(self, count: int) -> Terms:
-        """The path length penalty on a smaller batch, in float32."""
+        """The path length penalty on a smaller batch, in the weights' precision."""
         rest = self.regularization
         with torch.autocast(self.device.type, enabled=False):
             styles = self.styles(max(1, count // rest.path_length_shrink))
@@ -242,8 +242,8 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
         """Styles of random latents, mixed or not: (count, num_styles, latent_dim)."""
         first = self.latents_of_noise(count)
         if torch.is_grad_enabled():
-            average = self.mean_over_ranks(first.detach().float().mean(0))
-            self.generator.latent_average.lerp_(average, 1 - AVERAGE_DECAY)
+            average = self.generator.latent_average
+            average.lerp_(self.mean_over_ranks(first.detach().to(average.dtype).mean(0)), 1 - AVERAGE_DECAY)
         if self.choices.random() >= self.style_mixing:
             return self.generator.broadcast(first)
         cut = self.choices.randint(1, self.generator.config.num_styles - 1)

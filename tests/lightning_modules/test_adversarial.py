@@ -13,8 +13,9 @@ from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Tensor, nn
 
-from tenshot.callbacks import EMA, FullySharded
+from tenshot.callbacks import EMA, FullySharded, StepCheckpoint
 from tenshot.errors import InputError
+from tenshot.lightning_modules import Regularization
 from tenshot.lightning_modules.adversarial import AdversarialModule, GANAdam, lazily
 
 
@@ -77,27 +78,76 @@ def test_steps_are_those_of_plain_gradient_descent_and_only_one_of_three_is_coun
     assert len(module.calls) == 8
 
 
-def test_a_weight_that_a_step_does_not_reach_has_a_gradient_of_zero(tmp_path: Path):
-    class Unused(Two):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head = nn.Linear(1, 1)
+class Sometimes(Two):
+    """The discriminator has a second number, which its loss uses at some steps only: gradient 4."""
 
-        def players(self) -> Mapping[Any, Sequence[nn.Module]]:
-            return {"generator": [self.g], "discriminator": [self.d, self.head]}
+    def __init__(self, at: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.head, self.at = nn.Linear(1, 1, bias=False), at
 
-        def configure_optimizers(self) -> Any:
-            of = self.players()
-            return [GANAdam([p for m in of[name] for p in m.parameters()]) for name in of]
+    def players(self) -> Mapping[Any, Sequence[nn.Module]]:
+        return {"generator": [self.g], "discriminator": [self.d, self.head]}
 
-    module = Unused()
-    before = module.head.weight.clone()
-    tiny.trainer(tmp_path, 2).fit(module, tiny.faces())
-    states = module.optimizers()[1].optimizer.state  # type: ignore[index,union-attr]
-    assert torch.equal(module.head.weight, before)
-    assert states[module.head.weight]["step"] == 2
-    assert states[module.head.weight]["exp_avg_sq"].item() == 0
-    assert all(p.requires_grad for p in module.parameters())
+    def configure_optimizers(self) -> Any:
+        return [GANAdam([p for m in modules for p in m.parameters()]) for modules in self.players().values()]
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        used = 4 * self.head.weight.sum() if self.trainer.global_step in self.at else torch.zeros(())
+        self.optimise("discriminator", [lambda: {"a": self.losses(1.0) + used}])
+        self.optimise("generator", [lambda: {"x": self.losses(-1.0)}], counted=True)
+        return torch.zeros(())
+
+    def state_of(self, weight: Tensor) -> dict[str, Any]:
+        optimizer = self.optimizers()[1].optimizer  # type: ignore[index,union-attr]
+        return dict(optimizer.state.get(weight, {}))
+
+
+def test_a_weight_that_was_never_used_has_no_gradient_and_after_its_first_use_one_of_zero(tmp_path: Path):
+    """As with gradients that are set to zero, not to none, which was PyTorch's way when the methods were published."""
+    never, once = Sometimes(), Sometimes(at=[1])
+    before = never.head.weight.clone()
+    for module in (never, once):
+        tiny.trainer(tmp_path, 5).fit(module, tiny.faces())
+    assert torch.equal(never.head.weight, before)
+    assert never.state_of(never.head.weight) == {}
+    assert never.state_of(never.d.weight)["step"] == 5
+    state = once.state_of(once.head.weight)
+    assert state["step"] == 4
+    assert state["exp_avg_sq"].item() == pytest.approx(0.01 * 4**2 * 0.99**3)
+    assert all(p.requires_grad for p in once.parameters())
+
+
+@pytest.mark.parametrize("at", [[0], [1], [2], [3], []])
+def test_a_resumed_run_knows_from_the_optimiser_what_was_used(tmp_path: Path, at: list[int]):
+    def states(module: Sometimes) -> list[Any]:
+        return [module.state_dict(), [module.state_of(p) for p in module.parameters()]]
+
+    whole, half, rest = (Sometimes(at=at) for _ in range(3))
+    tiny.assert_same(whole.state_dict().keys(), half.state_dict().keys())
+    for module in (half, rest):
+        module.load_state_dict(whole.state_dict())
+    tiny.trainer(tmp_path / "whole", 4).fit(whole, tiny.faces())
+    tiny.trainer(tmp_path / "half", 2, StepCheckpoint()).fit(half, tiny.faces())
+    path = tmp_path / "half" / "checkpoints" / "step=00000002.ckpt"
+    tiny.trainer(tmp_path / "half", 4).fit(rest, tiny.faces(), ckpt_path=path)
+    tiny.assert_same(states(rest), states(whole))
+
+
+def test_what_a_method_freezes_stays_frozen_and_unchanged(tmp_path: Path):
+    """As FreezeD does with the first layers of the discriminator."""
+    module = tiny.gan(regularization=Regularization(r1_every=1, path_length_every=1))
+    frozen = [module.discriminator.from_rgb, module.discriminator.blocks[0], module.generator.mapper[0]]
+    for part in frozen:
+        part.requires_grad_(False)
+    kept = [{name: value.clone() for name, value in part.state_dict().items()} for part in frozen]
+    moving = module.discriminator.blocks[1].conv1.weight.clone()  # type: ignore[union-attr]
+    tiny.trainer(tmp_path, 3).fit(module, tiny.faces(image_size=32))
+    tiny.assert_same([part.state_dict() for part in frozen], kept)
+    weights = {weight for part in frozen for weight in part.parameters()}
+    assert [weight.requires_grad for weight in module.parameters()] == [w not in weights for w in module.parameters()]
+    states = [optimizer.optimizer.state for optimizer in module.optimizers()]  # type: ignore[union-attr]
+    assert not any(weight in state for weight in weights for state in states)
+    assert not torch.equal(module.discriminator.blocks[1].conv1.weight, moving)  # type: ignore[union-attr,arg-type]
 
 
 def test_each_player_has_a_loss_scale_of_its_own_and_a_checkpoint_keeps_them(tmp_path: Path):

@@ -13,7 +13,7 @@ import pytest
 import tiny
 import torch
 from lightning.pytorch import Callback
-from torch import Tensor
+from torch import Tensor, nn
 
 from tenshot.callbacks import StepCheckpoint
 from tenshot.datamodules import SyntheticFaces
@@ -93,8 +93,33 @@ def train_mixdl(folder: Path) -> None:
     torch.save(state | {"seed": torch.initial_seed()}, folder / f"mixdl{os.environ['RANK']}.pt")
 
 
+class SecondRankUses(StyleGAN2):
+    """A weight of the discriminator that the second rank alone uses, at step 1 alone: gradient 4."""
+
+    def configure_model(self) -> None:
+        super().configure_model()
+        self.head = nn.Linear(1, 1, bias=False)
+
+    def players(self) -> Any:
+        players = super().players()
+        return {**players, "discriminator": [*players["discriminator"], self.head]}
+
+    def discriminator_terms(self, real: Tensor) -> dict[str, Tensor]:
+        used = self.step == 1 and self.trainer.global_rank == 1
+        return super().discriminator_terms(real) | ({"head": 4 * self.head.weight.sum()} if used else {})
+
+
+def train_head(folder: Path) -> None:
+    module = tiny.gan(SecondRankUses, regularization=Regularization(r1=0.0, path_length=0.0))
+    data = SyntheticFaces(image_size=32, batch_size=4, num_images=24, num_val=0)
+    tiny.trainer(folder / "head", 3, devices=2, strategy="ddp").fit(module, data)
+    state = module.optimizers()[1].optimizer.state[module.head.weight]  # type: ignore[index,union-attr]
+    torch.save({**state, "head": module.head.weight.detach()}, folder / f"head{os.environ['RANK']}.pt")
+
+
 def one_rank(folder: Path) -> None:
     torch.set_num_threads(1)
+    train_head(folder)
     torch.save(train(folder, 4, devices=2, strategy="ddp"), folder / f"stylegan2{os.environ['RANK']}.pt")
     train_mixdl(folder)
 
@@ -131,6 +156,13 @@ def test_ranks_draw_different_noise_and_stay_the_same(ranks: Path):
     tiny.assert_same(content["state_dict"], first)
     assert first["augmentation.probability"].item() == pytest.approx(8 / 200)  # step 0 of both ranks
     assert first["augmentation.signs"][1].item() == 3 * 4  # each rank holds the mean
+
+
+def test_a_weight_that_one_rank_uses_counts_as_used_on_all(ranks: Path):
+    states = [torch.load(ranks / f"head{rank}.pt") for rank in range(2)]
+    tiny.assert_same(states[0], states[1])
+    assert states[0]["step"] == 2
+    assert states[0]["exp_avg_sq"].item() == pytest.approx(0.01 * 2**2 * 0.99)
 
 
 if __name__ == "__main__":
