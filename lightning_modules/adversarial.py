@@ -150,7 +150,7 @@ class AdversarialModule(LightningModule):
                 if weight.grad is None:
                     weight.grad = torch.zeros_like(weight)
             gradients = [cast(Tensor, weight.grad) for weight in weights]
-            uses = [torch.full_like(weight.grad.flatten()[:1], weight not in unused) for weight in fresh]
+            uses = [weight.new_full((1,), weight not in unused) for weight in fresh]
             flat = torch.cat([*(gradient.flatten() for gradient in gradients), *uses])
             dist.all_reduce(flat)
             flat /= self.trainer.world_size
