@@ -215,7 +215,7 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
         return {"generator": nonsaturating_generator_loss(self.judge(self.augmented(self.draw(count))))}
 
     def r1_terms(self, real: Tensor) -> Terms:
-        """The gradient penalty on real pictures (arXiv 1801.04406), in the weights' precision, through the augmentation."""
+        """The gradient penalty on real pictures (arXiv 1801.04406), in the weights' precision, augmented."""
         with torch.autocast(self.device.type, enabled=False):
             real = real.detach().to(self.discriminator.output.weight.dtype).requires_grad_()
             penalty = r1_penalty(self.judge(self.augmented(real)), real).mean()
