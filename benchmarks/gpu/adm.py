@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import nn
 
 from benchmarks.gpu import beside  # noqa: F401  the imports below need it
@@ -38,20 +37,6 @@ def timed(
     timing = measure(program.step, context.device, repeats, warmup, context.dry)
     tflops = program.flops / timing.ms / 1e9
     return {**timing.values(), "work": program.work, "tflops": tflops, **({"share": tflops / rate} if rate else {})}
-
-
-@contextmanager
-def tf32() -> Iterator[None]:
-    """Float32 products in TF32, as in training."""
-    switches: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
-    before = [switch.fp32_precision for switch in switches]
-    for switch in switches:
-        switch.fp32_precision = "tf32"
-    try:
-        yield
-    finally:
-        for switch, precision in zip(switches, before, strict=True):
-            switch.fp32_precision = precision
 
 
 @contextmanager

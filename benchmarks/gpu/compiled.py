@@ -10,6 +10,7 @@ import torch
 
 from benchmarks.gpu import adm
 from benchmarks.gpu.record import Context, Values, release
+from tenshot.models.float32 import float32_products
 
 import ours  # isort: skip
 from program import Program  # isort: skip
@@ -21,7 +22,7 @@ PATIENCE = 200
 def run(context: Context) -> None:
     """Rows ``eager`` and ``compiled``, in bf16."""
     setting = adm.setting(context)
-    with adm.tf32():
+    with float32_products(tf32=True):
         module = ours.built(setting)
         flops = 3 * ours.forward_flops(module.unet, setting)
         program = ours.fitting(setting, not context.dry, module, "training step", flops)

@@ -7,7 +7,6 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from benchmarks.gpu import adm
 from benchmarks.gpu.record import Context, Values
 from benchmarks.gpu.timing import REPEATS
 from tenshot.callbacks import EMA, NanGuard, StepSeed
@@ -24,6 +22,7 @@ from tenshot.lightning_modules.adversarial import GANAdam
 from tenshot.lightning_modules.regularization import Regularization
 from tenshot.models import StyleGAN2Config
 from tenshot.models.augmentation import AdaptiveAugment, DiffAugment
+from tenshot.models.float32 import float32_products
 
 from settings import Setting, pictures  # isort: skip
 
@@ -160,6 +159,6 @@ def fitted(
         default_root_dir=context.folder,
     )  # fmt: skip
     images = pictures(Setting(batch, config.image_size, device=context.device))
-    with adm.tf32() if tf32 else nullcontext():
+    with float32_products(tf32):
         trainer.fit(module, Batches(images))
     return clock.found(batch, precision)

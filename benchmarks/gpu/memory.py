@@ -8,6 +8,7 @@ import torch
 from benchmarks.gpu import adm
 from benchmarks.gpu.record import Context, Values, release
 from tenshot.lightning_modules import DDPM
+from tenshot.models.float32 import float32_products
 
 import ours  # isort: skip
 from memory import COMPUTED, PARTS, SETTINGS, Setting, most  # isort: skip
@@ -19,7 +20,7 @@ GIB = 2**30
 
 def run(context: Context) -> None:
     """Rows ``state``; ``kept SETTING``; ``SETTING, N pictures``; ``most SETTING``."""
-    with adm.tf32():
+    with float32_products(tf32=True):
         measurement = Measurement(context, ours.built(adm.setting(context)))
         for setting in SETTINGS:
             context.run(STAGE, f"kept {setting}", lambda setting=setting: measurement.kept(setting))

@@ -2,18 +2,18 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 
-from benchmarks.gpu import adm, beside, extensions
+from benchmarks.gpu import beside, extensions
+from benchmarks.gpu.filters import filters
 from benchmarks.gpu.gan import amortised, fitted, size
 from benchmarks.gpu.nvlabs import Training
 from benchmarks.gpu.record import Context, Values, release
 from benchmarks.gpu.timing import REPEATS, longest_kernels, measure
 from tenshot.models.augmentation import AdaptiveAugment, DiffAugment
+from tenshot.models.float32 import float32_products
 
 import official_gan  # isort: skip
 from settings import Setting  # isort: skip
@@ -50,11 +50,6 @@ def run_ours(context: Context) -> None:
         row("float32, TF32, DiffAugment", "32-true", augmentation=DiffAugment())
         row("float32, TF32, ADA", "32-true", augmentation=AdaptiveAugment())
         row("float32", "32-true", tf32=False)
-
-
-def filters() -> dict[str, Callable[[], AbstractContextManager[object]]]:
-    """By name, what makes StyleGAN2's filter another function of equal result inside a block."""
-    return {}
 
 
 def kernels(context: Context) -> list[Values]:
@@ -98,7 +93,7 @@ def nvlabs_phases(context: Context, half: int, tf32: bool, usable: bool) -> Valu
     benchmark = torch.backends.cudnn.benchmark
     try:
         torch.backends.cudnn.benchmark = True  # as their loop does
-        with adm.tf32() if tf32 else nullcontext():
+        with float32_products(tf32):
             training = Training(context.device, batch, config, half)
             found: Values = {"extensions": usable}
             for name, phase in (("d", "Dmain"), ("g", "Gmain"), ("r1", "Dreg"), ("path_length", "Greg")):
@@ -130,7 +125,7 @@ def rosinality(context: Context) -> Values:
     config, batch = size(context)
     setting = Setting(batch, config.image_size, device=context.device, channel_multiplier=config.channel_base // 16384)
     official_gan.load(context.device)
-    with adm.tf32():
+    with float32_products(tf32=True):
         loop, _ = official_gan.started(setting, r1_every=2, path_length_every=3)
         loop.run(1 if context.dry else 6)
         times: dict[tuple[bool, bool], list[float]] = defaultdict(list)

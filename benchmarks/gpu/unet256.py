@@ -11,6 +11,7 @@ from benchmarks.gpu import adm, beside, extensions, machine
 from benchmarks.gpu.record import Context, Values, release
 from benchmarks.gpu.timing import longest_kernels
 from tenshot.models import blocks, norm_act_conv
+from tenshot.models.float32 import float32_products
 
 import official  # isort: skip
 import ours  # isort: skip
@@ -32,7 +33,7 @@ def run_ours(context: Context) -> None:
     found = context.run(STAGE, "matrix rate", lambda: machine.product(context, torch.bfloat16, tf32=False))
     rate = found["tflops"] if found else None
     setting = adm.setting(context)
-    with adm.tf32():
+    with float32_products(tf32=True):
         module = ours.built(setting)
         flops = 3 * ours.forward_flops(module.unet, setting)
 
