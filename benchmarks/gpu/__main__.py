@@ -45,7 +45,7 @@ def report(rows: list[Row]) -> int:
     for row in bad:
         said = " ".join(str(row.get("message", "")).split())[:240]
         print(f"{row['status']:8}{row['stage']}: {row['name']}: {row.get('error', '')} {said}")
-        for frame in row.get("at", [])[-2:]:
+        for frame in row.get("at", [])[-3:]:
             print(f"          {frame[:160]}")
     return int(any(row["status"] == "failed" for row in bad))
 

@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 Values = dict[str, Any]
 
-FRAMES = 4
-"""Last frames of a traceback that a row keeps."""
+CHECKOUT = Path(__file__).resolve().parents[2]
+FRAMES = 3
+"""Last frames of ours of a traceback that a row keeps."""
 LONGEST = 1500
 """Characters of an error's message that a row keeps."""
 
@@ -46,10 +47,14 @@ def append(path: Path, row: Values) -> None:
 
 
 def described(error: BaseException) -> Values:
-    """Type, message and the last frames of an error."""
-    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
-    where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}: {frame.line}" for frame in frames]
-    return {"error": type(error).__name__, "message": str(error)[:LONGEST], "at": where}
+    """Type, message and cause of an error; the last frames of it in this checkout, and the very last."""
+    every = traceback.extract_tb(error.__traceback__)
+    kept = [frame for frame in every if CHECKOUT in Path(frame.filename).parents][-FRAMES:]
+    kept += [frame for frame in every[-1:] if frame not in kept]
+    where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}: {frame.line}" for frame in kept]
+    cause = error.__cause__ or error.__context__
+    because = {"cause": f"{type(cause).__name__}: {cause}"[:LONGEST]} if cause is not None else {}
+    return {"error": type(error).__name__, "message": str(error)[:LONGEST], **because, "at": where}
 
 
 @dataclass(frozen=True)

@@ -56,9 +56,12 @@ def test_a_failing_check_is_a_row_and_the_next_one_runs(context: Context):
     with context.check("s", "first") as values:
         values["so far"] = float("nan")
         raise ValueError("broken")
+    with context.check("s", "deep"):
+        torch.zeros(2).reshape(3)
     assert context.run("s", "second", lambda: sys.exit(3)) is None
     assert context.run("s", "third", lambda: {"x": torch.tensor([1.5])}) is not None
-    first, second, third = rows(context.rows)
+    first, deep, second, third = rows(context.rows)
+    assert any("torch.zeros(2).reshape(3)" in frame for frame in deep["at"])
     assert (first["status"], first["error"], first["message"], first["so far"]) == (
         "failed", "ValueError", "broken", "nan",
     )  # fmt: skip
