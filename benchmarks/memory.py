@@ -28,7 +28,7 @@ PARTS = (48, 24, 12, 6, 3, 1)  # pictures of the batch that a GPU takes at a tim
 SHARDS = (8, 16)
 CARDS = (24, 48, 80, 141)  # 10^9 bytes, as they are sold
 RESERVE = 0.1  # of a card, for what is neither counted nor measured here
-TEMPORARIES = 0.35  # of what is kept: what the check on the CPU measures at most
+TEMPORARIES = 0.45  # of what is kept: what the check on the CPU measures at most
 CHECK = UNetConfig(image_size=32, channels=64, channel_mult=(1, 2, 2), attention_resolutions=(8,))
 CHECKED = (16, 32)
 
