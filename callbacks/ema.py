@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from tenshot.errors import InputError
+from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.sharding import gathered, local, shared_out_like
 
 __all__ = ["EMA", "averaged"]
@@ -34,10 +34,9 @@ class EMA(Callback):
     def __init__(
         self, decay: float = 0.999, half_life: int | None = None, evaluate: Literal["ema", "raw"] = "ema"
     ) -> None:
-        if not 0 <= decay < 1:
-            raise InputError(f"ema.decay is {decay}: choose a number in [0, 1)")
-        if half_life is not None and half_life < 1:
-            raise InputError(f"ema.half_life is {half_life}: choose at least one picture")
+        check_range("ema.decay", decay, 0, 1, below=True)
+        if half_life is not None:
+            check_range("ema.half_life", half_life, 1)
         self.decay, self.half_life, self.evaluate = decay, half_life, evaluate
         self.updates = 0
         self.average: dict[str, dict[str, Tensor]] = {}  # submodule -> parameter or buffer -> its average

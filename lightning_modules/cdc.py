@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tenshot.errors import InputError
+from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.adversarial import Terms
 from tenshot.lightning_modules.initial_gan import initial_gan_from
 from tenshot.lightning_modules.patches import PatchStyleGAN2
@@ -51,16 +51,15 @@ class Correspondence:
     taps: int = 1
 
     def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise InputError(f"--model.correspondence.weight is {self.weight}: a weight is 0 or more")
+        check_range("--model.correspondence.weight", self.weight, 0)
+        check_range("--model.correspondence.anchor_std", self.anchor_std, 0)
         if self.batch_size < 3:
             raise InputError(
                 f"--model.correspondence.batch_size is {self.batch_size}: it takes 3 pictures to compare distances"
             )
-        if self.anchors < 1 or self.image_every < 1:
-            raise InputError("--model.correspondence.anchors and image_every: choose at least 1")
-        if not 1 <= self.taps <= 4:
-            raise InputError(f"--model.correspondence.taps is {self.taps}: choose 1 to 4")
+        check_range("--model.correspondence.anchors", self.anchors, 1)
+        check_range("--model.correspondence.image_every", self.image_every, 1)
+        check_range("--model.correspondence.taps", self.taps, 1, 4)
 
 
 class CDC(PatchStyleGAN2, AdaptsSource[StyleGAN2Generator]):

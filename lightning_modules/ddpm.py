@@ -13,9 +13,11 @@ from torch.optim import AdamW
 from torchmetrics import MeanMetric
 
 from tenshot.diffusion import DiffusionConfig, GaussianDiffusion, LossAwareTimesteps, UniformTimesteps, bits_per_dim
-from tenshot.errors import InputError
+from tenshot.errors import InputError, check_range
+from tenshot.lightning_modules.data_checks import check_channels, check_image_size
 from tenshot.lightning_modules.guidance import ClassifierGuidance, FrozenClassifier
 from tenshot.lightning_modules.initial import Weights, description, initial_from, process_for, refuse_other_network
+from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
 from tenshot.lightning_modules.quarters import QuarterMeans
 from tenshot.lightning_modules.sampler import Sampler
 from tenshot.lightning_modules.seeding import SeededNoise, in_equal_batches
@@ -102,6 +104,7 @@ class DDPM(LightningModule):
                 f"{type(self).__name__} needs a network: give --model.unet, or weights to start from with "
                 "--model.init_from"
             )
+        check_range("--model.vlb_weight", vlb_weight, 0)
         self.unet_config, self.diffusion_config = unet, diffusion
         self.init_from, self.init_weights, self.allow_pickle = init_from, init_weights, allow_pickle
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
@@ -117,7 +120,7 @@ class DDPM(LightningModule):
         """Build the network, with the weights of init_from, and the classifier that guides it.
 
         Raises:
-            InputError: init_from or the classifier cannot be read or does not fit; or network and process disagree.
+            InputError: init_from or the classifier cannot be read or does not fit, or network, process and samplers.
         """
         if "unet" in self._modules:
             return
@@ -136,6 +139,10 @@ class DDPM(LightningModule):
             )
         if self.objective == "vlb" and not self.diffusion.learns_variance:
             rank_zero_warn("objective vlb with a fixed variance: the bound trains the mean only")
+        for sampler in (self.sampler, self.preview_sampler):
+            sampler.check(self.diffusion)
+        if self.bits_per_dim_steps is not None:
+            self.diffusion.respace(self.bits_per_dim_steps)
         self.unet_config, self.diffusion_config = config, process
         self.timesteps = (LossAwareTimesteps if self.timestep_choice == "loss_aware" else UniformTimesteps)(
             self.diffusion.num_steps
@@ -158,12 +165,9 @@ class DDPM(LightningModule):
             InputError: Sizes or class labels disagree.
         """
         config, data = self.unet.config, getattr(self.trainer, "datamodule", None)
-        size, classes = getattr(data, "image_size", None), getattr(data, "num_classes", None)
-        if size is not None and size != config.image_size:
-            raise InputError(
-                f"pictures of {size} px (--data.image_size) for a network of {config.image_size} px "
-                "(--model.unet.image_size): make them equal"
-            )
+        check_channels(config, "--model.unet")
+        check_image_size(data, config.image_size, "--model.unet.image_size")
+        classes = getattr(data, "num_classes", None)
         if config.num_classes is not None and (classes is None or classes > config.num_classes):
             raise InputError(
                 f"the network has {config.num_classes} classes, the data {classes or 'no labels'}: "
@@ -272,10 +276,8 @@ class DDPM(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser of the network's weights, with its schedule in optimiser steps."""
-        optimizer = self.optimizer(self.unet.parameters())
-        if self.lr_scheduler is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}}
+        optimizer = build_optimizer("--model.optimizer", self.optimizer, self.unet.parameters())
+        return with_schedule(optimizer, self.lr_scheduler)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the checkpoint is, the history of the timestep sampler, and the losses that are not logged yet."""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
 
-from tenshot.errors import InputError
+from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.ddpm import DDPM, Denoised
 from tenshot.lightning_modules.initial import initial_from
 from tenshot.lightning_modules.sharding import share_out
@@ -53,8 +53,7 @@ class Pairwise:
 
     def __post_init__(self) -> None:
         for name in ("image", "high_frequency", "high_frequency_mse"):
-            if getattr(self, name) < 0:
-                raise InputError(f"--model.pairwise.{name} is {getattr(self, name)}: a weight is 0 or more")
+            check_range(f"--model.pairwise.{name}", getattr(self, name), 0)
         if self.anchors is not None and self.anchors < 3:
             raise InputError(f"--model.pairwise.anchors is {self.anchors}: it takes 3 pictures to compare")
 
@@ -83,6 +82,7 @@ class DDPMPA(DDPM, AdaptsSource[UNet]):
     ) -> None:
         super().__init__(**kwargs)
         self.pairwise, self.source_path = pairwise, self.source_or_initial(source, self.init_from)
+        check_range("--model.collapse_every_n_steps", collapse_every_n_steps, 0)
         self.collapse_every_n_steps = collapse_every_n_steps
         self._source_alike: Tensor
 

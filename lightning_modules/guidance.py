@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tenshot.diffusion import DiffusionConfig, classifier_guidance
 from tenshot.diffusion.guidance import Guidance
-from tenshot.errors import InputError
+from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.initial import Initial, initial_from
 from tenshot.models import UNetClassifier, UNetConfig
 from tenshot.models.pretrained import fill
@@ -29,6 +29,9 @@ class ClassifierGuidance:
 
     classifier: str
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_range("--model.guidance.scale", self.scale)
 
 
 class FrozenClassifier:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from tenshot.errors import InputError
+from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.adversarial import Player, Terms
 from tenshot.lightning_modules.patches import PatchStyleGAN2
 from tenshot.losses import mixing_coefficients, mixup_distance_loss, nonsaturating_discriminator_loss
@@ -50,12 +50,10 @@ class Mixup:
 
     def __post_init__(self) -> None:
         for name in ("generator", "discriminator"):
-            if getattr(self, name) < 0:
-                raise InputError(f"--model.mixup.{name} is {getattr(self, name)}: a weight is 0 or more")
-        if self.every < 1 or self.concentration <= 0:
-            raise InputError("--model.mixup: every is at least 1, concentration more than 0")
-        if not 1 <= self.taps <= 4:
-            raise InputError(f"--model.mixup.taps is {self.taps}: choose 1 to 4")
+            check_range(f"--model.mixup.{name}", getattr(self, name), 0)
+        check_range("--model.mixup.every", self.every, 1)
+        check_range("--model.mixup.concentration", self.concentration, 0, above=True)
+        check_range("--model.mixup.taps", self.taps, 1, 4)
 
 
 class MixDL(PatchStyleGAN2):

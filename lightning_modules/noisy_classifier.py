@@ -14,6 +14,7 @@ from torchmetrics import MeanMetric
 
 from tenshot.diffusion import DiffusionConfig, GaussianDiffusion
 from tenshot.errors import InputError
+from tenshot.lightning_modules.data_checks import check_channels, check_image_size
 from tenshot.lightning_modules.initial import (
     Initial,
     Weights,
@@ -22,6 +23,7 @@ from tenshot.lightning_modules.initial import (
     process_for,
     refuse_other_network,
 )
+from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
 from tenshot.lightning_modules.quarters import QuarterMeans
 from tenshot.lightning_modules.sharding import share_out
 from tenshot.models import UNetClassifier, UNetConfig
@@ -114,12 +116,9 @@ class NoisyClassifier(LightningModule):
             InputError: They have no labels, or another size or number of classes.
         """
         config, data = self.classifier.config, getattr(self.trainer, "datamodule", None)
-        size, classes = getattr(data, "image_size", None), getattr(data, "num_classes", None)
-        if size is not None and size != config.image_size:
-            raise InputError(
-                f"pictures of {size} px (--data.image_size) for a classifier of {config.image_size} px "
-                "(--model.classifier.image_size): make them equal"
-            )
+        check_channels(config, "--model.classifier")
+        check_image_size(data, config.image_size, "--model.classifier.image_size")
+        classes = getattr(data, "num_classes", None)
         if classes is None:
             raise InputError("NoisyClassifier learns from labels, the data has none: set --data.labels true")
         if classes != config.out_channels:
@@ -185,10 +184,8 @@ class NoisyClassifier(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser of the network's weights, with its schedule in optimiser steps."""
-        optimizer = self.optimizer(self.classifier.parameters())
-        if self.lr_scheduler is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}}
+        optimizer = build_optimizer("--model.optimizer", self.optimizer, self.classifier.parameters())
+        return with_schedule(optimizer, self.lr_scheduler)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the checkpoint is, and the losses that are not logged yet."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tenshot.errors import InputError
+from tenshot.errors import check_range
 
 __all__ = ["Regularization"]
 
@@ -29,12 +29,7 @@ class Regularization:
 
     def __post_init__(self) -> None:
         for name in ("r1", "path_length"):
-            if getattr(self, name) < 0:
-                raise InputError(f"--model.regularization.{name} is {getattr(self, name)}: a weight is 0 or more")
+            check_range(f"--model.regularization.{name}", getattr(self, name), 0)
         for name in ("r1_every", "path_length_every", "path_length_shrink"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--model.regularization.{name} is {getattr(self, name)}: choose at least 1")
-        if not 0 < self.path_length_decay <= 1:
-            raise InputError(
-                f"--model.regularization.path_length_decay is {self.path_length_decay}: choose a number in (0, 1]"
-            )
+            check_range(f"--model.regularization.{name}", getattr(self, name), 1)
+        check_range("--model.regularization.path_length_decay", self.path_length_decay, 0, 1, above=True)

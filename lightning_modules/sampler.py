@@ -8,7 +8,7 @@ from torch import Tensor
 from tenshot.diffusion import GaussianDiffusion, sample_ddim, sample_ddpm, sample_dpm_solver
 from tenshot.diffusion.guidance import Guidance
 from tenshot.diffusion.samplers import Model, Progress
-from tenshot.errors import InputError
+from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.seeding import SeededNoise
 
 __all__ = ["Sampler"]
@@ -33,8 +33,20 @@ class Sampler:
     clip_denoised: bool = True
 
     def __post_init__(self) -> None:
+        check_range("sampler.eta", self.eta, 0)
         if self.method == "dpm_solver" and not str(self.steps).isdigit():
             raise InputError(f"sampler.steps {self.steps!r}: dpm_solver takes a number of steps, such as 20")
+
+    def check(self, diffusion: GaussianDiffusion) -> None:
+        """Make sure that it can draw from a process.
+
+        Raises:
+            InputError: It asks for steps that the process does not have.
+        """
+        if self.method == "dpm_solver":
+            check_range("sampler.steps", int(self.steps), 1, diffusion.num_steps)
+        else:
+            diffusion.respace(str(self.steps))
 
     def __call__(
         self,

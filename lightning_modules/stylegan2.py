@@ -9,8 +9,9 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
-from tenshot.errors import InputError
+from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.adversarial import AdversarialModule, GANAdam, Player, Terms, lazily
+from tenshot.lightning_modules.data_checks import check_image_size
 from tenshot.lightning_modules.initial import Weights
 from tenshot.lightning_modules.initial_gan import (
     InitialGAN,
@@ -19,6 +20,7 @@ from tenshot.lightning_modules.initial_gan import (
     refuse_other_gan,
 )
 from tenshot.lightning_modules.latent_drawing import DrawsFromLatents
+from tenshot.lightning_modules.optimization import build_optimizer
 from tenshot.lightning_modules.regularization import Regularization
 from tenshot.lightning_modules.seeding import step_choices
 from tenshot.losses import (
@@ -85,8 +87,10 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
                 f"{type(self).__name__} needs a network: give --model.stylegan2, or weights to start from with "
                 "--model.init_from"
             )
-        if not 0 <= style_mixing <= 1:
-            raise InputError(f"--model.style_mixing is {style_mixing}: a probability is between 0 and 1")
+        check_range("--model.style_mixing", style_mixing, 0, 1)
+        check_range("--model.truncation", truncation)
+        if micro_batch is not None:
+            check_range("--model.micro_batch", micro_batch, 1)
         self.config, self.init_from, self.init_weights = stylegan2, init_from, init_weights
         self.optimizer_g, self.optimizer_d, self.regularization = optimizer_g, optimizer_d, regularization
         self.style_mixing, self.augmentation = style_mixing, augmentation
@@ -131,12 +135,13 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
 
     def configure_optimizers(self) -> Any:
         """The two optimisers, corrected for the regularisers' steps."""
-        with_r1, with_path = self.regularization.r1 > 0, self.regularization.path_length > 0
         players, rest = self.players(), self.regularization
         weights = {name: [p for module in modules for p in module.parameters()] for name, modules in players.items()}
+        optimizer_g = build_optimizer("--model.optimizer_g", self.optimizer_g, weights["generator"])
+        optimizer_d = build_optimizer("--model.optimizer_d", self.optimizer_d, weights["discriminator"])
         return [
-            lazily(self.optimizer_g(weights["generator"]), rest.path_length_every if with_path else None),
-            lazily(self.optimizer_d(weights["discriminator"]), rest.r1_every if with_r1 else None),
+            lazily(optimizer_g, rest.path_length_every if rest.path_length > 0 else None),
+            lazily(optimizer_d, rest.r1_every if rest.r1 > 0 else None),
         ]
 
     def on_fit_start(self) -> None:
@@ -148,12 +153,8 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
         super().on_fit_start()
         assert self.config is not None
         data = getattr(self.trainer, "datamodule", None)
-        size, batch = getattr(data, "image_size", None), getattr(data, "batch_size", None)
-        if size is not None and size != self.config.image_size:
-            raise InputError(
-                f"pictures of {size} px (--data.image_size) for networks of {self.config.image_size} px "
-                "(--model.stylegan2.image_size): make them equal"
-            )
+        check_image_size(data, self.config.image_size, "--model.stylegan2.image_size")
+        batch = getattr(data, "batch_size", None)
         if batch is not None:
             self.check_batch(batch, self.micro_batch or batch)
         shots = getattr(data, "shots", None)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tenshot.errors import InputError
+from tenshot.errors import InputError, check_range
 from tenshot.models.blocks import (
     Attention,
     AttentionOrder,
@@ -76,6 +76,17 @@ class UNetConfig:
         # configurations come back from JSON and YAML with lists
         object.__setattr__(self, "channel_mult", tuple(self.channel_mult))
         object.__setattr__(self, "attention_resolutions", tuple(self.attention_resolutions))
+        for name in ("image_size", "channels", "num_res_blocks", "num_heads", "in_channels", "out_channels"):
+            check_range(f"unet.{name}", getattr(self, name), 1)
+        for name in ("head_channels", "num_classes"):
+            if getattr(self, name) is not None:
+                check_range(f"unet.{name}", getattr(self, name), 1)
+        for side in self.attention_resolutions:
+            check_range("unet.attention_resolutions", side, 1)
+        for mult in self.channel_mult:
+            check_range("unet.channel_mult", mult)
+        check_range("unet.low_res_channels", self.low_res_channels, 0)
+        check_range("unet.dropout", self.dropout, 0, 1)
         halvings = len(self.channel_mult) - 1
         if halvings < 0 or self.image_size % 2**halvings:
             raise InputError(
@@ -88,11 +99,11 @@ class UNetConfig:
                     f"unet.channels {self.channels} x channel_mult {self.channel_mult[level]} gives {width} channels: "
                     "group norm needs a multiple of 32"
                 )
-            heads = self.heads(width)
-            if heads == 0 or width % heads:
+            attends = self.attends(level) or level == halvings  # the middle always does
+            if attends and (width % self.head_channels if self.head_channels else width % self.num_heads):
                 raise InputError(
-                    f"{width} channels cannot be split into attention heads of "
-                    f"{self.head_channels or f'num_heads {self.num_heads}'}: change unet.head_channels or num_heads"
+                    f"{width} channels cannot be split into attention heads: unet.head_channels is "
+                    f"{self.head_channels}, num_heads {self.num_heads}: change one of them"
                 )
 
     @property

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tenshot.errors import InputError
+from tenshot.errors import InputError, check_range
 
 __all__ = ["StyleGAN2Config"]
 
@@ -32,8 +32,8 @@ class StyleGAN2Config:
         if self.image_size < 8 or self.image_size & (self.image_size - 1):
             raise InputError(f"stylegan2.image_size is {self.image_size}: choose a power of two from 8 on")
         for name in ("channel_base", "max_channels", "latent_dim", "mapping_layers"):
-            if getattr(self, name) < 1:
-                raise InputError(f"stylegan2.{name} is {getattr(self, name)}: choose at least 1")
+            check_range(f"stylegan2.{name}", getattr(self, name), 1)
+        check_range("stylegan2.reduced_resolutions", self.reduced_resolutions, 0)
         if self.channel_base < self.image_size:
             raise InputError(
                 f"stylegan2.channel_base is {self.channel_base}, less than one channel at {self.image_size} px: make "

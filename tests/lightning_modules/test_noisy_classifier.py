@@ -236,7 +236,7 @@ def test_a_foreign_classifier_must_tell_what_shapes_do_not(tmp_path: Path):
     ("data", "message"),
     [
         ({"labels": False}, r"learns from labels, the data has none: set --data\.labels true"),
-        ({"image_size": 32}, r"pictures of 32 px \(--data\.image_size\) for a classifier of 16 px"),
+        ({"image_size": 32}, r"pictures of 32 px \(--data\.image_size\) for a network of 16 px"),
     ],
 )
 @pytest.mark.parametrize("command", ["fit", "validate"])

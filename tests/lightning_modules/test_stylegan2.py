@@ -170,7 +170,7 @@ def test_a_run_goes_on_from_the_weights_of_another(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "data", "complaint"),
     [
-        ({}, {"image_size": 16}, r"pictures of 16 px \(--data\.image_size\) for networks of 32 px"),
+        ({}, {"image_size": 16}, r"pictures of 16 px \(--data\.image_size\) for a network of 32 px"),
         ({}, {"batch_size": 6}, r"--data\.batch_size is 6, but the discriminator compares groups of 4 pictures"),
         ({"micro_batch": 6}, {"batch_size": 12}, r"--model\.micro_batch is 6, but"),
         ({"micro_batch": 4}, {"batch_size": 6}, r"--data\.batch_size 6 is no multiple of --model\.micro_batch 4"),
