@@ -10,6 +10,7 @@ from torchvision.utils import make_grid
 
 from tenshot.callbacks.ema import averaged
 from tenshot.callbacks.shared_drawing import DrawsNowAndThen, drawn_together, publish
+from tenshot.errors import check_range
 from tenshot.lightning_modules import ImageGenerator
 
 __all__ = ["SampleGrid"]
@@ -29,6 +30,8 @@ class SampleGrid(DrawsNowAndThen):
 
     def __init__(self, every_n_steps: int = 500, count: int = 20, columns: int = 10, seed: int = 0) -> None:
         super().__init__(every_n_steps)
+        for name, value, least in (("count", count, 1), ("columns", columns, 1), ("seed", seed, 0)):
+            check_range(f"--grid.{name}", value, least)
         self.count, self.columns, self.seed = count, columns, seed
 
     def draw(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:

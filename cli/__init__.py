@@ -65,6 +65,8 @@ def main(args: list[str] | None = None) -> None:
 def _user_error(error: BaseException | None) -> InputError | None:
     """The user's mistake behind an exception: the libraries in between wrap it in their own."""
     while error is not None and not isinstance(error, InputError):
+        if type(error).__name__ == "MisconfigurationException":  # Lightning's word for it, without importing Lightning
+            return InputError(f"--trainer: {' '.join(str(error).split())}")
         error = error.__cause__ or error.__context__
     return error
 

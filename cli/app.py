@@ -44,6 +44,7 @@ from tenshot.callbacks.provenance import code_version
 from tenshot.cli.out_of_memory import is_out_of_memory, out_of_memory
 from tenshot.cli.parser import Parser
 from tenshot.cli.run_folder import for_evaluation, for_training
+from tenshot.cli.trainer_checks import check_manual, check_trainer
 from tenshot.cli.words import check_yaml, values, with_config
 from tenshot.datamodules import Samples
 from tenshot.errors import InputError
@@ -76,13 +77,18 @@ class App(LightningCLI):
 
     Args:
         held: What is to be let go when the command ends, however it ends.
+        command: Which of them.
         folder_given: Whether the command line names the folder of the run.
         arguments: Lightning's.
     """
 
-    def __init__(self, held: ExitStack, folder_given: bool, **arguments: Any) -> None:
-        self.held, self.folder_given = held, folder_given
+    def __init__(self, held: ExitStack, command: str, folder_given: bool, **arguments: Any) -> None:
+        self.held, self.command, self.folder_given = held, command, folder_given
         super().__init__(**arguments)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The one that was asked for: parsers of the others would only take time."""
+        return {self.command: LightningCLI.subcommands()[self.command]}
 
     def add_arguments_to_parser(self, parser: Any) -> None:
         """Callbacks that are always on, each a group of options."""
@@ -132,6 +138,9 @@ class App(LightningCLI):
             InputError: The machine cannot do what --trainer asks for.
         """
         settings = self.config_init[self.subcommand]["trainer"]
+        check_trainer(settings)
+        callbacks = settings.get("callbacks") or []
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
         plugins = settings.get("plugins") or []
         plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         named = any(isinstance(plugin, ClusterEnvironment) for plugin in plugins)
@@ -139,7 +148,7 @@ class App(LightningCLI):
             plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save in mid-step; see Preemption
         kwargs["plugins"] = plugins
         tf32 = TF32(self.config_init[self.subcommand]["tf32"])
-        kwargs["callbacks"] = [tf32, *(settings.get("callbacks") or []), StepSeed(), NanGuard(), Preemption()]
+        kwargs["callbacks"] = [tf32, *callbacks, StepSeed(), NanGuard(), Preemption()]
         if self.subcommand == "fit":
             kwargs["callbacks"] = [Throughput(), *kwargs["callbacks"], LastValues()]
         if settings.get("enable_progress_bar") is not False:
@@ -147,7 +156,7 @@ class App(LightningCLI):
         kwargs["logger"] = self._loggers(settings.get("logger"), settings["default_root_dir"])
         try:
             trainer = super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, ValueError) as error:  # a device that is not there, a name it does not know
+        except (MisconfigurationException, ValueError, TypeError) as error:  # a device that is not there, a wrong name
             raise InputError(f"--trainer: {' '.join(str(error).split())}") from error
         strategy = trainer.strategy
         if isinstance(strategy, FSDPStrategy | ModelParallelStrategy) and not isinstance(strategy, FullySharded):
@@ -181,14 +190,15 @@ class App(LightningCLI):
             raise InputError(out_of_memory(error, subcommand, self.model)) from error
 
     def before_fit(self) -> None:
-        """Refuse a run without an end.
+        """Refuse a run without an end, or one that the method cannot do.
 
         Raises:
-            InputError: Neither steps nor time are limited.
+            InputError: Neither steps nor time are limited, or a GAN is to be trained as --trainer trains others.
         """
         settings = self.config_init["fit"]["trainer"]
         if not (settings["max_steps"] > 0 or settings["max_time"] or settings["fast_dev_run"]):
             raise InputError("the run has no end: set --trainer.max_steps")
+        check_manual(self.model, settings)
 
     def before_validate(self) -> None:
         """Refuse to measure nothing.
@@ -279,6 +289,7 @@ def run(words: list[str]) -> None:
         with ExitStack() as held:
             App(
                 held,
+                words[0],
                 bool(values(words, "--trainer.default_root_dir")),
                 model_class=LightningModule,
                 datamodule_class=LightningDataModule,

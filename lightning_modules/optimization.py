@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -22,14 +23,16 @@ def build_optimizer(option: str, factory: OptimizerCallable, weights: Iterable[n
         weights: What it trains.
 
     Raises:
-        InputError: It does not take one of its values, or its learning rate is not above 0.
+        InputError: It does not take one of its values, or its learning rate is negative or infinite.
     """
     try:
         optimizer = factory(weights)
     except ValueError as error:  # as PyTorch's optimisers refuse a value
         raise InputError(f"{option}: {error}") from None
     for group in optimizer.param_groups:
-        check_range(f"{option}.lr", float(group["lr"]), 0, above=True)
+        check_range(f"{option}.lr", float(group["lr"]), 0)
+        if not group["lr"]:
+            rank_zero_warn(f"{option}.lr is 0: nothing is trained until a schedule raises it")
     return optimizer
 
 

@@ -141,10 +141,10 @@ def test_a_weight_of_zero_needs_no_source_model(tmp_path: Path, source: str):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"weight": -1.0}, r"--model\.correspondence\.weight is -1\.0: a weight is 0 or more"),
+        ({"weight": -1.0}, r"--model\.correspondence\.weight is -1\.0: choose at least 0"),
         ({"batch_size": 2}, r"--model\.correspondence\.batch_size is 2: it takes 3 pictures"),
         ({"taps": 5}, r"--model\.correspondence\.taps is 5: choose 1 to 4"),
-        ({"anchors": 0}, r"--model\.correspondence\.anchors and image_every: choose at least 1"),
+        ({"anchors": 0}, r"--model\.correspondence\.anchors is 0: choose at least 1"),
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, Any], complaint: str):

@@ -150,8 +150,8 @@ def test_judged_pictures_are_of_mixed_latents(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"generator": -1.0}, r"--model\.mixup\.generator is -1\.0: a weight is 0 or more"),
-        ({"every": 0}, r"--model\.mixup: every is at least 1"),
+        ({"generator": -1.0}, r"--model\.mixup\.generator is -1\.0: choose at least 0"),
+        ({"every": 0}, r"--model\.mixup\.every is 0: choose at least 1"),
         ({"taps": 0}, r"--model\.mixup\.taps is 0: choose 1 to 4"),
     ],
 )

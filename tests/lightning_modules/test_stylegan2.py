@@ -221,7 +221,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"r1": -1.0}, r"--model\.regularization\.r1 is -1\.0: a weight is 0 or more"),
+        ({"r1": -1.0}, r"--model\.regularization\.r1 is -1\.0: choose at least 0"),
         ({"r1_every": 0}, r"--model\.regularization\.r1_every is 0: choose at least 1"),
         ({"path_length_decay": 0.0}, r"--model\.regularization\.path_length_decay is 0\.0"),
     ],

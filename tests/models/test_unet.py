@@ -206,7 +206,7 @@ def test_attention_sits_on_the_levels_of_its_resolutions():
         ({"channel_mult": ()}, ["channel_mult"]),
         ({"channels": 48}, ["48", "multiple of 32"]),
         ({"channel_mult": (0, 1)}, ["channel_mult 0"]),
-        ({"head_channels": 48}, ["32 channels", "48", "head_channels"]),
+        ({"head_channels": 48}, ["64 channels", "48", "head_channels"]),
         ({"head_channels": None, "num_heads": 5}, ["num_heads 5"]),
     ],
 )
