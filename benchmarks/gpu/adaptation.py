@@ -63,10 +63,10 @@ def run_authors(context: Context) -> None:
     if path is None:
         return
 
-    def step() -> Values:
+    def step(batch: int) -> Values:
         official.load("adaptation")
-        return adm.timed(context, official.adaptation(adm.setting(context), half=not context.dry))
+        return adm.timed(context, official.adaptation(adm.setting(context, batch), half=not context.dry))
 
-    with beside.modules_of(path):
-        context.run(STAGE, "authors' code, float16", step)
+    with beside.modules_of(path):  # which compares three pictures, whatever the batch
+        context.run(STAGE, "authors' code, float16", lambda: adm.largest_that_fits(step, (adm.BATCH, 4, 3)))
     release()

@@ -1,13 +1,15 @@
 """ADM's U-Net of 256 px in training, as the stages measure it."""
 
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 from benchmarks.gpu import beside  # noqa: F401  the imports below need it
-from benchmarks.gpu.record import Context, Values
+from benchmarks.gpu.record import Context, Values, release
 from benchmarks.gpu.timing import REPEATS, WARMUP, measure
 from tenshot.models import UNetConfig
 
@@ -37,6 +39,21 @@ def timed(
     timing = measure(program.step, context.device, repeats, warmup, context.dry)
     tflops = program.flops / timing.ms / 1e9
     return {**timing.values(), "work": program.work, "tflops": tflops, **({"share": tflops / rate} if rate else {})}
+
+
+def largest_that_fits(step: Callable[[int], Values], batches: Sequence[int]) -> Values:
+    """A step with the first of some batches that the GPU's memory has room for.
+
+    Raises:
+        torch.OutOfMemoryError: There is none.
+    """
+    for batch in batches[:-1]:
+        try:
+            return step(batch) | {"batch": batch}
+        except torch.OutOfMemoryError as error:
+            traceback.clear_frames(error.__traceback__)  # or they hold the memory
+        release()
+    return step(batches[-1]) | {"batch": batches[-1]}
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def compiled(context: Context, program: Program) -> Values:
             torch.cuda.synchronize(context.device)
     seconds = time.perf_counter() - start
     release()
-    return {"compile_seconds": seconds, **adm.timed(context, program)}
+    return {"compile_seconds": seconds, "batch": adm.BATCH, **adm.timed(context, program)}
 
 
 @contextmanager

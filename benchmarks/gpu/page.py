@@ -26,7 +26,7 @@ TITLES = {
 }
 STEP = (("ms (10 to 90 %)", "ms"), ("TFLOP/s", "tflops"), ("of the matrix rate", "share"), ("GiB", "peak_gib"))
 COLUMNS: dict[str, tuple[tuple[str, str], ...]] = {
-    "unet256": STEP,
+    "unet256": (("batch", "batch"), *STEP),
     "adaptation": (("batch", "batch"), *STEP[:2], STEP[3], ("images/s", "images_per_s")),
     "compiled": (*STEP[:2], STEP[3], ("s to compile", "compile_seconds")),
     "stylegan2": (

@@ -68,13 +68,13 @@ def run_official(context: Context) -> None:
     if path is None:
         return
 
-    def step() -> Values:
+    def step(batch: int) -> Values:
         official.load("training")
-        program = official.training(adm.setting(context), half=not context.dry)
+        program = official.training(adm.setting(context, batch), half=not context.dry)
         return adm.timed(context, program, warmup=6)
 
     with beside.modules_of(path):
-        context.run(STAGE, "official float16", step)
+        context.run(STAGE, "official float16", lambda: adm.largest_that_fits(step, (adm.BATCH, 4, 2)))
     release()
 
 
