@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import traceback
+import types
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -108,9 +109,15 @@ def compile_one(path: str, folder: str, name: str) -> None:
 
 
 def put_first(path: Path) -> None:
-    """Import from a checkout before anything else."""
+    """Import from a checkout before anything else, with a stub of what Python has no longer and it does not use."""
     if str(path) not in sys.path:
         sys.path.insert(0, str(path))
+    try:
+        importlib.import_module("distutils.util")
+    except ImportError:
+        sys.modules["distutils"] = types.ModuleType("distutils")
+        sys.modules["distutils.util"] = util = types.ModuleType("distutils.util")
+        util.strtobool = lambda text: text.lower() in ("y", "yes", "t", "true", "on", "1")  # type: ignore[attr-defined]
 
 
 def load(path: Path, name: str) -> bool:
