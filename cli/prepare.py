@@ -24,7 +24,7 @@ from tenshot.cli.parser import Parser
 from tenshot.cli.prepare_output import Output, only_writer, output_at
 from tenshot.datamodules.conventions import CONVENTIONS
 from tenshot.datamodules.index import PictureIndex, open_index
-from tenshot.datamodules.reading import PictureError, opened, require_size
+from tenshot.datamodules.reading import MOST_PIXELS, PictureError, opened, require_size
 from tenshot.errors import InputError
 
 __all__ = ["prepare", "prepare_pictures"]
@@ -49,6 +49,7 @@ def prepare_pictures(
     convention: Literal["adm", "cdc", "piti", "piti_condition", "plain"] = "adm",
     workers: int | None = None,
     shard_size: int = 10000,
+    max_pixels: int = MOST_PIXELS,
 ) -> None:
     """Crop and resize the pictures of a data set once, so that training only has to decode them.
 
@@ -64,6 +65,7 @@ def prepare_pictures(
             to a square, bicubic), piti_condition (squashed without mixing colours), or plain (its own size).
         workers: Processes that decode and encode; by default one a core.
         shard_size: Source pictures in one archive; of several archives, each has its number in its name.
+        max_pixels: A picture with more pixels than this is refused, before it is decoded.
 
     Raises:
         InputError: nothing to read, nowhere to write, or all pictures are refused.
@@ -73,7 +75,12 @@ def prepare_pictures(
     if convention != "plain" and image_size is None:
         raise InputError("--image_size is not set: give the side of the pictures in pixels")
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
-    for option, value in (("image_size", image_size), ("workers", workers), ("shard_size", shard_size)):
+    for option, value in (
+        ("image_size", image_size),
+        ("workers", workers),
+        ("shard_size", shard_size),
+        ("max_pixels", max_pixels),
+    ):
         if value is not None and value < 1:
             raise InputError(f"--{option} is {value}: choose at least 1")
     if Path(output).resolve().is_relative_to(Path(source).resolve()):
@@ -86,7 +93,7 @@ def prepare_pictures(
     }  # fmt: skip
     try:
         with only_writer(target):
-            refused = _fill(target, index, settings, workers)
+            refused = _fill(target, index, settings, workers, max_pixels)
     except BrokenProcessPool:
         raise InputError(
             "a worker process was killed, perhaps for want of memory: run the same command again with fewer --workers"
@@ -129,11 +136,11 @@ def output_names(index: PictureIndex) -> list[str]:
     return names
 
 
-def _fill(target: Output, index: PictureIndex, settings: Settings, workers: int) -> list[Refused]:
+def _fill(target: Output, index: PictureIndex, settings: Settings, workers: int, max_pixels: int) -> list[Refused]:
     """Write what is missing; the pictures that are refused."""
     refused = {number: Refused(number, *rest) for number, *rest in _resumed(target, settings)}
     convention, size = str(settings["convention"]), cast(int | None, settings["image_size"])
-    start = partial(_start_worker, index, convention, size)
+    start = partial(_start_worker, index, convention, size, max_pixels)
     bar = Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True))
     with ProcessPoolExecutor(workers, initializer=start) as pool, bar as progress:
         task = progress.add_task("", total=len(index))
@@ -203,7 +210,7 @@ def _write_report(
 _make: Callable[[int], bytes]
 
 
-def _start_worker(index: PictureIndex, convention: str, size: int | None) -> None:
+def _start_worker(index: PictureIndex, convention: str, size: int | None, max_pixels: int) -> None:
     """Say what to make; end with the main process, however that ends."""
     global _make
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business
@@ -211,7 +218,7 @@ def _start_worker(index: PictureIndex, convention: str, size: int | None) -> Non
 
     def make(row: int) -> bytes:
         title = index.title(row)
-        image = opened(index.read(row), title)
+        image = opened(index.read(row), title, max_pixels)
         if size is not None:
             require_size(image, title, size, "--image_size")
             image = CONVENTIONS[convention](image, size)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from tenshot.datamodules.archives import ENDINGS
+from tenshot.datamodules.files import ENDINGS
 from tenshot.errors import InputError
 
 __all__ = ["FolderOutput", "Output", "ShardOutput", "only_writer", "output_at"]

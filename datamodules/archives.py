@@ -1,22 +1,24 @@
 """Pictures inside zip archives and tar shards: where each one lies, and its bytes without unpacking the rest."""
 
 import os
+import stat
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from tenshot.datamodules.reading import PictureError, is_picture
+from tenshot.datamodules.files import LABEL_FILES, PACKED, is_hidden, is_picture, left_out_ending
+from tenshot.datamodules.labels import DATASET_JSON
+from tenshot.datamodules.reading import PictureError
 from tenshot.errors import InputError
 
-__all__ = ["ENDINGS", "Archives", "Member", "Stamp", "members", "stamp"]
+__all__ = ["Archives", "Contents", "Member", "Stamp", "contents", "stamp"]
 
-ENDINGS = (".zip", ".tar")
-PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")  # no picture can be reached without all before it
 MOST_OPEN = 64  # archives; a process may have about a thousand files open
 MOST_CLASS = 256  # bytes of a class name
 AFTER_END = 1 << 16  # bytes behind the end of a tar that must be padding
@@ -41,14 +43,31 @@ class Member(NamedTuple):
     label: str | None = None
 
 
+@dataclass
+class Contents:
+    """What of a folder or an archive matters.
+
+    Args:
+        members: The pictures, in its order; in an archive, of several with one name, all.
+        left_out: How many files seem to hold images but are not read, by ending.
+        label_files: Contents of files that may tell classes, by name; those of ``LABEL_FILES`` alone that is read.
+        cls_files: Whether it has WebDataset's ``.cls`` files.
+    """
+
+    members: list[Member] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    label_files: dict[str, bytes] = field(default_factory=dict)
+    cls_files: bool = False
+
+
 def stamp(path: Path) -> Stamp:
     """Size and time of the last change in ns: others mean other contents."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns
 
 
-def members(path: Path, number: int) -> Iterator[Member]:
-    """The pictures in an archive, in its order; of several with one name, all.
+def contents(path: Path, number: int) -> Contents:
+    """What is in an archive.
 
     Args:
         number: Of the archive, for ``Member.archive``.
@@ -61,18 +80,19 @@ def members(path: Path, number: int) -> Iterator[Member]:
             f"{path} is compressed as a whole, so no picture can be reached by itself: unpack it to a .tar"
         )
     try:
-        yield from _zip_members(path, number) if path.suffix.lower() == ".zip" else _tar_members(path, number)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, struct.error) as error:
+        return _of_zip(path, number) if path.suffix.lower() == ".zip" else _of_tar(path, number)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, struct.error, zlib.error) as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise InputError(f"{path} is cut off or damaged ({reason}): make or copy it again") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}): replace it or take it out") from None
 
 
-def _zip_members(path: Path, number: int) -> Iterator[Member]:
+def _of_zip(path: Path, number: int) -> Contents:
+    found = Contents()
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            if info.is_dir() or not is_picture(info.filename):
+            if info.is_dir() or stat.S_ISLNK(info.external_attr >> 16) or not _wanted(info.filename, found):
                 continue
             if info.flag_bits & 1:
                 raise InputError(f"{path}: {info.filename} is encrypted: make the archive again without a password")
@@ -80,32 +100,55 @@ def _zip_members(path: Path, number: int) -> Iterator[Member]:
                 raise InputError(
                     f"{path}: {info.filename} is packed in a way of few programs: make it again by deflate"
                 )
-            packed = info.compress_type == zipfile.ZIP_DEFLATED
             name = _inside(info.filename, path)
-            yield Member(name, number, info.header_offset, info.compress_size, packed, info.CRC)
+            if is_picture(name):
+                packed = info.compress_type == zipfile.ZIP_DEFLATED
+                found.members.append(Member(name, number, info.header_offset, info.compress_size, packed, info.CRC))
+            else:
+                found.label_files[name] = archive.read(info) if _is_dataset_json(name) else b""
+    return found
 
 
-def _tar_members(path: Path, number: int) -> Iterator[Member]:
+def _of_tar(path: Path, number: int) -> Contents:
     """WebDataset's shards too: ``0001.jpg`` and ``0001.cls``, the file's text being the class, make one sample."""
-    pictures: list[Member] = []
+    found = Contents()
     labels: dict[str, str] = {}
     with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
         while (info := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # else a million of them stay in memory
             if not info.isreg() or info.issparse():
                 continue
-            if is_picture(info.name):
-                pictures.append(Member(_inside(info.name, path), number, info.offset_data, info.size))
-            elif info.name.endswith(".cls") and info.size <= MOST_CLASS:
+            if info.name.endswith(".cls") and info.size <= MOST_CLASS and not is_hidden(info.name):
                 text = os.pread(file.fileno(), info.size, info.offset_data)
                 labels[_key(_inside(info.name, path))] = text.decode(errors="replace").strip()
+            if not _wanted(info.name, found):
+                continue
+            name = _inside(info.name, path)
+            if is_picture(name):
+                found.members.append(Member(name, number, info.offset_data, info.size))
+            else:
+                size = info.size if _is_dataset_json(name) else 0
+                found.label_files[name] = os.pread(file.fileno(), size, info.offset_data)
         end = os.pread(file.fileno(), AFTER_END, archive.offset)
         if len(end) < tarfile.BLOCKSIZE or end[: tarfile.BLOCKSIZE].strip(b"\0"):
             raise tarfile.ReadError(f"no end mark after {archive.offset} bytes")
         if end.strip(b"\0"):
             raise tarfile.ReadError("more follows its end mark, as after joining archives")
-    for picture in pictures:
-        yield picture._replace(label=labels.get(_key(picture.name), "")) if labels else picture
+    if labels:
+        found.cls_files = True
+        found.members = [picture._replace(label=labels.get(_key(picture.name), "")) for picture in found.members]
+    return found
+
+
+def _wanted(name: str, found: Contents) -> bool:
+    """Whether a file of an archive is a picture or may tell classes; counts what is left out."""
+    if ending := left_out_ending(name):
+        found.left_out[ending] += 1
+    return is_picture(name) or (PurePosixPath(name).name in LABEL_FILES and not is_hidden(name))
+
+
+def _is_dataset_json(name: str) -> bool:
+    return PurePosixPath(name).name == DATASET_JSON
 
 
 def _key(name: str) -> str:

@@ -3,18 +3,22 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count, islice
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from tenshot.datamodules.reading import PictureError
+from tenshot.datamodules.refusals import Refusals
 from tenshot.errors import InputError
 
 __all__ = ["Batch", "EachOnce", "EachOnceLoader", "EndlessBatches", "EndlessLoader", "Source"]
 
 Batch = dict[str, Tensor]
+Item = Batch | tuple[Batch, list[PictureError]] | InputError
+"""What a worker makes: a batch, with it the pictures first found beyond use, or the end."""
 
 
 class Source(Protocol):
@@ -35,8 +39,17 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Forgiving(Protocol):
+    """A source in which another picture takes the place of one that cannot be used."""
+
+    refusals: Refusals
+
+
 class Batches(IterableDataset[Batch]):
     """Numbered whole batches; DataLoader worker w of W makes the numbers w, w + W, … so the order needs no luck."""
+
+    source: Source
 
     @abstractmethod
     def numbers(self) -> Iterable[int]:
@@ -46,7 +59,7 @@ class Batches(IterableDataset[Batch]):
     def batch(self, number: int) -> Batch:
         """One batch, a function of its number alone."""
 
-    def __iter__(self) -> Iterator[Batch | InputError]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Item]:  # type: ignore[override]
         """The batches of this worker; a worker hands an InputError over as an item and stops.
 
         A raised one would reach the main process with a traceback glued into its message (see ``_surfaced``).
@@ -55,7 +68,9 @@ class Batches(IterableDataset[Batch]):
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         for number in islice(self.numbers(), first, None, step):
             try:
-                yield self.batch(number)
+                batch = self.batch(number)
+                refused = self.source.refusals.gathered() if isinstance(self.source, Forgiving) else []
+                yield (batch, refused) if refused else batch
             except InputError as error:
                 if worker is None:
                     raise
@@ -150,7 +165,8 @@ class EndlessLoader:
         self.num_workers = num_workers
 
     def __iter__(self) -> Iterator[Batch]:
-        return _surfaced(_data_loader(self.open_stream(), self.num_workers, persistent=False))
+        stream = self.open_stream()
+        return _surfaced(_data_loader(stream, self.num_workers, persistent=False), stream.source)
 
 
 class EachOnceLoader:
@@ -164,7 +180,7 @@ class EachOnceLoader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        return _surfaced(self._loader)
+        return _surfaced(self._loader, self.batches.source)
 
 
 def _data_loader(batches: Batches, num_workers: int, persistent: bool) -> DataLoader:
@@ -178,9 +194,14 @@ def _data_loader(batches: Batches, num_workers: int, persistent: bool) -> DataLo
     )
 
 
-def _surfaced(items: Iterable[Batch | InputError]) -> Iterator[Batch]:
-    """The batches; an InputError that a worker handed over is raised here with its one-line message."""
+def _surfaced(items: Iterable[Item], source: Source) -> Iterator[Batch]:
+    """The batches; pictures that workers found beyond use are counted, an InputError of theirs is raised here."""
     for item in items:
         if isinstance(item, InputError):
             raise item
+        if not isinstance(item, dict):  # a DataLoader makes lists of tuples
+            item, refused = item
+            assert isinstance(source, Forgiving)
+            for one in refused:
+                source.refusals.add(one)
         yield item

@@ -8,7 +8,7 @@ import torch
 
 from tenshot.datamodules.base import Pictures
 from tenshot.datamodules.batches import Source
-from tenshot.datamodules.reading import list_pictures, read_picture, short
+from tenshot.datamodules.reading import MOST_PIXELS, list_pictures, read_picture, short
 from tenshot.datamodules.sources import FileSource, MemorySource
 from tenshot.errors import InputError, did_you_mean
 
@@ -29,6 +29,7 @@ class FewShot(Pictures):
         flip: Mirror each training picture with probability one half.
         val_root: Folder (or list) of other pictures of the domain, for validation.
         num_workers: Processes that read validation pictures and prepare batches; the shots need none.
+        max_pixels: A picture with more pixels than this is not decoded.
     """
 
     def __init__(
@@ -42,13 +43,17 @@ class FewShot(Pictures):
         flip: bool = True,
         val_root: str | list[str] | None = None,
         num_workers: int = 0,
+        max_pixels: int = MOST_PIXELS,
     ) -> None:
         super().__init__(batch_size, image_size, seed, flip, num_workers)
         if shots is not None and names is not None:
             raise InputError("--data.shots and --data.names are both given: drop one, names already say how many")
         if shots is not None and shots < 1:
             raise InputError(f"--data.shots is {shots}: ask for at least 1")
+        if max_pixels < 1:
+            raise InputError(f"--data.max_pixels is {max_pixels}: choose at least 1")
         self.root = root
+        self.max_pixels = max_pixels
         self.shots = shots
         self.names = names
         self.val_root = val_root
@@ -61,12 +66,13 @@ class FewShot(Pictures):
         """
         files = list_pictures(self.root, "--data.root")
         chosen = self._by_name(files, self.names) if self.names is not None else self._by_seed(files)
-        images = torch.stack([read_picture(file, self.image_size) for file in chosen])
+        images = torch.stack([read_picture(file, self.image_size, self.max_pixels) for file in chosen])
         train = MemorySource(images, f"{len(chosen)} of {len(files)} pictures in {short(self.root)}")
         if self.val_root is None:
             return train, None
         held_out = list_pictures(self.val_root, "--data.val_root")
-        return train, FileSource(held_out, self.image_size, f"{len(held_out)} pictures in {short(self.val_root)}")
+        title = f"{len(held_out)} pictures in {short(self.val_root)}"
+        return train, FileSource(held_out, self.image_size, title, self.max_pixels)
 
     def _by_seed(self, files: list[Path]) -> list[Path]:
         """``shots`` of the files in their order; fewer shots of the same seed are a subset of more."""

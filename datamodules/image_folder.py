@@ -3,10 +3,13 @@
 from functools import cached_property
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
 
 from tenshot.datamodules.base import Pictures
 from tenshot.datamodules.batches import Source
 from tenshot.datamodules.index import PictureIndex, open_index
+from tenshot.datamodules.reading import MOST_PIXELS
+from tenshot.datamodules.refusals import Refusals
 from tenshot.datamodules.sources import IndexedSource
 from tenshot.errors import InputError, did_you_mean
 
@@ -25,12 +28,16 @@ class ImageFolder(Pictures):
             that of the network where it is not given.
         batch_size: Pictures a step on each device.
         labels: Take the class of a picture from the folder right below ``root`` it lies in, numbered in sorted order;
-            in WebDataset shards from the .cls file beside it.
+            where there is a dataset.json of StyleGAN2-ADA from that, in WebDataset shards from the .cls file beside it.
         val_fraction: Part of the pictures, drawn by the seed, kept out of training for validation.
         val_root: Folder or archives of validation pictures, with the same class folders if there are labels.
         num_workers: Processes that decode; about one a free core.
         flip: Mirror each training picture with probability one half.
         seed: Draws the validation pictures and decides the order and mirroring in training.
+        max_unusable: How many pictures each process may meet that cannot be used, because they are broken, transparent,
+            too small or too large: each is named, and another takes its place, the same one on every rank and in a
+            resumed run. One more stops the run.
+        max_pixels: A picture with more pixels than this is not decoded.
     """
 
     def __init__(
@@ -44,13 +51,20 @@ class ImageFolder(Pictures):
         num_workers: int = 2,
         flip: bool = True,
         seed: int = 0,
+        max_unusable: int = 100,
+        max_pixels: int = MOST_PIXELS,
     ) -> None:
         super().__init__(batch_size, image_size, seed, flip, num_workers)
         if not 0 <= val_fraction < 1:
             raise InputError(f"--data.val_fraction is {val_fraction}: choose a part of the pictures, 0 up to below 1")
         if val_fraction and val_root is not None:
             raise InputError("--data.val_fraction and --data.val_root are both given: drop one")
+        for name, value, least in (("max_unusable", max_unusable, 0), ("max_pixels", max_pixels, 1)):
+            if value < least:
+                raise InputError(f"--data.{name} is {value}: choose at least {least}")
         self.root = root
+        self.max_pixels = max_pixels
+        self.refusals = Refusals(max_unusable, "--data.max_unusable")
         self.labels = labels
         self.val_fraction = val_fraction
         self.val_root = val_root
@@ -85,7 +99,10 @@ class ImageFolder(Pictures):
         Raises:
             InputError: the pictures differ between nodes, or changed while the run was starting.
         """
+        opened = self._sources is not None
         super().setup(stage)
+        if not opened:
+            self._say_labels()
         if stage is None or self.trainer is None or self.trainer.world_size == 1:  # only the trainer asks on all ranks
             return
         strategy, own = self.trainer.strategy, [index.digest for index in (self.index, self.val_index) if index]
@@ -123,17 +140,34 @@ class ImageFolder(Pictures):
     def _source(self, index: PictureIndex, root: str, rows: np.ndarray | None = None) -> IndexedSource:
         title = f"{len(index if rows is None else rows)} pictures in {root}"
         if not self.labels:
-            return IndexedSource(index, self.image_size, title, rows)
+            return IndexedSource(index, self.image_size, title, rows, None, self.max_pixels, self.refusals)
+        if index.labels_problem:
+            raise InputError(f"{index.labels_from} {index.labels_problem}: mend it, or drop --data.labels")
         labels, number = index.entries["label"], {name: place for place, name in enumerate(self.class_names)}
         if (labels < 0).any():
             first = index.title(int(np.argmax(labels < 0)))
+            if index.labels_from:
+                raise InputError(f"{first} has no class in {index.labels_from}: give it one, or drop --data.labels")
             raise InputError(f"{first} lies in no class folder: move it into one below {root}, or drop --data.labels")
         for place, name in enumerate(index.classes):
-            if name not in number:
+            if name not in number and (labels == place).any():
                 first = index.title(int(np.argmax(labels == place)))
                 raise InputError(
                     f"{first} is of class {name!r}, which {self.root} lacks{did_you_mean(name, number)}: "
                     "rename the folder or add training pictures"
                 )
-        classes = np.array([number[name] for name in index.classes], dtype=np.int64)
-        return IndexedSource(index, self.image_size, f"{title}, {len(number)} classes", rows, classes)
+        classes = np.array([number.get(name, -1) for name in index.classes], dtype=np.int64)
+        title += f", {len(number)} classes"
+        return IndexedSource(index, self.image_size, title, rows, classes, self.max_pixels, self.refusals)
+
+    def _say_labels(self) -> None:
+        """One line where files that may tell classes are not used."""
+        for index in (self.index, self.val_index):
+            if index is None:
+                continue
+            if index.labels_from and not self.labels:
+                told = index.labels_problem or f"tells {len(index.classes)} classes"
+                rank_zero_info(f"{index.labels_from} {told}; they are not used (--data.labels true takes them)")
+            if index.other_label_files:
+                more = f" and {len(index.other_label_files) - 1} more" if len(index.other_label_files) > 1 else ""
+                rank_zero_info(f"{index.other_label_files[0]}{more}: labels in there are not used")

@@ -6,21 +6,24 @@ import hashlib
 import json
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
 
 from tenshot.datamodules.archives import Archives, Member, Stamp
+from tenshot.datamodules.files import left_out_words
 from tenshot.datamodules.listing import Listing, changed, list_root
 from tenshot.datamodules.reading import file_bytes
 from tenshot.errors import InputError
 
 __all__ = ["PictureIndex", "cache_folder", "open_index"]
 
-MAGIC = b"tenshot pictures 1\n"
+MAGIC = b"tenshot pictures 2\n"
 ENTRY = np.dtype(
     [
         ("start", "<i8"), ("length", "<i4"), ("archive", "<i4"), ("label", "<i4"), ("crc", "<u4"), ("offset", "<i8"),
@@ -42,6 +45,10 @@ class PictureIndex:
         digest: Of the names and places of all pictures: equal where the lists are.
         entries: One ENTRY a picture; ``label`` counts ``classes``, -1 for none.
         names: uint8, the names one after the other in UTF-8.
+        left_out: How many files seem to hold images but are not read, by ending.
+        labels_from: The file or files that tell the classes, instead of the folders; empty for none.
+        labels_problem: Why they do not, although they should.
+        other_label_files: What may tell classes, but is not read.
         file: Where all this is kept; None in memory alone.
     """
 
@@ -53,6 +60,10 @@ class PictureIndex:
     digest: str
     entries: np.ndarray
     names: np.ndarray
+    left_out: dict[str, int]
+    labels_from: str
+    labels_problem: str
+    other_label_files: list[str]
     file: Path | None = None
 
     def __len__(self) -> int:
@@ -112,6 +123,8 @@ def open_index(root: str, option: str) -> PictureIndex:
     if index is None:
         with _one_at_a_time(file):
             index = _fresh(file, place) or _kept(_indexed(list_root(place, option)), file)
+    if index.left_out:
+        rank_zero_info(f"{root}: left out {left_out_words(Counter(index.left_out))}")
     return replace(index, root=root)
 
 
@@ -136,6 +149,8 @@ def _indexed(listing: Listing) -> PictureIndex:
     labels = [_class_of(member, listing.prefix) for member in listing.members]
     told = any(member.label is not None for member in listing.members)
     classes = sorted({label for label in labels if label}, key=_numbers_first if told else str)
+    if listing.num_labels is not None:
+        classes = [str(number) for number in range(listing.num_labels)]
     number = {name: index for index, name in enumerate(classes)}
     entries = np.zeros(len(names), ENTRY)
     entries["length"] = [len(name) for name in names]
@@ -146,7 +161,8 @@ def _indexed(listing: Listing) -> PictureIndex:
     joined = np.frombuffer(b"".join(names), np.uint8)
     digest = hashlib.sha256(entries.tobytes() + joined.tobytes()).hexdigest()
     return PictureIndex(
-        listing.root, listing.archives, listing.prefix, classes, listing.stamps, digest, entries, joined
+        listing.root, listing.archives, listing.prefix, classes, listing.stamps, digest, entries, joined,
+        dict(listing.left_out), listing.labels_from, listing.labels_problem, listing.other_label_files,
     )  # fmt: skip
 
 
@@ -164,7 +180,8 @@ def _numbers_first(name: str) -> tuple[bool, int, str]:
 
 def _kept(index: PictureIndex, file: Path) -> PictureIndex:
     """Write the file, whole or not at all, and map it."""
-    about = {name: getattr(index, name) for name in ("root", "archives", "prefix", "classes", "stamps", "digest")}
+    about = {name: getattr(index, name) for name in index.__dataclass_fields__}
+    del about["entries"], about["names"], about["file"]
     header = json.dumps(about | {"count": len(index)}).encode()
     header += b" " * (-(len(MAGIC) + 8 + len(header)) % 64)
     partial = file.with_suffix(f".{os.getpid()}.partial")

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -9,25 +10,38 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.utilities import rank_zero_info
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from tenshot.datamodules.files import (
+    LABEL_FILES,
+    SUFFIXES,
+    is_hidden_path,
+    is_picture,
+    left_out_ending,
+    left_out_words,
+    walk,
+)
 from tenshot.errors import InputError
 
 __all__ = [
-    "PictureError", "decoded", "file_bytes", "fitted", "is_picture", "list_pictures", "opened", "read_picture",
+    "MOST_PIXELS", "PictureError", "decoded", "file_bytes", "fitted", "list_pictures", "opened", "read_picture",
     "require_size", "resized", "short",
 ]  # fmt: skip
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-MODES = ("1", "L", "P", "RGB", "LA", "PA", "RGBA")  # what turns into RGB without loss; alpha only if fully opaque
+MODES = ("1", "L", "P", "RGB", "LA", "PA", "RGBA", "CMYK", "YCbCr")  # what turns into RGB; alpha only if fully opaque
 SIXTEEN_BIT = re.compile(r"(L|LA|RGB|RGBA);16")  # Pillow's raw modes; it would drop the low byte without a word
 LEAST_SIDE = 16  # pixels; a smaller file is an icon or an accident, unless such pictures are asked for
+MOST_PIXELS = 150_000_000
+"""Of an image by default: beyond every camera of our days but the largest; decoded it takes 450 MB."""
 MOST_ENLARGED = 8  # times; beyond it there is hardly anything left to learn from
+
+Image.MAX_IMAGE_PIXELS = None  # ``opened`` has a limit of its own, which is an option
 
 
 class PictureError(InputError):
-    """A picture that cannot be used. ``kind`` sorts the reasons: unreadable, animated, colours, transparent, small."""
+    """A picture that cannot be used. ``kind``: unreadable, animated, colours, transparent, small or large."""
 
     def __init__(self, message: str, kind: str) -> None:
         super().__init__(message)
@@ -37,15 +51,11 @@ class PictureError(InputError):
         return PictureError, (str(self), self.kind)
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file of this name, with or without folders before it, is taken for a picture: by its ending."""
-    return name.lower().endswith(SUFFIXES) and not os.path.basename(name).startswith(".")
-
-
 def list_pictures(root: str | Sequence[str], option: str) -> list[Path]:
     """The picture files in a folder and all folders below it, sorted; or those of a list, in its order.
 
-    In a folder, hidden files and files without one of ``SUFFIXES`` are passed over.
+    In a folder, hidden files and those that ``walk`` passes over are no pictures, in a list hidden files. One line
+    says which files that seem to hold images are left out.
 
     Args:
         option: The command-line option that gave ``root``, named in the errors.
@@ -54,23 +64,43 @@ def list_pictures(root: str | Sequence[str], option: str) -> list[Path]:
         InputError: no such folder, or nothing in it.
     """
     if not isinstance(root, str | os.PathLike):
-        if not root:
-            raise InputError(f"{option} is an empty list: give a folder or at least one picture file")
-        return [Path(file) for file in root]
+        return _listed(root, option)
     if not os.path.isdir(root):
         found = "is a file, not a folder" if os.path.exists(root) else "does not exist"
         raise InputError(f"{root} {found}: set {option} to a folder of pictures")
-    files = [
-        Path(folder, name) for folder, _, names in os.walk(root, followlinks=True) for name in names if is_picture(name)
-    ]
+    files: list[Path] = []
+    left_out: Counter[str] = Counter()
+    labels: list[str] = []
+    for inside, _, names in walk(os.fspath(root)):
+        files += [Path(root, inside, name) for name in names if is_picture(name)]
+        left_out.update(ending for name in names if (ending := left_out_ending(name)))
+        labels += [os.path.join(root, inside, name) for name in names if name in LABEL_FILES]
     if not files:
-        raise InputError(f"{root} holds no pictures ({', '.join(SUFFIXES)}): set {option} to a folder that does")
+        only = f"; there is only {left_out_words(left_out)}" if left_out else ""
+        raise InputError(f"{root} holds no pictures ({', '.join(SUFFIXES)}): set {option} to a folder that does{only}")
+    if left_out:
+        rank_zero_info(f"{root}: left out {left_out_words(left_out)}")
+    if labels:
+        rank_zero_info(f"{labels[0]}: its labels are not used")
     return sorted(files)
 
 
-def read_picture(path: Path, size: int) -> Tensor:
+def _listed(files: Sequence[str], option: str) -> list[Path]:
+    """The files of a list but for hidden ones."""
+    if not files:
+        raise InputError(f"{option} is an empty list: give a folder or at least one picture file")
+    paths = [Path(file) for file in files]
+    hidden = [path for path in paths if is_hidden_path(path)]
+    if len(hidden) == len(paths):
+        raise InputError(f"{option} lists hidden files alone ({hidden[0]}, …): give at least one picture file")
+    if hidden:
+        rank_zero_info(f"{option}: left out {len(hidden)} hidden files ({hidden[0]}, …)")
+    return [path for path in paths if path not in hidden]
+
+
+def read_picture(path: Path, size: int, max_pixels: int = MOST_PIXELS) -> Tensor:
     """The picture in a file, as ``decoded`` gives it, contiguous: uint8 (3, size, size)."""
-    return decoded(file_bytes(path), str(path), size).contiguous()
+    return decoded(file_bytes(path), str(path), size, max_pixels).contiguous()
 
 
 def file_bytes(path: Path) -> bytes:
@@ -87,24 +117,25 @@ def file_bytes(path: Path) -> bytes:
         ) from None
 
 
-def decoded(data: bytes, title: str, size: int) -> Tensor:
+def decoded(data: bytes, title: str, size: int, max_pixels: int = MOST_PIXELS) -> Tensor:
     """One picture as RGB, upright by its EXIF orientation, resized and centre-cropped: uint8 (3, size, size).
 
     Args:
         data: The picture file.
         title: How errors name it.
         size: Height and width it is brought to.
+        max_pixels: One with more is refused before it is decoded.
 
     Raises:
-        PictureError: not a picture, damaged, animated, not 8 bits a channel, in another colour space, partly
-            transparent, or too small.
+        PictureError: not a picture, damaged, animated, not 8 bits a channel, in a colour space that Pillow does not
+            convert, partly transparent, too small or too large.
     """
-    image = opened(data, title)
+    image = opened(data, title, max_pixels)
     require_size(image, title, size, "--data.image_size")
     return fitted(image, size)
 
 
-def opened(data: bytes, title: str) -> Image.Image:
+def opened(data: bytes, title: str, max_pixels: int = MOST_PIXELS) -> Image.Image:
     """A picture file decoded: RGB, upright by its EXIF orientation.
 
     Raises:
@@ -112,6 +143,12 @@ def opened(data: bytes, title: str) -> Image.Image:
     """
     try:
         with Image.open(BytesIO(data)) as image:
+            if image.width * image.height > max_pixels:
+                raise PictureError(
+                    f"{title} has {image.width} x {image.height} pixels, more than the {max_pixels} that are read: "
+                    "scale it down, or raise the option max_pixels",
+                    "large",
+                )
             _refuse_unsuitable(image, title)
             ImageOps.exif_transpose(image, in_place=True)  # decodes too; otherwise it would copy every picture
             return _opaque_rgb(image, title)

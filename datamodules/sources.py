@@ -1,6 +1,6 @@
 """Sources of real pictures: decoded once into memory, or read from files and archives whenever they are wanted."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,14 @@ from torch import Tensor
 
 from tenshot.datamodules.batches import Batch
 from tenshot.datamodules.index import PictureIndex
-from tenshot.datamodules.reading import decoded, read_picture
+from tenshot.datamodules.reading import MOST_PIXELS, PictureError, decoded, read_picture
+from tenshot.datamodules.refusals import Refusals
+from tenshot.errors import InputError
 
 __all__ = ["FileSource", "IndexedSource", "MemorySource"]
+
+MOST_DRAWN = 1000  # pictures in place of one
+SPARE = 0x5BA2E  # keeps these draws apart from those of the order
 
 
 class MemorySource:
@@ -44,12 +49,14 @@ class FileSource:
         files: One file a picture.
         size: Height and width they are brought to.
         title: What they are, for the log.
+        max_pixels: Pictures with more are refused.
     """
 
-    def __init__(self, files: Sequence[Path], size: int, title: str) -> None:
+    def __init__(self, files: Sequence[Path], size: int, title: str, max_pixels: int = MOST_PIXELS) -> None:
         self.files = files
         self.size = size
         self.title = title
+        self.max_pixels = max_pixels
 
     def __len__(self) -> int:
         return len(self.files)
@@ -63,7 +70,8 @@ class FileSource:
         Raises:
             InputError: a file cannot be used; names it.
         """
-        return {"image": _stacked((read_picture(self.files[index], self.size) for index in indices), len(indices))}
+        pictures = (read_picture(self.files[index], self.size, self.max_pixels) for index in indices)
+        return {"image": _stacked(pictures, len(indices))}
 
 
 class IndexedSource:
@@ -75,6 +83,9 @@ class IndexedSource:
         title: What they are, for the log.
         rows: Which of the index they are, int64 (N,); all by default.
         classes: The number of each class of the index, int64 (C,); None without labels.
+        max_pixels: Pictures with more are refused.
+        refusals: Counts the pictures that cannot be used; in place of each comes another, drawn from its number alone,
+            so that it is the same one on every rank and in a resumed run. None: the first one is an error.
     """
 
     def __init__(
@@ -84,12 +95,17 @@ class IndexedSource:
         title: str,
         rows: np.ndarray | None = None,
         classes: np.ndarray | None = None,
+        max_pixels: int = MOST_PIXELS,
+        refusals: Refusals | None = None,
     ) -> None:
         self.index = index
         self.size = size
         self.title = title
         self.rows = rows
         self.classes = classes
+        self.max_pixels = max_pixels
+        self.refusals = refusals
+        self._refused: dict[int, PictureError] = {}
 
     def __len__(self) -> int:
         return len(self.index if self.rows is None else self.rows)
@@ -101,16 +117,42 @@ class IndexedSource:
         """The pictures of these numbers: "image", uint8 (N, 3, size, size), and with classes "label", int64 (N,).
 
         Raises:
-            InputError: a picture cannot be used; names it.
+            InputError: a picture cannot be used and no other takes its place; names it.
         """
-        rows = [int(index if self.rows is None else self.rows[index]) for index in indices]
-        batch = {"image": _stacked((self._picture(row) for row in rows), len(rows))}
+        rows: list[int] = []
+        batch = {"image": _stacked(self._pictures(indices, rows), len(indices))}
         if self.classes is not None:
             batch["label"] = torch.from_numpy(self.classes[self.index.entries["label"][rows]])
         return batch
 
-    def _picture(self, row: int) -> Tensor:
-        return decoded(self.index.read(row), self.index.title(row), self.size)
+    def _pictures(self, indices: Sequence[int], rows: list[int]) -> Iterator[Tensor]:
+        """The pictures of these numbers or those in their place; appends the row of the index of each."""
+        for index in indices:
+            row, picture = self._usable(index)
+            rows.append(row)
+            yield picture
+
+    def _usable(self, index: int) -> tuple[int, Tensor]:
+        for number in self._candidates(index):
+            row = int(number if self.rows is None else self.rows[number])
+            if row in self._refused:
+                continue
+            try:
+                return row, decoded(self.index.read(row), self.index.title(row), self.size, self.max_pixels)
+            except PictureError as error:
+                if self.refusals is None:
+                    raise
+                self._refused[row] = error
+                self.refusals.add(error)
+        first = next(iter(self._refused.values()))
+        raise InputError(f"{first}; nor can any of {MOST_DRAWN} others drawn in place of one")
+
+    def _candidates(self, index: int) -> Iterator[int]:
+        """A number, then others in its place: uniform, and a function of the number alone."""
+        yield index
+        yield from (
+            int(number) for number in np.random.default_rng((SPARE, index)).integers(len(self), size=MOST_DRAWN)
+        )
 
 
 def _stacked(pictures: Iterable[Tensor], count: int) -> Tensor:

@@ -9,7 +9,7 @@ from PIL import Image
 from skimage import data
 
 from tenshot.datamodules import ImageFolder
-from tenshot.datamodules.batches import EndlessBatches
+from tenshot.datamodules.batches import EndlessBatches, Source
 from tenshot.datamodules.reading import read_picture
 from tenshot.errors import InputError
 
@@ -125,24 +125,79 @@ class Nothing(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.0)
 
 
+def trainer(folder: Path, **options: object) -> Trainer:
+    settings = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_checkpointing": False,
+                "enable_progress_bar": False, "enable_model_summary": False, "default_root_dir": folder}  # fmt: skip
+    return Trainer(**(settings | options))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def spoilt(animals: Path, tmp_path: Path) -> Path:
+    """Six photographs in class folders, two of them beyond use, and one in CMYK."""
+    root = Path(shutil.copytree(animals, tmp_path / "spoilt"))
+    (root / "cat" / "1.png").write_text("not a picture")
+    (root / "dog" / "0.png").write_bytes((root / "dog" / "0.png").read_bytes()[:3000])
+    Image.open(root / "dog" / "1.png").convert("CMYK").save(root / "dog" / "3.jpg")
+    (root / "dog" / "1.png").unlink()
+    return root
+
+
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_broken_file_stops_training_with_one_line(animals: Path, tmp_path: Path, workers: int):
-    for file in (animals / "cat").glob("*.png"):
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    (tmp_path / "broken.png").write_text("not a picture")
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_steps=10,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
-    with pytest.raises(InputError) as caught:
-        trainer.fit(Nothing(), ImageFolder(str(tmp_path), 32, batch_size=2, num_workers=workers))
-    assert str(caught.value) == f"{tmp_path}/broken.png is not a picture in a known format: replace it or take it out"
+def test_training_goes_on_past_broken_files(spoilt: Path, workers: int, caplog: pytest.LogCaptureFixture):
+    module = ImageFolder(str(spoilt), 32, batch_size=2, num_workers=workers)
+    trainer(spoilt, max_steps=10).fit(Nothing(), module)
+    lines = sorted(record.getMessage() for record in caplog.records if "takes its place" in record.getMessage())
+    assert len(lines) == 2  # each once, however often it comes round, whichever worker met it
+    assert lines[0].startswith(f"{spoilt}/cat/1.png is not a picture in a known format: replace it or take it out; ano")
+    assert f"{spoilt}/dog/0.png cannot be read" in lines[1]
+    assert {line[-18:] for line in lines} == {"(1 of at most 100)", "(2 of at most 100)"}
+
+
+@pytest.mark.parametrize(("ranks", "batch_size"), [(2, 3), (3, 2)])
+def test_what_takes_the_place_is_the_same_on_all_ranks_and_after_a_resume(spoilt: Path, ranks: int, batch_size: int):
+    def source() -> Source:
+        return ImageFolder(str(spoilt), 32, labels=True, num_workers=0).train_source
+
+    alone = EndlessBatches(source(), 6, seed=4, flip=True)
+    whole = [alone.batch(step) for step in range(4)]
+    for step in (2, 3, 0, 1):  # whatever was met before
+        shares = [EndlessBatches(source(), batch_size, 4, True, rank, ranks).batch(step) for rank in range(ranks)]
+        for name, expected in whole[step].items():
+            assert torch.equal(torch.cat([share[name] for share in shares]), expected)
+    usable = {
+        read_picture(file, 32).long().sum().item(): file.relative_to(spoilt).parts[0]
+        for file in spoilt.rglob("*.*")
+        if file.name not in ("1.png", "0.png") or file.parent.name + file.name == "cat0.png"
+    }
+    for batch in whole:
+        for image, label in zip(batch["image"], batch["label"], strict=True):
+            assert usable[image.long().sum().item()] == ["cat", "dog"][label]  # with the label of what is shown
+
+
+def test_validation_pictures_beyond_use_are_replaced_too(spoilt: Path):
+    module = ImageFolder(str(spoilt), 32, val_root=str(spoilt), labels=True, num_workers=0)
+    (batch,) = module.val_dataloader()
+    assert batch["image"].shape == (6, 3, 32, 32)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_more_broken_files_than_allowed_stop_training_with_one_line(spoilt: Path, workers: int):
+    def fit(limit: int) -> str:
+        module = ImageFolder(str(spoilt), 32, batch_size=2, num_workers=workers, max_unusable=limit)
+        with pytest.raises(InputError) as caught:
+            trainer(spoilt, max_steps=10).fit(Nothing(), module)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "1 others cannot be used either, --data.max_unusable is 1" in fit(1)
+    assert fit(0).endswith("replace it or take it out")
+
+
+def test_a_set_of_nothing_usable_is_one_line(tmp_path: Path):
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_text("none")
+    with pytest.raises(InputError, match=r"png is not a picture.*; nor can any of 1000 others drawn in place of one$"):
+        ImageFolder(str(tmp_path), 32, num_workers=0).train_source.read([0])
 
 
 @pytest.mark.parametrize(("ranks", "batch_size"), [(2, 3), (3, 2), (6, 1)])
