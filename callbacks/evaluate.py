@@ -24,6 +24,7 @@ from tenshot.datamodules.batches import Source
 from tenshot.datamodules.samples import SeedBatches
 from tenshot.errors import InputError, did_you_mean
 from tenshot.lightning_modules import ImageGenerator, LatentGenerator
+from tenshot.lightning_modules.drawing import in_precision
 from tenshot.metrics import ImageMetric, PathMetric
 from tenshot.metrics.pixels import to_pixels
 
@@ -200,7 +201,9 @@ class EvaluateGenerator(Callback):
         with averaged(trainer, pl_module):
             self._begin(trainer, pl_module, min(self.paths, self.fit_samples))
             for wanted in self._share(trainer, self.fit_samples):
-                self._add(cast(ImageGenerator, pl_module).sample(wanted["seed"].to(pl_module.device)), wanted["index"])
+                with in_precision(pl_module):
+                    images = cast(ImageGenerator, pl_module).sample(wanted["seed"].to(pl_module.device))
+                self._add(images, wanted["index"])
             result = self._finish(trainer, pl_module, self.fit_samples)
         publish_result(trainer, result)
         if self.keep_best is not None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from tenshot.callbacks.image_writer import to_uint8, write_png
 from tenshot.callbacks.throughput import paused
 from tenshot.callbacks.tolerance import tolerated
+from tenshot.lightning_modules.drawing import in_precision
 
 __all__ = ["DrawsNowAndThen", "drawn_together", "publish"]
 
@@ -61,7 +62,7 @@ class DrawsNowAndThen(Callback):
 def drawn_together(
     trainer: Trainer, pl_module: LightningModule, count: int, draw: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Let every rank draw its share of some numbered pictures. To be called on all ranks.
+    """Let every rank draw its share of some numbered pictures, in the trainer's precision. To be called on all ranks.
 
     Args:
         trainer: Which says how many ranks there are.
@@ -73,7 +74,8 @@ def drawn_together(
         (count, C, H, W), on the CPU
     """
     padded = -(-count // trainer.world_size) * trainer.world_size
-    drawn = draw(torch.arange(trainer.global_rank, padded, trainer.world_size))
+    with in_precision(pl_module):
+        drawn = draw(torch.arange(trainer.global_rank, padded, trainer.world_size))
     gathered = cast(Tensor, pl_module.all_gather(drawn))  # (world, n, C, H, W), or (n, C, H, W) without a process group
     if gathered.dim() > drawn.dim():
         gathered = gathered.transpose(0, 1).flatten(0, 1)

@@ -49,7 +49,7 @@ class LatentGenerator(Protocol):
         ...
 
     def decode(self, latents: Tensor, noise_seeds: Tensor, space: Literal["z", "w"]) -> Tensor:
-        """The pictures of latents, in full precision and not clamped: neighbours must differ as the network says.
+        """The pictures of latents, not clamped, in the precision of the caller: float32 outside of autocast.
 
         Args:
             latents: (N, D) of that space, as ``latents`` gives them, or anything between those.

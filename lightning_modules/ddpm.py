@@ -15,13 +15,14 @@ from torchmetrics import MeanMetric
 from tenshot.diffusion import DiffusionConfig, GaussianDiffusion, LossAwareTimesteps, UniformTimesteps, bits_per_dim
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.data_checks import check_channels, check_image_size
+from tenshot.lightning_modules.drawing import evaluating
 from tenshot.lightning_modules.guidance import ClassifierGuidance, FrozenClassifier
 from tenshot.lightning_modules.initial import Weights, description, initial_from, process_for, refuse_other_network
 from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
 from tenshot.lightning_modules.quarters import QuarterMeans
 from tenshot.lightning_modules.sampler import Sampler
 from tenshot.lightning_modules.seeding import SeededNoise, in_equal_batches
-from tenshot.lightning_modules.sharding import drawing, share_out
+from tenshot.lightning_modules.sharding import share_out
 from tenshot.losses import hybrid_loss, vlb_loss
 from tenshot.models import UNet, UNetConfig
 from tenshot.models.pretrained import fill
@@ -256,7 +257,7 @@ class DDPM(LightningModule):
     ) -> Tensor:
         """The same from another network of this architecture and process."""
         sampler = self.preview_sampler if preview else self.sampler
-        with drawing(network, self):
+        with evaluating(network):
             return in_equal_batches(partial(self._draw, network, sampler), seeds, condition, self.device)
 
     def _draw(self, network: nn.Module, sampler: Sampler, seeds: Tensor, condition: Tensor | None) -> Tensor:

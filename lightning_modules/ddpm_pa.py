@@ -11,6 +11,7 @@ from torch.distributed.nn.functional import all_gather
 
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.ddpm import DDPM, Denoised
+from tenshot.lightning_modules.drawing import in_precision
 from tenshot.lightning_modules.initial import initial_from
 from tenshot.lightning_modules.sharding import share_out
 from tenshot.lightning_modules.source import AdaptsSource, FrozenSource
@@ -180,7 +181,9 @@ class DDPMPA(DDPM, AdaptsSource[UNet]):
 
     def _alike(self, network: torch.nn.Module) -> Tensor:
         """Mean cosine among the pictures that a network draws from four fixed noises."""
-        pictures = F.normalize(self.sample_from(network, torch.arange(4), preview=True).flatten(1))
+        with in_precision(self):
+            pictures = self.sample_from(network, torch.arange(4), preview=True)
+        pictures = F.normalize(pictures.flatten(1))
         return ((pictures @ pictures.T).sum() - 4) / 12
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

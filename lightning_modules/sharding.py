@@ -6,7 +6,7 @@ rank holds of the pictures stays as it is.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from lightning.pytorch import LightningModule
@@ -19,7 +19,7 @@ from tenshot.models.blocks import ResBlock
 from tenshot.models.pretrained.sharded import rows_of
 from tenshot.models.unet import Stage
 
-__all__ = ["drawing", "gathered", "is_shared_out", "local", "share_out", "shared_out_like"]
+__all__ = ["gathered", "is_shared_out", "local", "share_out", "shared_out_like"]
 
 
 def share_out(network: nn.Module, module: LightningModule) -> None:
@@ -79,19 +79,6 @@ def gathered(network: nn.Module) -> Iterator[None]:
         for part in parts:
             part.reshard()
             part.set_reshard_after_forward(True, recurse=False)
-
-
-@contextmanager
-def drawing(network: nn.Module, module: LightningModule) -> Iterator[None]:
-    """Put a network in eval mode, in the trainer's precision if it is shared out: gathered blocks work in no other."""
-    training = network.training
-    network.eval()
-    shared = isinstance(network, FSDPModule)
-    try:
-        with module.trainer.precision_plugin.forward_context() if shared else nullcontext():
-            yield
-    finally:
-        network.train(training)
 
 
 def local(value: Tensor) -> Tensor:
