@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from tenshot.models.stylegan2.fir import Resample, fir_resample
+from tenshot.models.stylegan2 import fir
+from tenshot.models.stylegan2.fir import Resample, depthwise, fir_resample, nchw, pooled, separable
 
 ASYMMETRIC = torch.tensor([0.7, -1.3, 0.4, 2.1, 0.2], dtype=torch.float64)
 CASES = {
@@ -47,6 +48,39 @@ def test_equals_inserting_zeros_filtering_and_decimating(case, memory_format):
     ours = fir_resample(x, ASYMMETRIC, up, down, padding, gain=1.5)
     torch.testing.assert_close(ours, 1.5 * expected(x, ASYMMETRIC, up, down, padding))
     assert ours.shape[2:] == tuple((size * up + sum(padding) - 5) // down + 1 for size in (7, 6))
+
+
+BINOMIAL = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=torch.float64) / 8
+BY_TWO = [case for case, (up, down, _) in CASES.items() if max(up, down) <= 2]
+
+
+@pytest.mark.parametrize("way", [nchw, separable, pooled])
+@pytest.mark.parametrize("case", BY_TWO)
+@pytest.mark.parametrize("gain", [1.0, 4.0, 1.5])
+def test_all_ways_to_filter_are_equal_and_so_are_their_derivatives(monkeypatch, way, case, gain):
+    up, down, padding = CASES[case]
+    x = torch.randn(2, 3, 7, 6, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
+
+    def computed(with_way) -> list[Tensor]:
+        monkeypatch.setattr(fir, "filtered", with_way)
+        y = fir_resample(x, BINOMIAL, up, down, padding, gain)
+        (first,) = torch.autograd.grad(y.tanh().sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), x)
+        return [y, first, second]
+
+    ours = computed(way)
+    torch.testing.assert_close(ours[0], gain * expected(x, BINOMIAL, up, down, padding))
+    for mine, theirs in zip(ours, computed(depthwise), strict=True):
+        torch.testing.assert_close(mine, theirs)
+        assert mine.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_asymmetric_taps_along_each_axis(monkeypatch):
+    monkeypatch.setattr(fir, "filtered", separable)
+    for up, down, padding in CASES.values():
+        x = torch.randn(2, 3, 7, 6, dtype=torch.float64)
+        found = fir_resample(x, ASYMMETRIC, up, down, padding, gain=1.5)
+        torch.testing.assert_close(found, 1.5 * expected(x, ASYMMETRIC, up, down, padding))
 
 
 @pytest.mark.parametrize("case", CASES)
