@@ -1,6 +1,6 @@
 """The diffusion baseline: DDPM (arXiv 2006.11239), Improved DDPM (2102.09672) and ADM (2105.05233), one module."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -15,9 +15,17 @@ from torchmetrics import MeanMetric
 from tenshot.diffusion import DiffusionConfig, GaussianDiffusion, LossAwareTimesteps, UniformTimesteps, bits_per_dim
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.data_checks import check_channels, check_image_size
+from tenshot.lightning_modules.denoised import Denoised
 from tenshot.lightning_modules.drawing import evaluating
 from tenshot.lightning_modules.guidance import ClassifierGuidance, FrozenClassifier
-from tenshot.lightning_modules.initial import Weights, description, initial_from, process_for, refuse_other_network
+from tenshot.lightning_modules.initial import (
+    Weights,
+    description,
+    initial_from,
+    process_for,
+    refuse_other_channels,
+    refuse_other_network,
+)
 from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
 from tenshot.lightning_modules.quarters import QuarterMeans
 from tenshot.lightning_modules.sampler import Sampler
@@ -27,31 +35,10 @@ from tenshot.losses import hybrid_loss, vlb_loss
 from tenshot.models import UNet, UNetConfig
 from tenshot.models.pretrained import fill
 
-__all__ = ["DDPM", "Denoised"]
+__all__ = ["DDPM"]
 
 ANCESTRAL_250 = Sampler()
 PREVIEW = Sampler("dpm_solver", 20)
-
-
-@dataclass(frozen=True)
-class Denoised:
-    """A batch at one training step.
-
-    Args:
-        x0: (N, C, H, W) clean pictures.
-        x_t: (N, C, H, W) the same noised.
-        t: (N,) int64.
-        noise: (N, C, H, W).
-        labels: (N,) or none.
-        output: (N, C or 2C, H, W) what the network made of x_t.
-    """
-
-    x0: Tensor
-    x_t: Tensor
-    t: Tensor
-    noise: Tensor
-    labels: Tensor | None
-    output: Tensor
 
 
 class DDPM(LightningModule):
@@ -63,6 +50,7 @@ class DDPM(LightningModule):
         init_from: Weights to start from: a checkpoint of tenshot, a file of tenshot convert, or a public
             guided-diffusion or improved-diffusion checkpoint.
         init_weights: Which weights of a tenshot checkpoint to start from, the averaged or the raw ones.
+        dropout: Of the network in training, in place of that of unet or of the file, which may not tell its own.
         optimizer: Built from the parameters.
         lr_scheduler: Built from the optimiser, stepped every optimiser step.
         objective: ``hybrid``: noise prediction, plus the variational term where the variance is learned;
@@ -98,6 +86,7 @@ class DDPM(LightningModule):
         bits_per_dim: str | None = None,
         compile: bool = False,
         allow_pickle: bool = False,
+        dropout: float | None = None,
     ) -> None:
         super().__init__()
         if init_from is None and unet is None:
@@ -106,6 +95,10 @@ class DDPM(LightningModule):
                 "--model.init_from"
             )
         check_range("--model.vlb_weight", vlb_weight, 0)
+        self.asked: dict[str, Any] = {} if dropout is None else {"dropout": dropout}
+        if unet is not None:
+            unet = replace(unet, **self.asked)
+            self.asked = asdict(unet)
         self.unet_config, self.diffusion_config = unet, diffusion
         self.init_from, self.init_weights, self.allow_pickle = init_from, init_weights, allow_pickle
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
@@ -127,17 +120,11 @@ class DDPM(LightningModule):
             return
         config, process, initial = self.unet_config, self.diffusion_config or DiffusionConfig(), None
         if self.init_from is not None:
-            overrides = asdict(config) if config else {}
-            initial = initial_from(self.init_from, self.init_weights, self.allow_pickle, overrides)
+            initial = initial_from(self.init_from, self.init_weights, self.allow_pickle, self.asked)
             config, process = config or initial.unet, process_for(initial, self.diffusion_config)
         assert config is not None
         self.diffusion = GaussianDiffusion(process)
-        needed = config.in_channels * (2 if self.diffusion.learns_variance else 1)
-        if config.out_channels != needed:
-            raise InputError(
-                f"unet.out_channels is {config.out_channels}, but variance {process.variance} of {config.in_channels} "
-                f"channels needs {needed}: change --model.unet.out_channels or --model.diffusion.variance"
-            )
+        refuse_other_channels(config, process, self.diffusion.learns_variance)
         if self.objective == "vlb" and not self.diffusion.learns_variance:
             rank_zero_warn("objective vlb with a fixed variance: the bound trains the mean only")
         for sampler in (self.sampler, self.preview_sampler):

@@ -1,6 +1,7 @@
 """DDPM-PA: few-shot adaptation that keeps the source's pattern of similarities (arXiv 2211.03264)."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -10,9 +11,10 @@ from torch import Tensor
 from torch.distributed.nn.functional import all_gather
 
 from tenshot.errors import InputError, check_range
-from tenshot.lightning_modules.ddpm import DDPM, Denoised
+from tenshot.lightning_modules.ddpm import DDPM
+from tenshot.lightning_modules.denoised import Denoised
 from tenshot.lightning_modules.drawing import in_precision
-from tenshot.lightning_modules.initial import initial_from
+from tenshot.lightning_modules.initial import Initial, initial_from, plain
 from tenshot.lightning_modules.sharding import share_out
 from tenshot.lightning_modules.source import AdaptsSource, FrozenSource
 from tenshot.losses import high_frequency, high_frequency_mse, pairwise_similarity_loss
@@ -111,7 +113,7 @@ class DDPMPA(DDPM, AdaptsSource[UNet]):
 
     def _read_source(self, path: str) -> tuple[UNet, str]:
         """The network, and the file that it is in."""
-        initial = initial_from(path, self.init_weights, self.allow_pickle, {})
+        initial = self._initial_source(path)
         ours, theirs = self.unet.config, initial.unet
         for field in ("image_size", "in_channels", "out_channels", "num_classes"):
             if getattr(ours, field) != getattr(theirs, field):
@@ -131,6 +133,20 @@ class DDPMPA(DDPM, AdaptsSource[UNet]):
         if self.compile_network:
             network.compile()
         return network, initial.path
+
+    def _initial_source(self, path: str) -> Initial:
+        """The source as it was read when the run began; else as init_from is read, if it is that file.
+
+        Another file is asked first what it is: --model.unet need not be of it.
+        """
+        read = partial(initial_from, path, self.init_weights, self.allow_pickle)
+        recorded: Mapping[str, Any] | None = (self.source_of_checkpoint or {}).get("unet")
+        if recorded or path == self.init_from or not self.asked:
+            return read(recorded or self.asked)
+        try:
+            return read({"dropout": self.asked["dropout"]})
+        except InputError:
+            return read(self.asked)
 
     def loss_terms(self, step: Denoised) -> dict[str, Tensor]:
         """The diffusion loss, and what DDPM-PA adds to it (eq. 9)."""
@@ -190,7 +206,10 @@ class DDPMPA(DDPM, AdaptsSource[UNet]):
         """Add which source it was adapted from."""
         super().on_save_checkpoint(checkpoint)
         if self.source is not None:
-            checkpoint["tenshot"]["source"] = self.source.record()
+            checkpoint["tenshot"]["source"] = {
+                **self.source.record(),
+                "unet": plain(asdict(self.source.network.config)),
+            }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember which source the run began with."""

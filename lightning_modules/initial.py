@@ -23,7 +23,9 @@ __all__ = [
     "description",
     "initial_from",
     "part_in",
+    "plain",
     "process_for",
+    "refuse_other_channels",
     "refuse_other_network",
 ]
 
@@ -64,7 +66,7 @@ def initial_from(
             ``tenshot convert``, or a public ``.pt``.
         weights: Which weights of a checkpoint of ours; one without an average has only raw ones.
         allow_pickle: Also read files that may run code of their author.
-        overrides: Fields of UNetConfig for a public file whose shapes do not tell them.
+        overrides: Fields of UNetConfig for a public file whose shapes do not tell them; for any file its dropout.
         part: Which network.
 
     Raises:
@@ -93,7 +95,8 @@ def initial_from(
         origin = "raw weights"
     if "global_step" in content:
         origin += f" of step {content['global_step']}"
-    return Initial(path, UNetConfig(**ours[part]), process, state, origin)
+    trained_with = {name: overrides[name] for name in ("dropout",) if name in overrides}
+    return Initial(path, UNetConfig(**(ours[part] | trained_with)), process, state, origin)
 
 
 def part_in(path: str, allow_pickle: bool) -> Part:
@@ -117,6 +120,20 @@ def process_for(initial: Initial, asked: DiffusionConfig | None) -> DiffusionCon
     process = asked or initial.diffusion
     assert process is not None
     return process
+
+
+def refuse_other_channels(config: UNetConfig, process: DiffusionConfig, learns_variance: bool) -> None:
+    """Compare a network's output with what its process makes of it.
+
+    Raises:
+        InputError: It has not as many channels as mean, and variance where it is learned, take.
+    """
+    needed = config.in_channels * (2 if learns_variance else 1)
+    if config.out_channels != needed:
+        raise InputError(
+            f"unet.out_channels is {config.out_channels}, but variance {process.variance} of {config.in_channels} "
+            f"channels needs {needed}: change --model.unet.out_channels or --model.diffusion.variance"
+        )
 
 
 def _own_words(path: str, content: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -143,7 +160,9 @@ def _public_unet(path: str, content: Mapping[str, Any], allow_pickle: bool, over
         f"{adm.config.head_channels} channels a head" if adm.config.head_channels else f"{adm.config.num_heads} heads"
     )
     name = f"weights of {adm.public.names[0]}, by their shapes" if adm.public else "foreign weights"
-    name += f" ({heads}, {adm.config.attention_order} attention order, dropout {adm.config.dropout})"
+    name += f" ({heads}, {adm.config.attention_order} attention order, dropout {adm.config.dropout}"
+    told = "dropout" in overrides or (adm.public is not None and Path(path).stem in adm.public.names)
+    name += ")" if told else ", assumed: the file cannot tell, --model.dropout sets it)"
     return Initial(path, adm.config, process, adm.state, name)
 
 
@@ -167,7 +186,7 @@ def _public_classifier(
 
 def description(unet: UNetConfig, diffusion: DiffusionConfig, method: str, part: Part = "unet") -> dict[str, Any]:
     """What a checkpoint of ours says of itself, in plain numbers and strings."""
-    return {"method": method, part: _plain(asdict(unet)), "diffusion": asdict(diffusion)}
+    return {"method": method, part: plain(asdict(unet)), "diffusion": asdict(diffusion)}
 
 
 def refuse_other_network(
@@ -199,5 +218,6 @@ def refuse_other_network(
         rank_zero_warn(f"{where} was trained with {DiffusionConfig(**ours['diffusion'])}, not {diffusion}")
 
 
-def _plain(fields: dict[str, Any]) -> dict[str, Any]:
+def plain(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a configuration as JSON and YAML give them back, lists for tuples."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}

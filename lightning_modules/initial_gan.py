@@ -5,16 +5,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from tenshot.errors import InputError
 from tenshot.lightning_modules.initial import Weights
 from tenshot.lightning_modules.runs import checkpoint_file
-from tenshot.models import StyleGAN2Config
-from tenshot.models.pretrained import read_checkpoint, read_stylegan2, safetensors_metadata
+from tenshot.models import StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator
+from tenshot.models.pretrained import fill, read_checkpoint, read_stylegan2, refuse_misfit, safetensors_metadata
 from tenshot.models.pretrained.reading import is_plain_pickle
 
-__all__ = ["InitialGAN", "gan_description", "initial_gan_from", "refuse_other_gan"]
+__all__ = ["InitialGAN", "gan_description", "initial_gan_from", "refuse_other_gan", "start_from"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class InitialGAN:
         generator: Its weights.
         discriminator: Its weights; none where the file has only the generator.
         origin: What was read, in words, for the log.
+        average: The averaged weights of the generator, where the file has them.
     """
 
     path: str
@@ -34,6 +36,7 @@ class InitialGAN:
     generator: Mapping[str, Tensor]
     discriminator: Mapping[str, Tensor] | None
     origin: str
+    average: Mapping[str, Tensor] | None = None
 
 
 def initial_gan_from(path: str, weights: Weights, allow_pickle: bool, asked: StyleGAN2Config | None) -> InitialGAN:
@@ -64,6 +67,22 @@ def initial_gan_from(path: str, weights: Weights, allow_pickle: bool, asked: Sty
     return found
 
 
+def start_from(initial: InitialGAN, generator: StyleGAN2Generator, discriminator: StyleGAN2Discriminator) -> None:
+    """Give both networks the weights that were read, and say what they are.
+
+    Raises:
+        InputError: They do not fit.
+    """
+    fill(generator, initial.generator, initial.path)
+    rank_zero_info(f"{initial.path}: starting from {initial.origin}")
+    if initial.average is not None:
+        refuse_misfit(generator, initial.average, initial.path)
+    if initial.discriminator is not None:
+        fill(discriminator, initial.discriminator, initial.path)
+    else:
+        rank_zero_warn(f"{initial.path}: has no discriminator, which starts anew")
+
+
 def _difference(theirs: StyleGAN2Config, ours: StyleGAN2Config) -> tuple[str, int, int] | None:
     """The first field in which two architectures differ, and its values; none where all shapes are the same."""
     for field in ("image_size", "latent_dim", "mapping_layers"):
@@ -90,11 +109,14 @@ def _ours(path: str, weights: Weights, allow_pickle: bool) -> InitialGAN | None:
     if "stylegan2" not in words:
         raise InputError(f"{path}: a checkpoint of {words.get('method', 'another program')}, which has no StyleGAN2")
     generator, discriminator = (_under(state, name) for name in ("generator", "discriminator"))
-    if weights == "ema" and "ema" in content:
-        ema = content["ema"]
-        generator = ema["weights"]["generator"]
-        origin = f"averaged weights ({ema['updates']} updates) of step {content['global_step']}"
-    return InitialGAN(path, StyleGAN2Config(**words["stylegan2"]), generator, discriminator or None, origin)
+    ema, average = content.get("ema"), None
+    if ema is not None:
+        average = ema["weights"]["generator"]
+        if weights == "ema":
+            generator = average
+            origin = f"averaged weights ({ema['updates']} updates) of step {content['global_step']}"
+    config = StyleGAN2Config(**words["stylegan2"])
+    return InitialGAN(path, config, generator, discriminator or None, origin, average)
 
 
 def _under(state: Mapping[str, Any], name: str) -> dict[str, Tensor]:
@@ -108,7 +130,8 @@ def _public(path: str, weights: Weights, allow_pickle: bool) -> InitialGAN:
     if generator is None:
         raise InputError(f"{path}: holds no generator")
     kind = "averaged" if generator is file.average else "raw"
-    return InitialGAN(path, file.config, generator, file.discriminator, f"{file.origin}, {kind} weights")
+    origin = f"{file.origin}, {kind} weights"
+    return InitialGAN(path, file.config, generator, file.discriminator, origin, file.average)
 
 
 def gan_description(config: StyleGAN2Config, method: str) -> dict[str, Any]:

@@ -21,8 +21,9 @@ class Sampler:
     Args:
         method: ``ddpm``: ancestral, what the papers report; ``ddim``: few deterministic steps; ``dpm_solver``:
             DPM-Solver++ (2M), fewest steps, for previews.
-        steps: Which timesteps: a count ("250"), a DDIM stride ("ddim25"), or counts by section ("90,60,60,20,20");
-            for dpm_solver a count.
+        steps: Which timesteps: a count, evenly from the first to the last ("250"), a stride from the first on as ADM's
+            DDIM numbers are of ("ddim25": 0, 40, ... 960), or counts by section ("90,60,60,20,20"); for dpm_solver a
+            count.
         eta: Noise of DDIM; 0 is deterministic.
         clip_denoised: Clamp the estimate of the clean picture to [-1, 1] at each step.
     """

@@ -53,7 +53,7 @@ class AdaptsSource(Generic[N]):
     """What methods share that hold the model they adapt against the one it came from."""
 
     source: FrozenSource[N] | None = None
-    source_of_checkpoint: dict[str, str] | None = None
+    source_of_checkpoint: dict[str, Any] | None = None
     """Which source a resumed run began with."""
 
     def source_or_initial(self, source: str | None, init_from: str | None) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from tenshot.errors import InputError, check_range
@@ -14,10 +14,10 @@ from tenshot.lightning_modules.adversarial import AdversarialModule, GANAdam, Pl
 from tenshot.lightning_modules.data_checks import check_image_size
 from tenshot.lightning_modules.initial import Weights
 from tenshot.lightning_modules.initial_gan import (
-    InitialGAN,
     gan_description,
     initial_gan_from,
     refuse_other_gan,
+    start_from,
 )
 from tenshot.lightning_modules.latent_drawing import DrawsFromLatents
 from tenshot.lightning_modules.optimization import build_optimizer
@@ -32,7 +32,6 @@ from tenshot.losses import (
 )
 from tenshot.models import StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator
 from tenshot.models.augmentation import AdaptiveAugment, DiffAugment
-from tenshot.models.pretrained import fill
 
 __all__ = ["StyleGAN2"]
 
@@ -66,6 +65,9 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
 
     averaged = ("generator",)
     """Submodules that an EMA follows."""
+
+    first_averages: Mapping[str, Mapping[str, Tensor]] = {}
+    """What it starts from, where that is not their first weights: the averaged ones of init_from."""
 
     def __init__(
         self,
@@ -119,15 +121,8 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
         assert self.config is not None
         self.generator, self.discriminator = StyleGAN2Generator(self.config), StyleGAN2Discriminator(self.config)
         if initial is not None:
-            self._start_from(initial)
-
-    def _start_from(self, initial: InitialGAN) -> None:
-        fill(self.generator, initial.generator, initial.path)
-        rank_zero_info(f"{initial.path}: starting from {initial.origin}")
-        if initial.discriminator is not None:
-            fill(self.discriminator, initial.discriminator, initial.path)
-        else:
-            rank_zero_warn(f"{initial.path}: has no discriminator, which starts anew")
+            start_from(initial, self.generator, self.discriminator)
+            self.first_averages = {"generator": initial.average} if initial.average else {}
 
     def players(self) -> Mapping[Player, Sequence[nn.Module]]:
         """The modules that each optimiser trains."""

@@ -62,10 +62,10 @@ def walk(folder: Path, steps: int, ema: EMA, *callbacks: Callback, **arguments: 
     return module, trainer
 
 
-def plain_average(decay: float, steps: int) -> float:
+def plain_average(decay: float, steps: int, warmup: bool = True) -> float:
     average = np.float64(7)
     for n in range(steps):
-        d = min(decay, (1 + n) / (10 + n))
+        d = min(decay, (1 + n) / (10 + n)) if warmup else decay
         average = d * average + (1 - d) * (7 - (n + 1))
     return float(average)
 
@@ -78,6 +78,30 @@ def test_the_average_follows_the_formula_with_warm_up(tmp_path: Path, decay: flo
     assert module.net.weight.item() == -23
     assert ema.average["net"]["weight"].item() == pytest.approx(plain_average(decay, 30), rel=1e-6)
     assert ema.updates == 30
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.999])
+def test_without_warm_up_the_decay_is_the_same_from_the_first_step(tmp_path: Path, decay: float):
+    ema = EMA(decay, warmup=False)
+    walk(tmp_path, 30, ema)
+
+    assert ema.average["net"]["weight"].item() == pytest.approx(plain_average(decay, 30, warmup=False), rel=1e-6)
+
+
+@pytest.mark.parametrize("began", [True, False])
+def test_a_resumed_average_goes_on_as_it_began(tmp_path: Path, caplog: pytest.LogCaptureFixture, began: bool):
+    """With the warm-up that older checkpoints do not speak of, or without."""
+    walk(tmp_path, 4, EMA(0.9, warmup=began), StepCheckpoint(every_n_steps=4))
+    path = tmp_path / "checkpoints" / "step=00000004.ckpt"
+    content = torch.load(path, weights_only=True)
+    if began:
+        del content["ema"]["warmup"]
+        torch.save(content, path)
+
+    ema = EMA(0.9, warmup=not began)
+    tiny.trainer(tmp_path, 9, ema=ema).fit(Walk(), data(), ckpt_path=path)
+    assert ema.average["net"]["weight"].item() == pytest.approx(plain_average(0.9, 9, began), rel=1e-6)
+    assert f"the average goes on as the run began, with --ema.warmup {str(began).lower()}" in caplog.text
 
 
 def test_it_counts_optimiser_steps_not_micro_batches(tmp_path: Path):

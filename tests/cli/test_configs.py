@@ -122,6 +122,18 @@ def test_a_recipe_says_what_it_is(path: Path):
     assert recipe["trainer"]["default_root_dir"] == f"runs/{path.relative_to(CONFIGS).with_suffix('')}"
 
 
+PUBLISHED = [path for path in RECIPES if "faces32" not in path.name and "classifier" not in path.name]
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=ids(PUBLISHED))
+def test_a_recipe_of_published_values_averages_and_drops_out_as_published(path: Path):
+    recipe = yaml.safe_load(path.read_text())
+    assert recipe["ema"]["warmup"] is False
+    if recipe["model"]["class_path"] in ("DDPM", "DDPMPA"):
+        method = recipe["model"]["init_args"]
+        assert method.get("unet", method)["dropout"] == (0.3 if path.stem == "iddpm32" else 0.1)
+
+
 @pytest.mark.parametrize("path", FRAGMENTS, ids=ids(FRAGMENTS))
 def test_a_fragment_goes_on_top_of_a_recipe(tenshot: tiny.Run, tmp_path: Path, path: Path):
     fragment = yaml.safe_load(path.read_text())

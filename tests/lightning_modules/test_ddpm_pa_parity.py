@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tenshot.diffusion import DiffusionConfig
 from tenshot.lightning_modules import DDPMPA, Pairwise
-from tenshot.lightning_modules.ddpm import Denoised
+from tenshot.lightning_modules.denoised import Denoised
 from tenshot.lightning_modules.source import FrozenSource
 
 ANCHORS = [5, 0, 3]

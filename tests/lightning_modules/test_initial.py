@@ -156,6 +156,27 @@ def test_a_file_of_the_table_needs_nothing(public: tuple[Path, DDPM], monkeypatc
     assert copy.diffusion.config == DiffusionConfig(400, "cosine", "learned_range", rescale_timesteps=True)
 
 
+@pytest.mark.parametrize("name", ["mine.pt", "tiny.pt"])
+def test_what_dropout_is_assumed_is_said_and_an_option_sets_another(
+    public: tuple[Path, DDPM], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+):
+    """A file is told by its shapes, which say nothing of dropout; its public name does."""
+    row = PublicModel(("tiny",), 16, 32, (1, 2), 1, (8,), head_channels=32)
+    monkeypatch.setattr("tenshot.models.pretrained.adm.ZOO", (row,))
+    path = public[0].rename(public[0].with_name(name))
+    line = "dropout 0.0, assumed: the file cannot tell, --model.dropout sets it"
+    assert started(path).unet.config.dropout == 0
+    assert (line in caplog.text) == (name == "mine.pt")
+    caplog.clear()
+    assert started(path, dropout=0.1).unet.config == tiny.unet_config(dropout=0.1)
+    assert "assumed:" not in caplog.text
+
+
+def test_the_dropout_asked_for_is_that_of_any_network(run: Path):
+    assert started(run, dropout=0.25).unet.config == tiny.unet_config(dropout=0.25)
+    assert tiny.ddpm(unet=tiny.unet_config(dropout=0.1), dropout=0.25).unet.config.dropout == 0.25
+
+
 # Files that hold something else
 
 

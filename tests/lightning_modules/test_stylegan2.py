@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tenshot.callbacks import EMA, StepCheckpoint
+from tenshot.cli import main
 from tenshot.datamodules import FewShot, SyntheticFaces
 from tenshot.errors import InputError
 from tenshot.lightning_modules import DDPM, Regularization, StyleGAN2
@@ -136,6 +137,26 @@ def test_a_picture_depends_on_its_seed_alone_and_decodes_from_its_latents():
         torch.testing.assert_close(again, whole[:4])
     assert whole.abs().max() <= 1
     assert (whole[0] - whole[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("kind", ["run", "port"])
+def test_the_average_starts_from_the_averaged_weights_of_the_file(tmp_path: Path, kind: str):
+    """And the generator from the raw ones: as CDC's program does with a source's g and g_ema."""
+    first = tiny.randomised(tiny.gan())
+    tiny.trainer(tmp_path, 2, StepCheckpoint(), ema=EMA(0.9, warmup=False)).fit(first, tiny.faces(image_size=32))
+    path = tmp_path / "checkpoints" / "step=00000002.ckpt"
+    content = torch.load(path, weights_only=True)
+    if kind == "port":
+        path = tmp_path / "port.pt"
+        main(["convert", str(tmp_path), str(path)])
+    module, ema = tiny.gan(init_from=str(path)), EMA(0.75, warmup=False)
+    name = "layers.1.weight"
+    raw, start = content["state_dict"][f"generator.{name}"], content["ema"]["weights"]["generator"][name]
+    assert torch.equal(module.generator.get_parameter(name), raw)
+    tiny.trainer(tmp_path / "on", 1, ema=ema).fit(module, tiny.faces(image_size=32))
+    moved = module.generator.get_parameter(name).detach()
+    assert not torch.equal(moved, raw)
+    torch.testing.assert_close(ema.average["generator"][name], 0.75 * start + 0.25 * moved)
 
 
 def test_truncation_draws_towards_the_average_latent():
