@@ -14,7 +14,6 @@ import torch.distributed as dist
 from torch.distributed.nn.functional import all_gather, all_reduce
 
 from benchmarks.gpu.commands import checkpoint, config_file, diffusion, faces, gan, logged, own_environment, tenshot
-from benchmarks.gpu.compared import difference
 from benchmarks.gpu.record import Context, Values
 from tenshot.callbacks.preemption import EXIT_STATUS
 from tenshot.lightning_modules.runs import newest_checkpoint
@@ -60,15 +59,13 @@ def shared_out(context: Context) -> Values:
     newest = newest_checkpoint(run)
     assert newest is not None
     assert newest.is_dir(), f"{newest} is not in parts"
-    ours, theirs = read_checkpoint(newest), checkpoint(plain)
-    assert ours["global_step"] == 4
-    state = ours["state_dict"]
-    errors = {name: difference(state[name], value) for name, value in theirs["state_dict"].items() if value.ndim > 1}
+    assert read_checkpoint(newest)["global_step"] == 4
+    # losses, not weights: Adam's first steps have the size of the learning rate even where a gradient is mere rounding
+    ours, theirs = logged(run)["train/loss"], logged(plain)["train/loss"]
     tenshot("predict", "--ckpt_path", run, "--images.count", "2")
     assert len(list((run / "images").glob("*.png"))) == 2
-    worst = max(errors, key=lambda name: errors[name])
-    assert errors[worst] < 0.1, f"far from the run on one device: {worst} {errors[worst]}"
-    return {"largest_difference": errors[worst], "logged": logged(run)}
+    assert abs(ours - theirs) < 0.01 * abs(theirs), f"far from the run on one device: loss {ours}, there {theirs}"
+    return {"loss": ours, "loss_on_one_device": theirs}
 
 
 def under_ddp(context: Context, kind: str) -> Values:

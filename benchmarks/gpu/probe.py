@@ -17,6 +17,10 @@ WATCHED = range(11, 14)
 """Steps whose waits are counted: after the first, and none of which is logged."""
 
 
+def _is_ours(frame: traceback.FrameSummary) -> bool:
+    return Path(frame.filename).is_relative_to(CHECKOUT) and "site-packages" not in frame.filename
+
+
 class Probe(Callback):
     """Write what it saw to a file of JSON when the fit ends.
 
@@ -52,10 +56,10 @@ class Probe(Callback):
     def _note(self, message: Any, *arguments: Any) -> None:
         if "synchroniz" not in str(message):
             return
-        ours = [frame for frame in traceback.extract_stack() if Path(frame.filename).is_relative_to(CHECKOUT)]
-        ours = [frame for frame in ours if Path(frame.filename) != Path(__file__)]
-        where = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "a library"
-        self.waits[where] += 1
+        stack = [frame for frame in traceback.extract_stack() if Path(frame.filename) != Path(__file__)]
+        ours = [frame for frame in stack if _is_ours(frame)][-1:]
+        inside = stack[-3:] if not ours or ours[0] is not stack[-1] else []  # the library's lines that waited
+        self.waits[" < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in (*reversed(inside), *ours))] += 1
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
