@@ -41,7 +41,7 @@ STAGES = (
     *(Stage(1, f"distributed.{part}", 45, alone=False) for part in ("collectives", "fsdp", "ddp", "signal")),
     Stage(2, "unet256.ours", 40),
     Stage(2, "unet256.official", 25),
-    Stage(2, "adaptation.ours", 20),
+    Stage(2, "adaptation.ours", 50),
     Stage(2, "adaptation.authors", 15),
     Stage(2, "stylegan2.ours", 30),
     Stage(2, "stylegan2.nvlabs", 15),

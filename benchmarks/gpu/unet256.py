@@ -82,11 +82,17 @@ def variants(unet: nn.Module) -> dict[str, Callable[[], AbstractContextManager[o
     """By name, what changes the network's step inside a block."""
     up2 = blocks.up2
     return {
+        "norms' coefficients in bf16": lambda: adm.replaced(norm_act_conv, "_per_pixel", rounded),
         "the library's group norm": lambda: adm.replaced(norm_act_conv, "normalize", library_norm),
         "F.group_norm in float32": lambda: adm.replaced(norm_act_conv, "normalize", float32_norm),
         "up2 in float32": lambda: resampling(unet, up2, lambda x: up2(x.float())),
         "cudnn.benchmark the other way": other_benchmark,
     }
+
+
+def rounded(coefficient: Tensor) -> Tensor:
+    """Of a norm, for each pixel, in the dtype of the maps: a multiply-add of one dtype is another kernel."""
+    return coefficient.to(torch.bfloat16)[..., None, None]
 
 
 def library_norm(x: Tensor, factor: Tensor, offset: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
