@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from tenshot.errors import InputError
-from tenshot.lightning_modules.sharding import is_shared_out, local
+from tenshot.callbacks.leaving import leave_together
+from tenshot.lightning_modules.sharding import local
 
 __all__ = ["NanGuard"]
 
@@ -19,7 +20,7 @@ class NanGuard(Callback):
     Where a training step returns several losses by name (beside ``loss``, their sum), the first bad one is named. The
     loss is watched on the device and read every ``every_n_steps`` steps (each step on a CPU) and before each
     checkpoint, so that no step waits for the host. Before a checkpoint the weights are looked at too: a finite loss may
-    have had an infinite gradient, or the bad loss may have been another rank's.
+    have had an infinite gradient. Where it is read, ranks tell each other: what one has found ends all of them.
 
     Raises:
         InputError: The step of the first bad loss, and the remedies.
@@ -46,26 +47,28 @@ class NanGuard(Callback):
             bad = ~loss.detach().isfinite() & (first == 0)
             self.first_bad[name] = torch.where(bad, self._step, first)
         if loss.device.type == "cpu" or trainer.global_step % self.every_n_steps == 0:
-            self._check()
+            self._check(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Look before the state is written."""
         weights = [local(weight.detach()) for weight in pl_module.parameters()]
         good = not weights or bool(torch.stack([weight.isfinite().all() for weight in weights]).all())
-        if is_shared_out(pl_module):  # the bad rows may be another rank's, and one that raises alone is waited for
-            good = trainer.strategy.reduce_boolean_decision(good and not self._bad())
-        self._check()
-        if not good:
-            raise InputError(_message("the weights", trainer.global_step))
+        self._check(trainer, good)
 
-    def _bad(self) -> dict[str, int]:
-        return {name: step for name, first in self.first_bad.items() if (step := int(first))}
-
-    def _check(self) -> None:
-        bad = self._bad()
+    def _check(self, trainer: Trainer, good_weights: bool = True) -> None:
+        """To be called by all ranks."""
+        found = {name: step for name, first in self.first_bad.items() if (step := int(first))}
+        if not trainer.strategy.reduce_boolean_decision(bool(found) or not good_weights, all=False):
+            return
+        every: list[tuple[dict[str, int], bool]] = [(found, good_weights)] * trainer.world_size
+        if trainer.world_size > 1:
+            dist.all_gather_object(every, (found, good_weights))
+        bad = [(step, name) for losses, _ in every for name, step in losses.items()]
+        step, what = trainer.global_step, "the weights"
         if bad:
-            name = min(bad, key=lambda name: bad[name])
-            raise InputError(_message("the loss" if name == "loss" else f"the loss {name!r}", bad[name]))
+            step, name = min(bad, key=lambda found: found[0])
+            what = "the loss" if name == "loss" else f"the loss {name!r}"
+        leave_together(trainer, _message(what, step))
 
 
 def _message(what: str, step: int) -> str:

@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_info
 
 from tenshot.callbacks.atomic_io import failures_noted, removed
+from tenshot.callbacks.leaving import leave_together
 from tenshot.callbacks.throughput import paused
 from tenshot.errors import InputError
 from tenshot.lightning_modules.runs import checkpoint_path, checkpoints_of
@@ -76,7 +77,7 @@ class StepCheckpoint(Checkpoint):
         failure = trainer.strategy.broadcast(str(failures[0]) if failures else None)
         if failure is not None:
             if must:
-                raise InputError(failure)
+                leave_together(trainer, failure)
             if not self._failing:
                 rank_zero_info(f"step {trainer.global_step} is not saved, training goes on: {failure}")
             self._failing = True

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from importlib.metadata import version
 
 from tenshot.cli.held_back import signals_held_back
-from tenshot.errors import InputError, did_you_mean
+from tenshot.errors import InputError, SaidError, did_you_mean, say
 
 __all__ = ["main"]
 
@@ -58,7 +58,8 @@ def main(args: list[str] | None = None) -> None:
         mistake = _user_error(error)
         if mistake is None or os.environ.get("TENSHOT_DEBUG"):
             raise
-        print(f"tenshot: error: {mistake}", file=sys.stderr)
+        if not isinstance(mistake, SaidError):
+            say(mistake)
         sys.exit(1)
 
 

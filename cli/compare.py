@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn
 
-from tenshot.errors import InputError
+from tenshot.errors import InputError, say
 from tenshot.reports import Run, brought_here, grouped, read_run, wandb_path, write_report
 
 __all__ = ["compare"]
@@ -21,7 +21,7 @@ class Arguments(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong, and exit with status 2."""
-        print(f"tenshot: error: {message}: see tenshot compare --help", file=sys.stderr)
+        say(f"{message}: see tenshot compare --help")
         sys.exit(2)
 
 

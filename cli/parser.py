@@ -8,7 +8,7 @@ from typing import NoReturn
 from lightning.pytorch.cli import LightningArgumentParser
 
 from tenshot.cli.registry import CLASSES, class_options
-from tenshot.errors import did_you_mean
+from tenshot.errors import did_you_mean, say
 
 __all__ = ["Parser", "explain"]
 
@@ -21,7 +21,7 @@ class Parser(LightningArgumentParser):
         commands = getattr(self._subcommands_action, "choices", None) or {}
         own = {option.lstrip("-") for parser in (self, *commands.values()) for option in parser._option_string_actions}
         options = set(class_options()) | (own if "config" in own else set())  # parsers of classes know no full names
-        print(f"tenshot: error: {explain(message, options)}", file=sys.stderr)
+        say(explain(message, options))
         sys.exit(2)
 
 

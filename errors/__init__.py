@@ -1,14 +1,24 @@
 """What the user can mend: raised on every floor, printed by the command line as one line."""
 
 import math
+import sys
 from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
 
-__all__ = ["InputError", "check_range", "did_you_mean"]
+__all__ = ["InputError", "SaidError", "check_range", "did_you_mean", "say"]
 
 
 class InputError(ValueError):
     """Bad input. The message is one line that names the file or the option, what is wrong and the remedy."""
+
+
+class SaidError(InputError):
+    """One that was printed already, by the first of several processes."""
+
+
+def say(mistake: object) -> None:
+    """Print what is wrong, as the command line does."""
+    print(f"tenshot: error: {mistake}", file=sys.stderr, flush=True)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

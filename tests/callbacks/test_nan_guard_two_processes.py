@@ -1,0 +1,79 @@
+"""Two gloo processes, of which one finds what is no number: both leave, with one message.
+
+With arguments, this file is the script of one rank.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from lightning.pytorch import Callback, LightningModule
+
+from tenshot.cli import main
+
+
+class Spoils(Callback):
+    """Of one rank: the images of a step, or one of the weights after it, which a mean over ranks has not made equal."""
+
+    def __init__(self, rank: int, what: str) -> None:
+        self.rank, self.what = rank, what
+
+    def on_train_batch_start(self, trainer: Any, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self.what == "loss" and trainer.global_rank == self.rank and trainer.global_step == 2:
+            batch["image"].fill_(torch.nan)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: LightningModule, *arguments: Any) -> None:
+        if self.what == "weights" and trainer.global_rank == self.rank and trainer.global_step == 2:
+            next(pl_module.parameters()).data.fill_(torch.inf)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rank", "what"), [(1, "loss"), (0, "weights")])
+def test_all_ranks_leave_with_the_same_status_and_the_first_says_why(tmp_path: Path, rank: int, what: str):
+    changes = {
+        "trainer": {
+            "max_steps": 1000, "strategy": "ddp", "devices": 2, "default_root_dir": str(tmp_path / "run"),
+            "callbacks": [
+                {"class_path": "test_nan_guard_two_processes.Spoils", "init_args": {"rank": rank, "what": what}}
+            ],
+        },
+        "checkpoint": {"every_n_steps": 2},
+    }  # fmt: skip
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    shared = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    config = tiny.config_file(tmp_path, changes)
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, __file__, config], env=os.environ | shared | {"LOCAL_RANK": str(number)},
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=200)[1] for process in ranks]
+    finally:
+        for process in ranks:
+            process.kill()
+    assert [process.returncode for process in ranks] == [1, 1], said
+    complaints = [[line for line in text.splitlines() if line.startswith("tenshot: error: ")] for text in said]
+    assert [len(lines) for lines in complaints] == [1, 0], said
+    expected = {
+        "loss": "the loss became NaN or infinite at step 3:",
+        "weights": "the weights became NaN or infinite at step 2:",
+    }
+    assert complaints[0][0].startswith(f"tenshot: error: {expected[what]}")
+    assert "Traceback" not in "".join(said)
+    kept = ["step=00000002.ckpt"] if what == "loss" else []
+    assert [saved.name for saved in (tmp_path / "run" / "checkpoints").glob("*")] == kept
+
+
+if __name__ == "__main__":
+    main(["fit", "--config", sys.argv[1]])
