@@ -84,6 +84,14 @@ def numbers_of(config: UNetConfig) -> tuple[int, int]:
     return weights_of(unet), max(weights_of(module) for module in unet.modules() if isinstance(module, Stage))
 
 
+def rounded_bytes(config: UNetConfig) -> int:
+    """Of the weights of a network that runs under autocast and is not trained."""
+    with torch.device("meta"):
+        unet = UNet(config)
+    unet.round_for_autocast(torch.bfloat16)
+    return sum(weight.nbytes for weight in unet.parameters())
+
+
 def gib(count: float) -> str:
     return f"{count / GIB:.1f}"
 
@@ -119,7 +127,8 @@ def tables(config: UNetConfig) -> list[str]:
                 ["**state**", f"**{state / GIB:.2f}**"],
                 ["DDP's buckets, gradients being views of them (`gradient_as_bucket_view`)", "0"],
                 ["DDP's buckets otherwise", f"{weights / GIB:.2f}"],
-                ["the frozen source of DDPM-PA", f"{weights / GIB:.2f}"],
+                ["the frozen source of DDPM-PA, float32", f"{weights / GIB:.2f}"],
+                ["the frozen source of DDPM-PA, bf16-mixed", f"{rounded_bytes(config) / GIB:.2f}"],
             ],
         ),
         "",

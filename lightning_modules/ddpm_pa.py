@@ -15,7 +15,7 @@ from tenshot.lightning_modules.ddpm import DDPM
 from tenshot.lightning_modules.denoised import Denoised
 from tenshot.lightning_modules.drawing import in_precision
 from tenshot.lightning_modules.initial import Initial, initial_from, plain
-from tenshot.lightning_modules.sharding import share_out
+from tenshot.lightning_modules.sharding import is_shared_out, share_out
 from tenshot.lightning_modules.source import AdaptsSource, FrozenSource
 from tenshot.losses import high_frequency, high_frequency_mse, pairwise_similarity_loss
 from tenshot.losses.pairwise import Direction, Reduction
@@ -23,6 +23,9 @@ from tenshot.models import UNet
 from tenshot.models.pretrained import fill
 
 __all__ = ["DDPMPA", "Pairwise"]
+
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""What the source is run in, by the trainer's precision."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,9 @@ class DDPMPA(DDPM, AdaptsSource[UNet]):
         fill(network, initial.state, initial.path)
         network.to(self.device)
         share_out(network.requires_grad_(False), self)  # whole, it could be more than what each rank keeps of the other
+        rounded = AUTOCAST.get(str(self.trainer.precision))
+        if rounded is not None and not is_shared_out(network):
+            network.round_for_autocast(rounded)
         if self.compile_network:
             network.compile()
         return network, initial.path

@@ -11,7 +11,7 @@ from torchmetrics.utilities import rank_zero_warn
 from tenshot.errors import InputError
 from tenshot.metrics.lpips_distances import Spread, target_distances
 from tenshot.metrics.lpips_metric import LPIPSMetric, LPIPSName
-from tenshot.metrics.lpips_rows import HELD_BYTES, RowSource
+from tenshot.metrics.lpips_rows import RowSource, held_bytes
 from tenshot.metrics.precision import full_precision
 from tenshot.metrics.report import Report
 
@@ -63,7 +63,7 @@ class IntraLPIPS(LPIPSMetric):
         settings = self.settings() | {"cap": self.cap, "subset": self.subset}
         if self.subset == "random":
             settings["seed"] = self.seed
-        generated, real = self.source("generated", HELD_BYTES), self.source("real")
+        generated, real = self.source("generated", held_bytes(self.workplace)), self.source("real")
         if generated is None or real is None:
             why = f"both sets are needed, there are {settings['n_generated']} generated, {settings['n_real']} real"
             return self._report_on([], [], settings, why)

@@ -9,13 +9,25 @@ from torch import Tensor
 from tenshot.metrics.pixels import from_pixels
 from tenshot.models.features.lpips import LPIPSNetwork, Rows
 
-__all__ = ["HELD_BYTES", "EmbeddedPictures", "FeatureRows", "RowSource"]
+__all__ = ["EmbeddedPictures", "FeatureRows", "RowSource", "held_bytes"]
 
 HELD_BYTES = 2 * 2**30
-"""Room for rows that will be asked for again: 1000 pictures at 64 px, 64 at 256 px (trunk vgg)."""
+"""Of host memory, for rows that will be asked for again: 1000 pictures at 64 px, 64 at 256 px (trunk vgg)."""
+
+FREE_SHARE = 0.5
+"""Of what is free on a GPU, for the same; the rest is for targets and for the trunk at work."""
 
 BATCH_PIXELS = {"cpu": 2**17, "cuda": 2**20}
 """That go through the trunk at a time; on a CPU more of them leave its cache."""
+
+
+def held_bytes(device: torch.device) -> int:
+    """Room for rows that will be asked for again: on a GPU a share of what is free there, or PyTorch's to reuse."""
+    if device.type != "cuda":
+        return HELD_BYTES
+    free, _ = torch.cuda.mem_get_info(device)
+    reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(FREE_SHARE * (free + reusable))
 
 
 class RowSource(ABC):

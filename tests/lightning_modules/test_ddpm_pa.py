@@ -195,6 +195,23 @@ def test_the_source_has_no_dropout_unless_it_is_asked_for(tmp_path: Path, source
     assert torch.equal(module.source.network(x, t), module.source.network(x, t)) is not dropout
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16-mixed", torch.bfloat16), ("32-true", torch.float32)])
+def test_the_source_is_kept_in_what_it_is_run_in_which_changes_no_bit(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, precision: Any, dtype: torch.dtype
+):
+    def learned(folder: Path) -> DDPMPA:
+        module = adapting(source)
+        fit(folder, module, 2, precision=precision)
+        return module
+
+    module = learned(tmp_path / "rounded")
+    assert module.source is not None
+    assert module.source.network.encoder.stem.weight.dtype == dtype
+    assert module.unet.encoder.stem.weight.dtype == torch.float32
+    monkeypatch.setattr(UNet, "round_for_autocast", lambda network, dtype: None)
+    tiny.assert_same(module.state_dict(), learned(tmp_path / "cast").state_dict())
+
+
 def test_resuming_changes_nothing_and_needs_the_same_source(tmp_path: Path, source: Path):
     def run(folder: Path, path: Path, steps: int, resume: bool = False) -> dict[str, Any]:
         saves = [StepCheckpoint(every_n_steps=100)]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tenshot.metrics import lpips_distances
 from tenshot.metrics.lpips_distances import Spread, Targets, target_distances
-from tenshot.metrics.lpips_rows import EmbeddedPictures, FeatureRows
+from tenshot.metrics.lpips_rows import EmbeddedPictures, FeatureRows, held_bytes
 from tenshot.metrics.pixels import from_pixels
 from tenshot.models.features.lpips import LPIPSNetwork, Rows
 
@@ -139,6 +139,15 @@ def test_rows_are_computed_once_while_there_is_room():
             for tap, rows in zip(pictures.rows(index), expected, strict=True):
                 torch.testing.assert_close(tap, rows[index], rtol=1e-4, atol=1e-6)
         assert passes.passes == again, room
+
+
+def test_the_room_for_rows_is_half_of_what_a_gpu_has_free(monkeypatch: pytest.MonkeyPatch):
+    gib = 2**30
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (60 * gib, 80 * gib))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 18 * gib)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 8 * gib)
+    assert held_bytes(torch.device("cuda")) == 35 * gib  # PyTorch gives back 10 of its 18
+    assert held_bytes(torch.device("cpu")) == 2 * gib
 
 
 def test_pictures_are_embedded_few_at_a_time_where_they_are_large():

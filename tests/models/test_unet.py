@@ -76,6 +76,24 @@ def test_result_has_the_dtype_of_the_pictures_under_autocast():
     assert 0 < (rough - exact).abs().max() < 0.1 * exact.abs().max()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("change", [{}, {"resample": "conv", "scale_shift": False}, {"dropout": 0.5, "num_classes": 3}])
+def test_weights_rounded_for_autocast_change_no_bit(dtype: torch.dtype, change: dict[str, object]):
+    network, (x, t) = awake(configured(**change)), inputs()
+    labels = torch.tensor([0, 2]) if change.get("num_classes") else None
+
+    def seen() -> Tensor:
+        torch.manual_seed(0)
+        with torch.no_grad(), torch.autocast("cpu", dtype):
+            return network(x, t, labels)
+
+    before, size = seen(), sum(weight.nbytes for weight in network.parameters())
+    network.round_for_autocast(dtype)
+    assert torch.equal(seen(), before)
+    assert sum(weight.nbytes for weight in network.parameters()) < 0.65 * size
+    assert {part.weight.dtype for part in network.modules() if isinstance(part, nn.GroupNorm)} == {torch.float32}
+
+
 @pytest.mark.parametrize("size", [8, 4])
 def test_low_resolution_condition_is_enlarged_and_used(size):
     network = awake(configured(low_res_channels=3)).eval()
