@@ -62,8 +62,11 @@ def adaptation(setting: Setting, half: bool, anchors: int | None = ANCHORS) -> P
         pairwise=Pairwise(4.0, 4.0, 0.05, "source||adapted", "mean", anchors=anchors),
     )
     on_device(module, setting)
+    source = deepcopy(module.unet).requires_grad_(False)
+    if half:
+        source.round_for_autocast(torch.bfloat16)
     with tempfile.NamedTemporaryFile() as file:
-        module.source = FrozenSource(deepcopy(module.unet), file.name)
+        module.source = FrozenSource(source, file.name)
     forward = forward_flops(module.unet, setting)
     return fitting(setting, half, module, "DDPM-PA step", (3 + (anchors or setting.batch) / setting.batch) * forward)
 
