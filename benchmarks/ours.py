@@ -83,7 +83,8 @@ def stepping(device: torch.device, module: DDPM) -> Callable[[dict[str, Tensor],
     module.train()
     optimizer = module.configure_optimizers()
     callbacks = [StepSeed(0), NanGuard(), EMA(0.9999)]
-    trainer = SimpleNamespace(global_step=0, global_rank=0, accumulate_grad_batches=1)
+    alone = SimpleNamespace(reduce_boolean_decision=lambda decision, all=True: decision)
+    trainer = SimpleNamespace(global_step=0, global_rank=0, accumulate_grad_batches=1, world_size=1, strategy=alone)
     for callback in callbacks:
         callback.on_fit_start(trainer, module)
 
