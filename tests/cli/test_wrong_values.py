@@ -1,7 +1,7 @@
 """Every numeric option of every class with values that it cannot have: refused in one line, or they work.
 
 The options are found in the signatures, so that a new one is tried too. What is not refused when it is given has to
-train or draw for a step.
+train or draw for a step. Then the command line: words for numbers, files that are none, what a Trainer does not take.
 """
 
 import inspect
@@ -160,3 +160,78 @@ TRIED: dict[type, Callable[[type, dict[str, Any], Path], None]] = {
     **dict.fromkeys(DATA, data_work),
     **dict.fromkeys(CALLBACKS, callback_works),
 }
+
+
+# The command line
+
+GROUPS = {
+    UNetConfig: "model.unet", DiffusionConfig: "model.diffusion", Sampler: "model.sampler", DDPM: "model",
+    SyntheticFaces: "data", EMA: "ema", StepCheckpoint: "checkpoint", SampleGrid: "grid",
+}  # fmt: skip
+"""Classes that a run of DDPM on drawn faces has, and what their options are called there."""
+
+NUMBERS = sorted({f"--{group}.{name}" for cls, group in GROUPS.items() for name, _ in numbers(cls)})
+
+TRAINER: dict[str, tuple[Any, ...]] = {
+    "max_steps": (0, -2, "many"), "log_every_n_steps": (0, -1), "accumulate_grad_batches": (0, -1, 2),
+    "gradient_clip_val": (-1, ".nan", 0.5), "devices": (-1, 0, "[1]", "many"),
+    "precision": ("bf16-true", "64-true", "16-true", "8"), "val_check_interval": (0, -1), "limit_train_batches": (-1,),
+    "accelerator": ("gpu", "abacus"), "strategy": ("fsdp", "abacus"), "num_nodes": (0,), "max_time": ("soon",),
+    "callbacks": ("Abacus", "lightning.pytorch.callbacks.LearningRateMonitor"), "logger": ("Abacus",),
+    "plugins": ("abacus",), "profiler": ("abacus",), "min_steps": (-1,), "check_val_every_n_epoch": (0,),
+    "overfit_batches": (-1,), "default_root_dir": ("",),
+}  # fmt: skip
+
+OTHERS = [
+    ("DDPM", words.split(" "))
+    for words in (
+        "--seed_everything -1", "--seed_everything many",
+        "--model.lr_scheduler StepLR --model.lr_scheduler.step_size 0",
+        "--model.lr_scheduler ReduceLROnPlateau --model.lr_scheduler.monitor x", "--model.lr_scheduler Abacus",
+        "--model.optimizer torch.optim.AdamW --model.optimizer.lr -1",
+        "--model.optimizer torch.optim.AdamW --model.optimizer.lr .nan",
+        "--model.optimizer torch.optim.AdamW --model.optimizer.eps -1", "--model.unet.in_channels 1",
+    )
+]  # fmt: skip
+
+FILES = [
+    ("DDPM", [option, file])
+    for option in ("--model.init_from", "--model.guidance.classifier", "--ckpt_path")
+    for file in ("{folder}", "{folder}/missing.pt", "{folder}/empty.pt")
+] + [("StyleGAN2", ["--model.init_from", file]) for file in ("{folder}", "{folder}/no.pkl", "{folder}/empty.pt")]
+
+COMMANDS = [
+    *(("DDPM", [option, "many"]) for option in NUMBERS),
+    *((method, [f"--trainer.{name}={value}"]) for name, values in TRAINER.items() for value in values
+      for method in ("DDPM", "StyleGAN2")),
+    *OTHERS,
+    *FILES,
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of configurations of one step, and of a file that holds nothing."""
+    folder = tmp_path_factory.mktemp("good")
+    short = {"trainer": {"max_steps": 1}}
+    Path(tiny.config_file(folder, short)).rename(folder / "DDPM.yaml")
+    gan = {"class_path": "StyleGAN2", "init_args": {"stylegan2": GIVEN[StyleGAN2Config]}}
+    command = tiny.COMMAND_LINE | {"model": gan} | {"trainer": tiny.COMMAND_LINE["trainer"] | short["trainer"]}
+    data = command["data"]["init_args"] | {"image_size": 32}
+    tiny.write_yaml(folder / "StyleGAN2.yaml", command | {"data": {"class_path": "SyntheticFaces", "init_args": data}})
+    (folder / "empty.pt").touch()
+    return folder
+
+
+@pytest.mark.parametrize(("method", "words"), COMMANDS, ids=[f"{m} {' '.join(w)}" for m, w in COMMANDS])
+def test_a_wrong_word_ends_in_one_line_or_works(
+    tenshot: tiny.Run, good: Path, tmp_path: Path, method: str, words: list[str]
+):
+    given = [word.format(folder=good) for word in words]
+    outcome = tenshot(
+        "fit", "--config", good / f"{method}.yaml", f"--trainer.default_root_dir={tmp_path / 'run'}", *given
+    )
+    assert outcome.status in (0, 1, 2)
+    assert outcome.status == 0 or outcome.complaint  # one line, without a traceback
+    wrong = words[-1] in ("many", "abacus", "Abacus", "soon") or any("{folder}" in word for word in words)
+    assert outcome.status or not wrong, "it was taken"
