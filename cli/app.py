@@ -44,7 +44,7 @@ from tenshot.callbacks.provenance import code_version
 from tenshot.cli.out_of_memory import is_out_of_memory, out_of_memory
 from tenshot.cli.parser import Parser
 from tenshot.cli.run_folder import for_evaluation, for_training
-from tenshot.cli.trainer_checks import check_manual, check_trainer
+from tenshot.cli.trainer_checks import check_method, check_seed, check_trainer
 from tenshot.cli.words import check_yaml, values, with_config
 from tenshot.datamodules import Samples
 from tenshot.errors import InputError
@@ -89,6 +89,11 @@ class App(LightningCLI):
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The one that was asked for: parsers of the others would only take time."""
         return {self.command: LightningCLI.subcommands()[self.command]}
+
+    def _set_seed(self) -> None:
+        """Lightning's, but a seed that is none is told in one line."""
+        check_seed(self.config[self.subcommand].seed_everything)
+        super()._set_seed()
 
     def add_arguments_to_parser(self, parser: Any) -> None:
         """Callbacks that are always on, each a group of options."""
@@ -180,8 +185,9 @@ class App(LightningCLI):
         """Lightning's, but a device that is out of memory is told in one line.
 
         Raises:
-            InputError: It is, with what to change.
+            InputError: It is, with what to change; or --trainer asks for what the method does not do.
         """
+        check_method(self.model, self.config_init[subcommand]["trainer"])
         try:
             super()._run_subcommand(subcommand)
         except RuntimeError as error:
@@ -190,15 +196,14 @@ class App(LightningCLI):
             raise InputError(out_of_memory(error, subcommand, self.model)) from error
 
     def before_fit(self) -> None:
-        """Refuse a run without an end, or one that the method cannot do.
+        """Refuse a run without an end.
 
         Raises:
-            InputError: Neither steps nor time are limited, or a GAN is to be trained as --trainer trains others.
+            InputError: Neither steps nor time are limited.
         """
         settings = self.config_init["fit"]["trainer"]
         if not (settings["max_steps"] > 0 or settings["max_time"] or settings["fast_dev_run"]):
             raise InputError("the run has no end: set --trainer.max_steps")
-        check_manual(self.model, settings)
 
     def before_validate(self) -> None:
         """Refuse to measure nothing.

@@ -7,7 +7,19 @@ from lightning.pytorch import LightningModule
 
 from tenshot.errors import InputError, check_range
 
-__all__ = ["check_manual", "check_trainer"]
+__all__ = ["check_method", "check_seed", "check_trainer"]
+
+LARGEST_SEED = 2**32 - 1
+
+
+def check_seed(seed: int | bool) -> None:
+    """Refuse a seed that NumPy does not take.
+
+    Raises:
+        InputError: It is negative or too large.
+    """
+    if not isinstance(seed, bool):
+        check_range("--seed_everything", seed, 0, LARGEST_SEED)
 
 
 def check_trainer(settings: Mapping[str, Any]) -> None:
@@ -19,11 +31,13 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
     Raises:
         InputError: Names the option.
     """
-    for name in ("log_every_n_steps", "accumulate_grad_batches"):
+    for name in ("log_every_n_steps", "accumulate_grad_batches", "check_val_every_n_epoch"):
         if settings.get(name) is not None:
             check_range(f"--trainer.{name}", settings[name], 1)
     if settings.get("gradient_clip_val") is not None:
         check_range("--trainer.gradient_clip_val", settings["gradient_clip_val"], 0)
+    if isinstance(settings.get("val_check_interval"), int | float):
+        check_range("--trainer.val_check_interval", settings["val_check_interval"], 0, above=True)
     if settings.get("max_steps") is not None and settings["max_steps"] < -1:
         raise InputError(f"--trainer.max_steps is {settings['max_steps']}: choose at least 1")
     devices = settings.get("devices")
@@ -32,19 +46,25 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
         raise InputError(f"--trainer.devices is {devices}: on CPUs choose the number of processes, at least 1")
 
 
-def check_manual(module: LightningModule, settings: Mapping[str, Any]) -> None:
-    """Refuse what a method with optimisers of its own does not do through the Trainer.
+def check_method(module: LightningModule, settings: Mapping[str, Any]) -> None:
+    """Refuse what a method does not do through the Trainer.
 
     Args:
         module: The method.
         settings: The options of ``--trainer``.
 
     Raises:
-        InputError: Gradients are to be accumulated or clipped by the Trainer.
+        InputError: It computes in another precision, or divides its batches itself.
     """
+    name, precision = type(module).__name__, str(settings.get("precision"))
+    if precision in ("bf16-true", "16-true"):
+        raise InputError(
+            f"--trainer.precision {precision} rounds the small steps of weights and averages away: take bf16-mixed"
+        )
     if module.automatic_optimization:
+        if precision == "64-true":
+            raise InputError(f"--trainer.precision 64-true: {name} computes its losses in float32: take 32-true")
         return
-    name = type(module).__name__
     accumulated = settings.get("accumulate_grad_batches") or 1
     if accumulated != 1:
         raise InputError(
