@@ -13,7 +13,7 @@ __all__ = ["main"]
 COMMANDS = {
     "fit": "train or adapt a generator, or resume a run (--ckpt_path last)",
     "validate": "compute the validation losses and the bits per dimension of a checkpoint",
-    "test": "measure samples of a checkpoint (no metrics yet)",
+    "test": "measure samples of a checkpoint, or of a folder: FID, Intra-LPIPS and more in one table",
     "predict": "draw pictures from a checkpoint as numbered PNG files",
     "convert": "turn public or tenshot checkpoints into safetensors with their configuration",
     "prepare": "crop and resize the pictures of a data set once, into a folder or archives",

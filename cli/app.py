@@ -41,16 +41,16 @@ from tenshot.callbacks import (
     Throughput,
 )
 from tenshot.callbacks.provenance import code_version
+from tenshot.cli.image_size import image_size_of
 from tenshot.cli.out_of_memory import is_out_of_memory, out_of_memory
 from tenshot.cli.parser import Parser
 from tenshot.cli.run_folder import for_evaluation, for_training
 from tenshot.cli.trainer_checks import check_method, check_seed, check_trainer
-from tenshot.cli.words import check_yaml, values, with_config
+from tenshot.cli.words import values, with_config
+from tenshot.cli.yaml_files import check_yaml
 from tenshot.datamodules import Samples
 from tenshot.errors import InputError
 from tenshot.lightning_modules import FolderGenerator
-from tenshot.lightning_modules.initial import Part, initial_from
-from tenshot.lightning_modules.initial_gan import initial_gan_from
 from tenshot.models.pretrained import read_checkpoint
 
 __all__ = ["App", "run"]
@@ -134,7 +134,7 @@ class App(LightningCLI):
             and "image_size" in config.data.init_args
             and config.data.init_args.image_size is None
         ):
-            config.data.init_args.image_size = _network_size(config.model.init_args)
+            config.data.init_args.image_size = image_size_of(config.model)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add what every run has: seeding by position, watches on loss, signals and speed, whole checkpoints, a log.
@@ -254,23 +254,6 @@ def _describe_by(init_args: Namespace, checkpoint: Path) -> None:
     init_args.init_from = None
 
 
-def _network_size(init_args: Namespace) -> int | None:
-    """Side of the pictures of the network that a method is configured with, where it has one."""
-    if "stylegan2" in init_args:
-        if init_args.stylegan2 is not None:
-            return int(init_args.stylegan2.image_size)
-        if init_args.get("init_from") is None:
-            return None
-        return initial_gan_from(init_args.init_from, "raw", init_args.allow_pickle, None).config.image_size
-    part: Part = "classifier" if "classifier" in init_args else "unet"
-    if init_args.get(part) is not None:
-        return int(init_args[part].image_size)
-    if init_args.get("init_from") is not None:
-        read = initial_from(init_args.init_from, init_args.init_weights, init_args.allow_pickle, {}, part)
-        return read.unet.image_size
-    return None
-
-
 def run(words: list[str]) -> None:
     """Run one command.
 
@@ -288,8 +271,8 @@ def run(words: list[str]) -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.getMessage()
     )
-    check_yaml(values(words, "--config", "-c"))
     words = with_config(words)
+    check_yaml([*values(words, "--config", "-c"), *(word for word in words if word.endswith((".yaml", ".yml")))])
     try:
         with ExitStack() as held:
             App(

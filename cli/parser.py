@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from tenshot.cli.registry import CLASSES, class_options
+from tenshot.cli.registry import CLASSES, class_options, owners
 from tenshot.errors import did_you_mean, say
 
 __all__ = ["Parser", "explain"]
@@ -37,10 +37,13 @@ def explain(message: str, options: Iterable[str]) -> str:
         names = re.findall(r"--([\w.+-]+)", unknown[1])
         if not names:
             return f"unexpected argument {unknown[1]!r}"
-        return f"unknown option --{names[0]}{_nearest(names[0], options)}"
+        given = _whose(names[0], options)
+        return f"unknown option --{given or names[0]}{_others(given) if given else _nearest(names[0], options)}"
     if unknown := re.search(r"Option '([\w.]+)' is not accepted|does not accept option '([\w.]+)'", message):
         name = unknown[1] or unknown[2]
-        return f"unknown option {name!r} in {_key(message) or 'the configuration'}{_nearest(name, options)}"
+        given = _whose(name, options)
+        hint = f"{_others(given)}, under init_args in a file" if given else _nearest(name, options)
+        return f"unknown option {name!r} in {_key(message) or 'the configuration'}{hint}"
     if missing := re.search(r"arguments are required: (.*)", message):
         names = [_full(name, options) for name in missing[1].split(", ")]
         return f"{' and '.join(names)} must be given, on the command line or in a --config"
@@ -79,6 +82,17 @@ def _plain(text: str) -> str:
     """Python's spelling of types, as people write them."""
     text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
     return re.sub(r"typing\.Literal\[([^\]]*)\]", r"one of \1", text)
+
+
+def _whose(name: str, options: Iterable[str]) -> str | None:
+    """The full name of an option that was given rightly, but to a class that has it not; none for any other."""
+    return next((f"{group}{name}" for group in ("", "model.", "data.") if f"{group}{name}" in options), None)
+
+
+def _others(option: str) -> str:
+    """Which classes have it."""
+    classes = owners(option)
+    return f": it is an option of {', '.join(classes)}, which --{option.split('.')[0]} chooses" if classes else ""
 
 
 def _nearest(name: str, options: Iterable[str]) -> str:

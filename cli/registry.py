@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from tenshot.datamodules import FewShot, ImageFolder, SyntheticFaces
 from tenshot.lightning_modules import CDC, DDPM, DDPMPA, FolderGenerator, MixDL, NoisyClassifier, StyleGAN2
 
-__all__ = ["CLASSES", "DATA", "METHODS", "class_options", "parameters"]
+__all__ = ["CLASSES", "DATA", "METHODS", "class_options", "owners", "parameters"]
 
 METHODS: tuple[type[LightningModule], ...] = (DDPM, DDPMPA, NoisyClassifier, StyleGAN2, CDC, MixDL, FolderGenerator)
 DATA: tuple[type[LightningDataModule], ...] = (FewShot, ImageFolder, SyntheticFaces)
@@ -23,6 +23,12 @@ def class_options() -> Iterator[str]:
     for group, classes in CLASSES.items():
         for cls in classes:
             yield from (f"{group}.{name}" for name in parameters(cls))
+
+
+def owners(option: str) -> list[str]:
+    """The names of the classes that have an option, which is dotted, with its group and without dashes."""
+    group, _, name = option.partition(".")
+    return [cls.__name__ for cls in CLASSES.get(group, ()) if name in parameters(cls)]
 
 
 def parameters(cls: type[Any]) -> Iterator[str]:

@@ -1,14 +1,10 @@
 """The words of a command line before they are parsed."""
 
-import os
 from pathlib import Path
 
-import yaml
-
-from tenshot.errors import InputError
 from tenshot.lightning_modules.runs import checkpoint_file, run_of
 
-__all__ = ["check_yaml", "values", "with_config"]
+__all__ = ["values", "with_config"]
 
 
 def with_config(words: list[str]) -> list[str]:
@@ -42,20 +38,3 @@ def values(words: list[str], *options: str) -> list[str]:
         for word, after in zip(words, [*words[1:], ""], strict=True)
         if word.split("=", 1)[0] in options
     ]
-
-
-def check_yaml(paths: list[str]) -> None:
-    """Name the file and the line of a mistake in YAML, which the parser would not.
-
-    Raises:
-        InputError: A file is not YAML, or not a set of options.
-    """
-    for path in filter(os.path.isfile, paths):
-        try:
-            content = yaml.safe_load(Path(path).read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-            where = f", line {mark.line + 1}" if mark else ""
-            raise InputError(f"{path}{where}: not valid YAML ({problem or type(error).__name__}): mend it") from None
-        if not isinstance(content, dict):
-            raise InputError(f"{path}: holds no options: write a configuration as --print_config shows one")

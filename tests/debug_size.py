@@ -1,0 +1,48 @@
+"""Shipped recipes at a size that takes a test no time."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import tiny
+
+__all__ = ["debug_size"]
+
+
+def debug_size(recipe: dict[str, Any], folder: Path) -> list[str]:
+    """The options that make a recipe small. What else it says, its data and what it starts from, stays as it is.
+
+    Args:
+        recipe: What its file holds.
+        folder: Of the run.
+    """
+    method, data = recipe["model"]["init_args"], recipe["data"]["init_args"]
+    words = ["--trainer.max_steps", "1", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
+    words += ["--trainer.precision", "32-true", "--trainer.default_root_dir", str(folder), "--images.count", "1"]
+    words += ["--trainer.enable_progress_bar", "false", "--trainer.limit_val_batches", "1"]
+    batch = 2 if recipe["model"]["class_path"] == "MixDL" else 3  # others compare three; MixDL judges twice as many
+    words += ["--grid.count", "1", "--grid.columns", "1", "--data.batch_size", str(batch)]
+    adversarial = recipe["model"]["class_path"] in ("StyleGAN2", "CDC", "MixDL")
+    words += ["--data.image_size", "32" if adversarial else "16"]
+    if "stylegan2" in method:
+        for name, value in asdict(tiny.STYLEGAN2).items():
+            words += [f"--model.stylegan2.{name}", str(value)]
+    for part in {"unet", "classifier"} & method.keys():
+        unet = {name: value for name, value in tiny.UNET.items() if name != "head_channels"}
+        if method[part].get("head_channels"):
+            unet["head_channels"] = 32
+        for name, value in unet.items():
+            words += [f"--model.{part}.{name}", str(list(value) if isinstance(value, tuple) else value)]
+    for scheduler in [method.get("lr_scheduler", {})]:
+        if "total_steps" in scheduler.get("init_args", {}):
+            words += ["--model.lr_scheduler.init_args.total_steps", "5"]
+    if method.get("bits_per_dim") is not None:
+        words += ["--model.bits_per_dim", "2"]
+    if "sampler" in method:
+        words += ["--model.sampler.steps", "3", "--model.preview_sampler.steps", "2"]
+    for name, most in (("shots", 5), ("num_val", 2), ("num_images", 10)):
+        if isinstance(data.get(name), int):
+            words += [f"--data.{name}", str(min(data[name], most))]
+    if "num_workers" in data:
+        words += ["--data.num_workers", "0"]
+    return words

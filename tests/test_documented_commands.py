@@ -1,0 +1,147 @@
+"""Every command in README.md and docs/ runs as it stands there, on small files of the names it uses.
+
+Options are appended that make it small and quick. Where it asks for GPUs or a server, it is parsed and merged only.
+"""
+
+import glob
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+import yaml
+from debug_size import debug_size
+from PIL import Image
+from run_folders import config, evaluation, make_run
+
+from tenshot.callbacks import StepCheckpoint
+from tenshot.cli import HELP, main
+
+TOP = Path(__file__).parents[1]
+PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
+IMAGES = (
+    "FOLDER_WITH_TEN_PICTURES",
+    "TEN_PICTURES",
+    "FOLDER",
+    "SAMPLES",
+    "SHOTS",
+    "ALL_TARGETS",
+    "data/ffhq",
+    "data/ffhq1024",
+)
+RUNS = ("runs/ddpm/faces32_source", "runs/ddpm/faces32_finetune", "runs/ddpm_pa/faces32_sunglasses")
+COMPARED = ("runs/a", "runs/b", "runs/c", "runs/a/seed1", "runs/b/seed1", "runs/ddpm_pa/seed1", "runs/finetune/seed1")
+GANS = ("StyleGAN2", "CDC", "MixDL")
+ELSEWHERE = ("configs/trainer/ddp.yaml", "configs/trainer/fsdp.yaml", "configs/trainer/slurm.yaml", "configs/logger/")
+
+
+def commands(text: str) -> Iterator[str]:
+    """Those on lines of their own, indented or fenced, and those in the text that say more than a name."""
+    text = re.sub(r" *\\\n\s*", " ", text)
+    yield from re.findall(r"^(?: {4,}|)((?:tenshot|sbatch|make|python) .*?)(?: +#.*)?$", text, re.MULTILINE)
+    for inline in re.findall(r"`((?:tenshot|make|python) [^`]+)`", text):
+        if len(inline.split()) > 2 or not inline.startswith("tenshot"):
+            yield " ".join(inline.split())
+
+
+def documented(program: str) -> list[str]:
+    every = [command for page in PAGES for command in commands(page.read_text())]
+    every += [line.strip() for line in HELP.splitlines() if line.startswith("  tenshot ")]
+    return sorted({command for command in every if command.split()[0] == program})
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
+    """A folder with what the commands name. Not to be changed: each command runs in a copy."""
+    place = tmp_path_factory.mktemp("place")
+    os.symlink(TOP / "configs", place / "configs")
+    for number, folder in enumerate(IMAGES):
+        (place / folder).mkdir(parents=True)
+        pixels = torch.randint(256, (10, 32, 32, 3), generator=torch.Generator().manual_seed(number), dtype=torch.uint8)
+        for index, image in enumerate(pixels):
+            Image.fromarray(image.numpy()).save(place / folder / f"{index}.png")
+    for run in RUNS:
+        shutil.copytree(trained, place / run)
+    for run in COMPARED:
+        make_run(place / run, config(), [evaluation(100, 2.0, 0.1)])
+    tiny.trainer(place / "RUN", 1, StepCheckpoint()).fit(tiny.gan(), tiny.faces(image_size=32))
+    classifier = tiny.classifier(classifier=tiny.unet_config(out_channels=9))
+    tiny.trainer(place / "runs/ddpm/faces32_classifier", 1, StepCheckpoint()).fit(classifier, tiny.faces(labels=True))
+    shutil.copy(place / "RUN/checkpoints/step=00000001.ckpt", place / "FILE")
+    shutil.copy(tiny.config_file(place), place / "RECIPE")
+    public = tiny.ddpm(
+        unet=tiny.unet_config(image_size=256, channels=64, head_channels=64, attention_resolutions=(128,))
+    )
+    torch.save(tiny.public_state(public.unet.state_dict()), place / "mine.pt")
+    return place
+
+
+def appended(words: list[str], place: Path) -> list[str]:
+    """What makes a command small."""
+    given = dict(zip(words, [*words[1:], ""], strict=True))
+    if words[1] == "fit" and "--config" in words and not {"--print_config", "--help"} & set(words):
+        configs = [after for word, after in pairwise(words) if word == "--config"]
+        if any(config.startswith(ELSEWHERE) for config in configs):
+            return ["--print_config"]
+        recipe = yaml.safe_load((place / configs[0]).read_text())
+        if start := given.get("--model.init_from"):  # public files are larger; ours are read under any name
+            adversarial = recipe["model"]["class_path"] in GANS
+            if not (place / start).exists():
+                run = place / ("RUN" if adversarial else RUNS[0])
+                shutil.copy(max(run.glob("checkpoints/*.ckpt")), place / start)
+        words = debug_size(recipe, place / "out")
+        if recipe["data"]["class_path"] == "SyntheticFaces" and given.get("--data") == "FewShot":
+            words = [
+                word for pair in zip(words[::2], words[1::2], strict=True) if "num_val" not in pair[0] for word in pair
+            ]
+        return words
+    if words[1] == "test":
+        return ["--evaluate.features", "random", "--evaluate.samples", "4", "--evaluate.reference", "4"]
+    return ["--images.count", "2", "--model.sampler.steps", "2"] if words[1] == "predict" else []
+
+
+@pytest.mark.parametrize("command", documented("tenshot"))
+def test_a_command_of_tenshot_runs_as_written(
+    tenshot: tiny.Run, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+):
+    copy = Path(shutil.copytree(place, tmp_path / "place", symlinks=True))
+    monkeypatch.chdir(copy)
+    words = [word for part in shlex.split(command) for word in (sorted(glob.glob(part)) if "*" in part else [part])]
+    outcome = tenshot(*words[1:], *appended(words, copy))
+    assert outcome.status == 0, outcome.err
+
+
+@pytest.mark.parametrize("command", documented("sbatch"))
+def test_the_words_of_a_job_are_those_of_fit(tenshot: tiny.Run, monkeypatch: pytest.MonkeyPatch, command: str):
+    monkeypatch.chdir(TOP)
+    _, script, *words = shlex.split(command)
+    assert Path(script).is_file()
+    outcome = tenshot("fit", *words, "--print_config")
+    assert outcome.status == 0, outcome.err
+
+
+@pytest.mark.parametrize("command", documented("make"))
+def test_what_is_made_has_a_rule(command: str):
+    assert re.search(rf"^{command.split()[1]}:", (TOP / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", documented("python"))
+def test_a_script_is_there(command: str):
+    assert (TOP / command.split()[1]).is_file()
+
+
+def test_commands_are_found_in_all_their_forms():
+    page = "text `tenshot a --b c`\n\n    tenshot d \\\n        --e\n\n```\ntenshot f g   # h\n```\n`tenshot i`"
+    assert list(commands(page)) == ["tenshot d --e", "tenshot f g", "tenshot a --b c"]
+    assert len(documented("tenshot")) > 20
+
+
+def test_the_help_speaks_of_metrics(capsys: pytest.CaptureFixture[str]):
+    main(["--help"])
+    assert re.search(r"^  test .*FID", capsys.readouterr().out, re.MULTILINE)
