@@ -1,6 +1,7 @@
 """Stop a run whose loss or weights are no longer numbers, before it overwrites what is good."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from tenshot.callbacks.leaving import leave_together
+from tenshot.lightning_modules.runs import newest_checkpoint
 from tenshot.lightning_modules.sharding import local
 
 __all__ = ["NanGuard"]
@@ -68,11 +70,22 @@ class NanGuard(Callback):
         if bad:
             step, name = min(bad, key=lambda found: found[0])
             what = "the loss" if name == "loss" else f"the loss {name!r}"
-        leave_together(trainer, _message(what, step))
+        leave_together(trainer, _message(trainer, what, step))
 
 
-def _message(what: str, step: int) -> str:
+def _message(trainer: Trainer, what: str, step: int) -> str:
+    pl_module = trainer.lightning_module
+    rates = " or ".join(
+        f"--model.{name}.lr" for name in ("optimizer", "optimizer_g", "optimizer_d") if hasattr(pl_module, name)
+    )
+    remedy = f"lower the learning rate ({rates or '--model.optimizer.lr'}) or use --trainer.precision 32-true"
+    run, start = Path(trainer.default_root_dir), getattr(pl_module, "init_from", None)
+    last = newest_checkpoint(run)
+    if last is not None:
+        return (
+            f"{what} became NaN or infinite at step {step}: {remedy}, and go on from {last.name} with --ckpt_path {run}"
+        )
+    weights = f", or other weights than {start} (--model.init_from)" if start else ""
     return (
-        f"{what} became NaN or infinite at step {step}: lower the learning rate or use --trainer.precision 32-true; "
-        "the last checkpoint is good, resume from it with --ckpt_path last"
+        f"{what} became NaN or infinite at step {step}, before the first checkpoint: {remedy}{weights}, and start anew"
     )

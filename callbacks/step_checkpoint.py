@@ -12,6 +12,7 @@ from tenshot.callbacks.leaving import leave_together
 from tenshot.callbacks.throughput import paused
 from tenshot.errors import InputError
 from tenshot.lightning_modules.runs import checkpoint_path, checkpoints_of
+from tenshot.lightning_modules.uses import is_used
 
 __all__ = ["StepCheckpoint"]
 
@@ -25,7 +26,8 @@ class StepCheckpoint(Checkpoint):
 
     Args:
         every_n_steps: Optimiser steps between two checkpoints.
-        keep: How many of the newest to keep; an older one is removed only once a newer one is whole.
+        keep: How many of the newest to keep; an older one is removed only once a newer one is whole, and not if an
+            adaptation recorded it as its source.
     """
 
     def __init__(self, every_n_steps: int = 500, keep: int = 2) -> None:
@@ -41,8 +43,10 @@ class StepCheckpoint(Checkpoint):
         self._asked = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A resumed run need not save what it was loaded from."""
-        self._saved_step = self._tried_step = trainer.global_step
+        """A resumed run need not save what it was loaded from, unless that is of another folder or name."""
+        self._tried_step = trainer.global_step
+        there = checkpoint_path(Path(trainer.default_root_dir), trainer.global_step).exists() or not trainer.global_step
+        self._saved_step = trainer.global_step if trainer.strategy.broadcast(there) else -1
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -87,4 +91,5 @@ class StepCheckpoint(Checkpoint):
             # later ones may be there, torn by a kill or of a run resumed from an earlier step: they do not count
             earlier = [path for path in checkpoints_of(run) if path.name < saved.name]
             for old in earlier[self.keep - 1 :]:
-                removed(old)
+                if not is_used(old):
+                    removed(old)

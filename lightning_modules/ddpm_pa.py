@@ -110,7 +110,7 @@ class DDPMPA(DDPM, AdaptsSource[UNet]):
                 f"--data.batch_size is {batch}, but the pairwise losses compare at least {least} pictures of a "
                 "micro-batch: make it larger"
             )
-        source = self.hold_on_to(*self._read_source(self.source_path))
+        source = self.hold_on_to(*self._read_source(self.source_file(self.source_path)))
         self._source_alike = self._alike(source.network)
         source.network.train(self.pairwise.source_dropout)
 

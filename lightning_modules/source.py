@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
+from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from tenshot.errors import InputError
+from tenshot.lightning_modules.uses import note_use
 from tenshot.models.pretrained import sha256
+from tenshot.models.pretrained.sharded import is_sharded
 
 __all__ = ["AdaptsSource", "FrozenSource"]
 
@@ -69,8 +72,31 @@ class AdaptsSource(Generic[N]):
             )
         return path
 
+    def source_file(self, path: str) -> str:
+        """The file of the source: as given or, for a resumed run that finds another or none there, one beside it that
+        is equal to the recorded one.
+
+        Raises:
+            InputError: There is none.
+        """
+        record, given = self.source_of_checkpoint, Path(path)
+        is_file = given.is_file() or is_sharded(given)
+        if record is None or (is_file and sha256(given) == record["sha256"]):
+            return path
+        folder = given.parent if is_file or not given.is_dir() else given / "checkpoints"
+        for other in sorted(folder.rglob("*.ckpt")):
+            if not is_sharded(other.parent) and sha256(other) == record["sha256"]:
+                rank_zero_info(f"{path}: not the source that this run began with, which is {other} now")
+                return str(other)
+        if is_file:
+            return path  # and is refused in words
+        raise InputError(
+            f"the source model of this adaptation is missing: {record['path']} (sha256 {record['sha256'][:12]}…), and "
+            f"no checkpoint in {folder} is equal to it: put it back, or give a copy of it with --model.source"
+        )
+
     def hold_on_to(self, network: N, path: str) -> FrozenSource[N]:
-        """Freeze the source, on the device of training.
+        """Freeze the source, on the device of training, and note in its run that it is needed.
 
         Raises:
             InputError: It is not the one that a resumed run began with.
@@ -78,5 +104,8 @@ class AdaptsSource(Generic[N]):
         self.source = FrozenSource(network, path)
         if self.source_of_checkpoint is not None:
             self.source.refuse_other_than(self.source_of_checkpoint)
+        trainer = cast(LightningModule, self)._trainer
+        if trainer is not None and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            note_use(Path(self.source.path), Path(trainer.default_root_dir))
         rank_zero_info(f"{self.source.path}: the frozen source, sha256 {self.source.sha256[:12]}…")
         return self.source

@@ -16,9 +16,14 @@ def fill(network: N, state: Mapping[str, Tensor], where: str) -> N:
     """Load weights, all of them and nothing else.
 
     Raises:
-        InputError: See :func:`refuse_misfit`.
+        InputError: See :func:`refuse_misfit`; or some are NaN or infinite.
     """
     refuse_misfit(network, state, where)
+    bad = sorted(name for name, value in state.items() if not (value.is_meta or bool(value.isfinite().all())))
+    if bad:
+        raise InputError(
+            f"{where}: {list_keys('NaN or infinite', bad)}: the training that wrote it failed; take another"
+        )
     network.load_state_dict(state)
     return network
 

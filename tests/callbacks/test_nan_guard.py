@@ -34,10 +34,12 @@ def checkpoints(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
 def test_a_bad_loss_stops_the_run_at_its_step_and_is_never_saved(tmp_path: Path, loss: float):
-    with pytest.raises(InputError, match=r"the loss became NaN or infinite at step 4.*--ckpt_path last") as raised:
+    advice = r"the loss became NaN or infinite at step 4.*and go on from step=00000003.ckpt with --ckpt_path (\S+)$"
+    with pytest.raises(InputError, match=advice) as raised:
         tiny.trainer(tmp_path, 9, StepCheckpoint(every_n_steps=1)).fit(Failing(3, loss), tiny.faces())
 
     assert "\n" not in str(raised.value)
+    assert str(raised.value).endswith(str(tmp_path))
     assert checkpoints(tmp_path) == ["step=00000002.ckpt", "step=00000003.ckpt"]
 
 
@@ -52,7 +54,8 @@ def test_every_micro_batch_of_an_accumulation_counts(tmp_path: Path, micro_batch
 
 
 def test_the_first_micro_batch_of_all_counts_too(tmp_path: Path):
-    with pytest.raises(InputError, match="the loss became NaN or infinite at step 1"):
+    advice = "the loss became NaN or infinite at step 1, before the first checkpoint: lower.* and start anew$"
+    with pytest.raises(InputError, match=advice):
         tiny.trainer(tmp_path, 1, StepCheckpoint(), accumulate_grad_batches=2).fit(Failing(0, math.nan), tiny.faces())
 
     assert not checkpoints(tmp_path)

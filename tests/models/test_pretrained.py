@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tenshot.errors import InputError
 from tenshot.models import UNet, UNetClassifier, UNetConfig
-from tenshot.models.pretrained import load_adm, load_adm_classifier, read_adm, read_checkpoint
+from tenshot.models.pretrained import fill, load_adm, load_adm_classifier, read_adm, read_checkpoint
 
 # The public grammar, written from its description: our modules -> theirs.
 
@@ -319,3 +319,14 @@ def test_anything_but_a_flat_dictionary_of_tensors_is_refused(tmp_path, content)
     path = tmp_path / "weights.pt"
     torch.save(content, path)
     refusal(lambda: load_adm(path), str(path), "dictionary")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_with_their_file(bad: float):
+    network = torch.nn.Linear(2, 2)
+    state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    state["bias"][1] = bad
+    with pytest.raises(
+        InputError, match=r"x\.ckpt: 1 NaN or infinite keys \(bias\): the training that wrote it failed"
+    ):
+        fill(network, state, "x.ckpt")
