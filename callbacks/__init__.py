@@ -10,6 +10,7 @@ from tenshot.callbacks.last_values import LastValues
 from tenshot.callbacks.nan_guard import NanGuard
 from tenshot.callbacks.preemption import Preempted, Preemption
 from tenshot.callbacks.progress import StepProgress
+from tenshot.callbacks.resumption import Resumption
 from tenshot.callbacks.run_lock import RunLock
 from tenshot.callbacks.run_log import RunLog
 from tenshot.callbacks.sample_grid import SampleGrid
@@ -31,6 +32,7 @@ __all__ = [
     "NanGuard",
     "Preempted",
     "Preemption",
+    "Resumption",
     "RunLock",
     "RunLog",
     "RunWandb",

@@ -2,8 +2,9 @@
 
 import csv
 import os
+import sys
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from tenshot.callbacks.evaluation_result import IN_FIT
 from tenshot.callbacks.tolerance import tolerated
 
-__all__ = ["RunLog"]
+__all__ = ["RunLog", "rows_cut"]
 
 
 class RunLog(Logger):
@@ -73,13 +74,7 @@ class RunLog(Logger):
         anew, self._columns = columns != self._columns, []  # what is cut off in the middle is written anew
         if anew:
             columns = sorted({name for row in self._rows for name in row})
-            partial = self.path.with_name(f".{self.path.name}.partial")
-            partial.parent.mkdir(parents=True, exist_ok=True)
-            with open(partial, "w", newline="") as file:
-                table = csv.DictWriter(file, columns)
-                table.writeheader()
-                table.writerows(self._rows)
-            os.replace(partial, self.path)
+            _table(self.path, columns, self._rows)
         else:
             with open(self.path, "a", newline="") as file:
                 csv.DictWriter(file, columns).writerows(self._rows[self._written :])
@@ -96,3 +91,32 @@ def _rows_before(path: Path, step: int) -> Iterator[dict[str, Any]]:
         of_evaluation = all(name.startswith(f"{IN_FIT}/") for name, value in row.items() if value and name != "step")
         if int(row["step"]) < step + of_evaluation:
             yield row
+
+
+def rows_cut(run: Path, step: int, aside: Path) -> int:
+    """Move the rows of a run's log that were logged from that step on to another file.
+
+    Returns:
+        How many there were.
+    """
+    path = RunLog(run).path
+    if not path.exists():
+        return 0
+    kept, every = list(_rows_before(path, step)), list(_rows_before(path, sys.maxsize))
+    later = [row for row in every if row not in kept]
+    if later:
+        columns = list(every[0])
+        _table(aside, columns, later)
+        _table(path, columns, kept)
+    return len(later)
+
+
+def _table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a whole table; it appears at once."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    with open(partial, "w", newline="") as file:
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        table.writerows(rows)
+    os.replace(partial, path)

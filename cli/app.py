@@ -8,10 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
@@ -31,6 +30,7 @@ from tenshot.callbacks import (
     NanGuard,
     Preempted,
     Preemption,
+    Resumption,
     RunLock,
     RunLog,
     RunWandb,
@@ -40,11 +40,12 @@ from tenshot.callbacks import (
     StepSeed,
     Throughput,
 )
-from tenshot.callbacks.provenance import code_version
 from tenshot.cli.image_size import image_size_of
 from tenshot.cli.out_of_memory import is_out_of_memory, out_of_memory
 from tenshot.cli.parser import Parser
 from tenshot.cli.run_folder import for_evaluation, for_training
+from tenshot.cli.run_record import RunRecord
+from tenshot.cli.schedule import fit_schedule
 from tenshot.cli.trainer_checks import check_method, check_seed, check_trainer
 from tenshot.cli.words import values, with_config
 from tenshot.cli.yaml_files import check_yaml
@@ -54,22 +55,6 @@ from tenshot.lightning_modules import FolderGenerator
 from tenshot.models.pretrained import read_checkpoint
 
 __all__ = ["App", "run"]
-
-
-class SaveRun(SaveConfigCallback):
-    """Write the merged configuration to ``config.yaml`` in the run's folder, and to every logger."""
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Rank 0 only; a resumed run keeps the file it was started with."""
-        if stage != "fit":
-            return
-        text = self.parser.dump(self.config, skip_link_targets=False)
-        for logger in trainer.loggers:
-            logger.log_hyperparams(yaml.safe_load(text) | {"code_version": code_version()})
-        path = Path(trainer.default_root_dir) / "config.yaml"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
 
 
 class App(LightningCLI):
@@ -126,6 +111,8 @@ class App(LightningCLI):
         if self.subcommand == "fit" and _is_first_rank():
             self.held.enter_context(RunLock(folder))
         config.trainer.default_root_dir = str(folder)
+        config.ckpt_path = None
+        asked_for = config.clone()
         config.ckpt_path = str(checkpoint) if checkpoint else None
         if checkpoint is not None:
             _describe_by(config.model.init_args, checkpoint)
@@ -135,6 +122,10 @@ class App(LightningCLI):
             and config.data.init_args.image_size is None
         ):
             config.data.init_args.image_size = image_size_of(config.model)
+            asked_for.data.init_args.image_size = config.data.init_args.image_size
+        if self.subcommand == "fit":
+            fit_schedule(config.model.init_args, config.trainer.max_steps)
+            self.record = RunRecord(self._parser("fit"), asked_for, checkpoint)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add what every run has: seeding by position, watches on loss, signals and speed, whole checkpoints, a log.
@@ -155,7 +146,9 @@ class App(LightningCLI):
         tf32 = TF32(self.config_init[self.subcommand]["tf32"])
         kwargs["callbacks"] = [tf32, *callbacks, StepSeed(), NanGuard(), Preemption()]
         if self.subcommand == "fit":
-            kwargs["callbacks"] = [Throughput(), *kwargs["callbacks"], LastValues()]
+            record = [] if settings.get("fast_dev_run") else [self.record]
+            own = [*record, Resumption(self.record.compared), Throughput()]
+            kwargs["callbacks"] = [*own, *kwargs["callbacks"], LastValues()]
         if settings.get("enable_progress_bar") is not False:
             kwargs["callbacks"].append(StepProgress())
         kwargs["logger"] = self._loggers(settings.get("logger"), settings["default_root_dir"])
@@ -284,8 +277,7 @@ def run(words: list[str]) -> None:
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 auto_configure_optimizers=False,
-                save_config_callback=SaveRun,
-                save_config_kwargs={"save_to_log_dir": False},
+                save_config_callback=None,
                 seed_everything_default=0,
                 trainer_defaults={"num_sanity_val_steps": 0},
                 parser_class=Parser,

@@ -111,11 +111,13 @@ class LossAwareTimesteps:
         return {"history": self._history.clone(), "counts": self._counts.clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what ``state_dict`` gave.
+        """Restore what ``state_dict`` gave. From one of uniform timesteps, which has no history, that starts anew.
 
         Raises:
             InputError: It comes from a process of another length, or from another length of history.
         """
+        if not state:
+            return
         found, expected = tuple(state["history"].shape), tuple(self._history.shape)
         if found != expected:
             raise InputError(

@@ -66,6 +66,8 @@ class AdversarialModule(LightningModule):
                 if player in self._scalers:
                     scaler.load_state_dict(self._scalers[player].state_dict())
             self._scalers = fresh
+        else:
+            self._scalers = {}  # of a checkpoint that was trained with one
 
     def optimise(self, player: Player, parts: Sequence[Callable[[], Terms]], counted: bool = False) -> Terms:
         """One optimiser step of one player; the other's weights are frozen meanwhile.

@@ -28,6 +28,7 @@ from tenshot.lightning_modules.initial import (
 )
 from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
 from tenshot.lightning_modules.quarters import QuarterMeans
+from tenshot.lightning_modules.resuming import fit_to_method
 from tenshot.lightning_modules.sampler import Sampler
 from tenshot.lightning_modules.seeding import SeededNoise, in_equal_batches
 from tenshot.lightning_modules.sharding import share_out
@@ -37,8 +38,7 @@ from tenshot.models.pretrained import fill
 
 __all__ = ["DDPM"]
 
-ANCESTRAL_250 = Sampler()
-PREVIEW = Sampler("dpm_solver", 20)
+ANCESTRAL_250, PREVIEW = Sampler(), Sampler("dpm_solver", 20)
 
 
 class DDPM(LightningModule):
@@ -47,8 +47,7 @@ class DDPM(LightningModule):
     Args:
         unet: Architecture. Not needed where init_from tells it.
         diffusion: The noise process. Not needed where init_from tells it.
-        init_from: Weights to start from: a checkpoint of tenshot, a file of tenshot convert, or a public
-            guided-diffusion or improved-diffusion checkpoint.
+        init_from: Weights to start from, of tenshot fit or convert, or public ones of guided- or improved-diffusion.
         init_weights: Which weights of a tenshot checkpoint to start from, the averaged or the raw ones.
         dropout: Of the network in training, in place of that of unet or of the file, which may not tell its own.
         optimizer: Built from the parameters.
@@ -60,8 +59,7 @@ class DDPM(LightningModule):
         sampler: How pictures are drawn.
         preview_sampler: How the grids during training are drawn.
         guidance: Draw towards classes by a classifier of noisy pictures.
-        bits_per_dim: Respacing with which validation computes the variational bound ("250"; "" for all steps); none
-            to skip it.
+        bits_per_dim: Respacing for the variational bound in validation ("250"; "" for all steps); none to skip it.
         compile: Compile the network with torch.compile: on GPUs faster, on CPUs not.
         allow_pickle: Let init_from and guidance read files that may run code of their author.
     """
@@ -107,8 +105,7 @@ class DDPM(LightningModule):
         self.guide: FrozenClassifier | None = None
         self.bits_per_dim_steps, self.compile_network = bits_per_dim, compile
         self.unet: UNet
-        # looking for NaN would wait for the device
-        self.val_loss, self.val_bits = MeanMetric(nan_strategy="disable"), MeanMetric(nan_strategy="disable")
+        self.val_loss, self.val_bits = (MeanMetric(nan_strategy="disable") for _ in range(2))  # waits for no device
 
     def configure_model(self) -> None:
         """Build the network, with the weights of init_from, and the classifier that guides it.
@@ -279,11 +276,12 @@ class DDPM(LightningModule):
         """Restore the history of the timestep sampler, and the losses that were not logged yet.
 
         Raises:
-            InputError: It is a checkpoint of another network.
+            InputError: It is a checkpoint of another network, or training goes on with another method or process.
         """
         assert self.unet_config is not None
         assert self.diffusion_config is not None
         where = str(self.trainer.ckpt_path) if self._trainer else "the checkpoint"
         refuse_other_network(checkpoint, where, self.unet_config, self.diffusion_config)
+        fit_to_method(self, checkpoint, where, self.diffusion_config)
         self.timesteps.load_state_dict(checkpoint["timesteps"])
         self.quarters.load_state_dict(checkpoint.get("quarters", {}), self.device)

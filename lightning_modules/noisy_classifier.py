@@ -25,6 +25,7 @@ from tenshot.lightning_modules.initial import (
 )
 from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
 from tenshot.lightning_modules.quarters import QuarterMeans
+from tenshot.lightning_modules.resuming import fit_to_method
 from tenshot.lightning_modules.sharding import share_out
 from tenshot.models import UNetClassifier, UNetConfig
 from tenshot.models.pretrained import fill
@@ -205,4 +206,5 @@ class NoisyClassifier(LightningModule):
         assert self.diffusion_config is not None
         where = str(self.trainer.ckpt_path) if self._trainer else "the checkpoint"
         refuse_other_network(checkpoint, where, self.classifier_config, self.diffusion_config, part="classifier")
+        fit_to_method(self, checkpoint, where, self.diffusion_config)
         self.quarters.load_state_dict(checkpoint.get("quarters", {}), self.device)

@@ -1,15 +1,27 @@
 """The folder of a run: ``checkpoints/step=00000500.ckpt``, of which the newest whole one counts.
 
-A checkpoint is a file or, where weights are shared out over processes, a folder with a part of each.
+``config.yaml`` is the configuration that it goes on with, ``config.until_step=00000500.yaml`` one that it had until
+that step. A checkpoint is a file or, where weights are shared out over processes, a folder with a part of each.
 """
 
 from pathlib import Path
 
 from tenshot.errors import InputError
-from tenshot.models.pretrained import is_whole
+from tenshot.models.pretrained import is_whole, read_checkpoint
 from tenshot.models.pretrained.sharded import is_sharded
 
-__all__ = ["checkpoint_file", "checkpoint_path", "checkpoints_of", "holds_run", "newest_checkpoint", "run_of"]
+__all__ = [
+    "checkpoint_file",
+    "checkpoint_path",
+    "checkpoint_step",
+    "checkpoints_of",
+    "configuration_at",
+    "configuration_until",
+    "holds_run",
+    "later_configurations",
+    "newest_checkpoint",
+    "run_of",
+]
 
 
 def checkpoint_path(run: Path, step: int) -> Path:
@@ -61,3 +73,28 @@ def run_of(path: str | Path) -> Path | None:
         if place.parent.name == "checkpoints" and (place.parents[1] / "config.yaml").exists():
             return place.parents[1]
     return None
+
+
+def checkpoint_step(path: Path) -> int:
+    """The optimiser step that a checkpoint is of; -1 where it does not say.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    return int(read_checkpoint(path).get("global_step", -1))
+
+
+def configuration_until(run: Path, step: int) -> Path:
+    """Where a run keeps the configuration that it had until that step."""
+    return run / f"config.until_step={step:08d}.yaml"
+
+
+def later_configurations(run: Path, step: int) -> list[Path]:
+    """Those that it had until a step after that one, in order."""
+    return sorted(path for path in run.glob("config.until_step=*.yaml") if path > configuration_until(run, step))
+
+
+def configuration_at(run: Path, step: int) -> Path:
+    """The configuration that a run did that step with."""
+    exact = configuration_until(run, step)
+    return next(iter([exact] if exact.exists() else later_configurations(run, step)), run / "config.yaml")

@@ -13,15 +13,11 @@ from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.adversarial import AdversarialModule, GANAdam, Player, Terms, lazily
 from tenshot.lightning_modules.data_checks import check_image_size
 from tenshot.lightning_modules.initial import Weights
-from tenshot.lightning_modules.initial_gan import (
-    gan_description,
-    initial_gan_from,
-    refuse_other_gan,
-    start_from,
-)
+from tenshot.lightning_modules.initial_gan import gan_description, initial_gan_from, refuse_other_gan, start_from
 from tenshot.lightning_modules.latent_drawing import DrawsFromLatents
 from tenshot.lightning_modules.optimization import build_optimizer
 from tenshot.lightning_modules.regularization import Regularization
+from tenshot.lightning_modules.resuming import fit_to_method
 from tenshot.lightning_modules.seeding import step_choices
 from tenshot.losses import (
     nonsaturating_discriminator_loss,
@@ -288,9 +284,12 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
         """Look whether it fits.
 
         Raises:
-            InputError: It is a checkpoint of other networks.
+            InputError: It is a checkpoint of other networks, or training goes on with another method.
         """
         super().on_load_checkpoint(checkpoint)
         assert self.config is not None
         where = str(self.trainer.ckpt_path) if self._trainer else "the checkpoint"
         refuse_other_gan(checkpoint, where, self.config)
+        fit_to_method(self, checkpoint, where, free="augmentation")
+        if isinstance(self.augmentation, AdaptiveAugment) and self.augmentation.fixed is not None:
+            checkpoint["state_dict"]["augmentation.probability"] = self.augmentation.probability

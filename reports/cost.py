@@ -70,7 +70,7 @@ def cost_of(run: Run) -> Cost:
 
 
 def _hours(run: Run, checkpoint: Path, steps: int) -> float | None:
-    """From when config.yaml was written to when the checkpoint was; None where that cannot be when they were made.
+    """From when the first config.yaml was written to when the checkpoint was; None where they were not made then.
 
     A copy has new times. It shows where an evaluation is younger than it says, or training too fast.
     """
@@ -78,10 +78,10 @@ def _hours(run: Run, checkpoint: Path, steps: int) -> float | None:
         said = datetime.fromisoformat(json.loads(evaluation.read_text())["date"]).timestamp()
         if evaluation.stat().st_mtime - said > SECONDS:
             return None
-    config = run.folder / "config.yaml"
-    if not config.exists():
+    begun = min((path.stat().st_mtime for path in run.folder.glob("config*.yaml")), default=None)
+    if begun is None:
         return None
-    seconds = checkpoint.stat().st_mtime - config.stat().st_mtime
+    seconds = checkpoint.stat().st_mtime - begun
     return seconds / 3600 if seconds > steps / QUICKEST else None
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from tenshot.errors import InputError
 
-__all__ = ["Evaluation", "Run", "read_run"]
+__all__ = ["Evaluation", "Run", "flat", "read_run"]
 
 SCHEMA = 1
 
@@ -36,7 +36,7 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """``raw`` with dotted names: ``model`` is the class, ``model.optimizer.lr`` one of its options."""
-        return dict(_flat(self.raw)) if self.raw else {}
+        return dict(flat(self.raw)) if self.raw else {}
 
     @property
     def method(self) -> str | None:
@@ -113,7 +113,7 @@ def _evaluation(path: Path) -> Evaluation:
     return content
 
 
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Leaves with dotted names; ``class_path`` and ``init_args`` vanish into the name of what they describe."""
     if not isinstance(value, dict) or not value:
         yield name, value
@@ -122,4 +122,4 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         part = "" if key in ("class_path", "init_args") else str(key)
         if key == "init_args" and not inner:
             continue
-        yield from _flat(inner, f"{name}.{part}".strip("."))
+        yield from flat(inner, f"{name}.{part}".strip("."))

@@ -33,9 +33,6 @@ def debug_size(recipe: dict[str, Any], folder: Path) -> list[str]:
             unet["head_channels"] = 32
         for name, value in unet.items():
             words += [f"--model.{part}.{name}", str(list(value) if isinstance(value, tuple) else value)]
-    for scheduler in [method.get("lr_scheduler", {})]:
-        if "total_steps" in scheduler.get("init_args", {}):
-            words += ["--model.lr_scheduler.init_args.total_steps", "5"]
     if method.get("bits_per_dim") is not None:
         words += ["--model.bits_per_dim", "2"]
     if "sampler" in method:

@@ -1,0 +1,159 @@
+"""What a run was configured with: ``config.yaml`` in its folder, and its history where a resumed run changed it."""
+
+import contextlib
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from tenshot.callbacks.abandoned import set_aside
+from tenshot.callbacks.provenance import code_version
+from tenshot.errors import InputError
+from tenshot.lightning_modules.runs import (
+    checkpoint_step,
+    configuration_at,
+    configuration_until,
+    run_of,
+)
+from tenshot.reports.run import flat
+
+__all__ = ["RunRecord"]
+
+OF_THE_PLACE = {"config", "ckpt_path", "trainer.default_root_dir"}
+"""Options that say where a run is, not what it does."""
+
+Changes = dict[str, tuple[Any, Any]]
+"""Option -> what it was and what it is."""
+
+
+class RunRecord(Callback):
+    """Write the configuration to the run's folder and to every logger; of a resumed run say and keep what changed.
+
+    Args:
+        parser: Of the command.
+        config: Of the command, as it was asked for, not as the checkpoint completes it.
+        checkpoint: That the run goes on from; none for a new one.
+
+    Raises:
+        InputError: What cannot change in a run was changed.
+    """
+
+    def __init__(self, parser: ArgumentParser, config: Namespace, checkpoint: Path | None) -> None:
+        self.text: str = parser.dump(config, skip_link_targets=False)
+        self.checkpoint, self.before, self.changes = checkpoint, b"", Changes()
+        home = run_of(checkpoint) if checkpoint else None
+        if checkpoint is None or home is None:
+            return
+        before = configuration_at(home, checkpoint_step(checkpoint))
+        if before.exists():
+            self.before, self.written = before.read_bytes(), before.stat().st_mtime
+            self.changes = _changes(*_comparable(parser, before, self.text))
+            _refuse_what_cannot_change(self.changes, checkpoint)
+
+    @property
+    def compared(self) -> bool:
+        """Whether it is known what the run was configured with before."""
+        return bool(self.before)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Tell the loggers, and begin the record of a new run."""
+        if not trainer.is_global_zero:
+            return
+        for logger in trainer.loggers:
+            logger.log_hyperparams(yaml.safe_load(self.text) | {"code_version": code_version()})
+        path = Path(trainer.default_root_dir) / "config.yaml"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(path, self.text.encode())
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Let a changed method begin its log anew: it may not log what it did."""
+        if any(name.startswith("model.") for name in self.changes):
+            checkpoint.pop("logged", None)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Once the checkpoint is loaded: set aside what came after it, and record what changed."""
+        if self.checkpoint is None or not trainer.is_global_zero:
+            return
+        run, step = Path(trainer.default_root_dir), trainer.global_step
+        said = set_aside(run, step, bool(self.changes))
+        if said:
+            rank_zero_info(said)
+        for name, (was, now) in self.changes.items():
+            rank_zero_info(f"resume: --{name} {_shown(was)} -> {_shown(now)} from step {step}")
+        home = run_of(self.checkpoint)
+        if not self.before or home is None or home.resolve() != run.resolve():
+            return
+        if self.changes and not configuration_until(run, step).exists():
+            _write(configuration_until(run, step), self.before, self.written)
+        if self.changes:
+            _write(run / "config.yaml", self.text.encode())
+        elif (run / "config.yaml").read_bytes() != self.before:
+            _write(run / "config.yaml", self.before, self.written)
+
+
+def _comparable(parser: ArgumentParser, before: Path, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two configurations by options. What an older version did not know has today's default in both."""
+    was, now = yaml.safe_load(before.read_text()), yaml.safe_load(text)
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
+            was = yaml.safe_load(parser.dump(parser.parse_object(was), skip_link_targets=False))
+        except (SystemExit, Exception):  # it has options that are no more: what both know is compared
+            known = dict(flat(was))
+            return known, {name: value for name, value in flat(now) if name in known}
+    return dict(flat(was)), dict(flat(now))
+
+
+def _changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:
+    """What differs; of a class that is another one only what both have."""
+    names = [name for name in dict.fromkeys([*was, *now]) if name not in OF_THE_PLACE]
+    classes = {name for name in names if any(other.startswith(f"{name}.") for other in names)}
+    differ = [
+        name for name in names if _named(was.get(name), name in classes) != _named(now.get(name), name in classes)
+    ]
+    other = [f"{name}." for name in differ if name in classes]
+    return {
+        name: (_named(was.get(name), name in classes), _named(now.get(name), name in classes))
+        for name in differ
+        if (name in was and name in now) or not name.startswith(tuple(other))
+    }
+
+
+def _named(value: Any, is_class: bool) -> Any:
+    return value.rsplit(".", 1)[-1] if is_class and isinstance(value, str) else value
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _refuse_what_cannot_change(changes: Changes, checkpoint: Path) -> None:
+    if "model" in changes:
+        was, now = changes["model"]
+        raise InputError(
+            f"{checkpoint}: of a run of {was}, --model is {now}: go on with {was}, or start a new run from its weights "
+            f"with --model.init_from {checkpoint}"
+        )
+    for name in ("model.init_from", "model.init_weights"):
+        was, now = changes.get(name, (None, None))
+        if now is None or (was is not None and Path(was).resolve() == Path(now).resolve()):
+            continue
+        raise InputError(
+            f"--{name} was {_shown(was)} when the run began, here it is {now}: a resumed run has the weights of its "
+            "checkpoint, so leave it as it was, or start a new run without --ckpt_path"
+        )
+
+
+def _write(path: Path, content: bytes, time: float | None = None) -> None:
+    """The file is the old or the new one at any moment. Given a time, it is as old as that: when the run began."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    if time is not None:
+        os.utime(partial, (time, time))
+    os.replace(partial, path)

@@ -1,0 +1,109 @@
+"""Every recipe can be prolonged: its schedule has as many steps as training, or a line says what to set."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+import yaml
+from jsonargparse import Namespace
+
+from tenshot.cli.schedule import fit_schedule
+from tenshot.errors import InputError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SCHEDULED = {
+    str(path.relative_to(CONFIGS)): recipe
+    for path in sorted(CONFIGS.glob("**/*.yaml"))
+    if (recipe := yaml.safe_load(path.read_text())).get("model", {}).get("init_args", {}).get("lr_scheduler")
+}
+
+
+def schedule(name: str, **options: Any) -> Namespace:
+    options = {"OneCycleLR": {"total_steps": None, "epochs": None, "steps_per_epoch": None}}.get(name, {}) | options
+    path = f"torch.optim.lr_scheduler.{name}"
+    return Namespace(lr_scheduler=Namespace(class_path=path, init_args=Namespace(**options)))
+
+
+def rates(init_args: Namespace, steps: int) -> list[float]:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    kind = getattr(torch.optim.lr_scheduler, init_args.lr_scheduler.class_path.rpartition(".")[2])
+    made, found = kind(optimizer, **vars(init_args.lr_scheduler.init_args)), []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        made.step()
+    return found
+
+
+@pytest.mark.parametrize("name", SCHEDULED)
+@pytest.mark.parametrize("factor", [0.5, 1, 3])
+def test_a_recipe_of_any_length(name: str, factor: float):
+    recipe = SCHEDULED[name]
+    found = recipe["model"]["init_args"]["lr_scheduler"]
+    init_args = schedule(found["class_path"].rpartition(".")[2], **found["init_args"])
+    steps = int(recipe["trainer"]["max_steps"] * factor)
+    if factor > 1 and "total_iters" in found["init_args"]:
+        with pytest.raises(InputError, match=f"set --model.lr_scheduler.total_iters to {steps}"):
+            fit_schedule(init_args, steps)
+        return
+    fit_schedule(init_args, steps)
+    if steps < 10_000:
+        learnt = rates(init_args, steps)
+        assert min(learnt) > 0
+        assert learnt[-1] < 0.01 * max(learnt) or factor < 1
+
+
+def test_there_are_recipes_with_schedules():
+    assert len(SCHEDULED) >= 6
+
+
+@pytest.mark.parametrize("asked", [None, 12])
+def test_one_cycle_goes_over_all_of_training(asked: int | None):
+    init_args = schedule("OneCycleLR", max_lr=1.0, total_steps=asked)
+    fit_schedule(init_args, 8)
+    assert init_args.lr_scheduler.init_args.total_steps == (asked or 8)
+    with pytest.raises(InputError, match=r"OneCycleLR goes over all of training: set --trainer.max_steps"):
+        fit_schedule(init_args, -1)
+
+
+@pytest.mark.parametrize(
+    ("init_args", "option"),
+    [
+        (schedule("OneCycleLR", max_lr=1.0, total_steps=4), "total_steps to 6 or null, which follows it"),
+        (schedule("LinearLR", start_factor=1.0, end_factor=0.0, total_iters=4), "total_iters to 6"),
+        (schedule("PolynomialLR", total_iters=4, power=1.0), "total_iters to 6"),
+    ],
+)
+def test_a_schedule_that_ends_before_training_is_refused(init_args: Namespace, option: str):
+    with pytest.raises(InputError) as raised:
+        fit_schedule(init_args, 6)
+    assert str(raised.value).endswith(f"set --model.lr_scheduler.{option}")
+    fit_schedule(init_args, 4)
+
+
+@pytest.mark.parametrize(
+    "init_args",
+    [
+        Namespace(lr_scheduler=None), Namespace(), schedule("StepLR", step_size=1),
+        schedule("LinearLR", start_factor=0.1, end_factor=1.0, total_iters=4),
+    ],
+)  # fmt: skip
+def test_others_go_on(init_args: Namespace):
+    before = init_args.clone()
+    fit_schedule(init_args, 6)
+    assert init_args == before
+
+
+def test_a_finished_run_is_prolonged_by_its_steps_alone(tenshot: tiny.Run, tmp_path: Path):
+    course = {"class_path": "torch.optim.lr_scheduler.OneCycleLR", "init_args": {"max_lr": 0.01}}
+    config = tiny.config_file(tmp_path, {"model": {"init_args": {"lr_scheduler": course}}})
+    words = ["fit", "--config", config, "--trainer.default_root_dir", tmp_path / "run"]
+    assert tenshot(*words).status == 0
+    outcome = tenshot(*words, "--ckpt_path", "last", "--trainer.max_steps", "5")
+    assert outcome.status == 0, outcome.err
+    assert "resume: OneCycleLR is at step 2 of its new course" in outcome.log
+    found = torch.load(tmp_path / "run" / "checkpoints" / "step=00000005.ckpt", weights_only=True)
+    assert found["lr_schedulers"][0]["total_steps"] == 5
+    assert found["lr_schedulers"][0]["last_epoch"] == 5
