@@ -1,12 +1,18 @@
 """Group norm, modulation, SiLU and convolution as one autograd node that keeps only its input.
 
+On GPUs Triton's kernels do the norm (``norm_act_triton``), where :func:`kernels_for` gives them.
+
 Written out, the chain keeps three or four feature maps for the backward pass. Here the backward pass rebuilds the
 activation from the input and the norm's statistics (one multiply-add and one SiLU; no convolution is done twice), so
 that a training step keeps less than half as much. Feature maps stay in the dtype they came in: under autocast a plain
 ``group_norm`` would hand float32 on.
 """
 
+import warnings
 from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from types import ModuleType
 from typing import Any, cast
 
 import torch
@@ -20,6 +26,37 @@ from tenshot.models.winograd import winograd_conv, winograd_pays, winograd_weigh
 __all__ = ["norm_act", "norm_act_conv"]
 
 aten = torch.ops.aten
+
+
+@cache
+def _kernels() -> ModuleType | None:
+    """The Triton kernels, loaded at the first use of a GPU, or nothing where there is no Triton."""
+    try:
+        return import_module("tenshot.models.norm_act_triton")
+    except ImportError as error:
+        warnings.warn(
+            f"group norm is computed by slower PyTorch operations: Triton does not load ({error})", stacklevel=2
+        )
+        return None
+
+
+def kernels_for(x: Tensor) -> ModuleType | None:
+    """The module of kernels, ``norm_act_triton``, for maps like x, or None for PyTorch's operations.
+
+    The kernels take plain tensors on a GPU, in channels_last memory, not float64, and are opaque to ``torch.compile``,
+    which makes its own.
+    """
+    if (
+        not x.is_cuda
+        or torch.compiler.is_compiling()
+        or type(x) not in (Tensor, nn.Parameter)
+        or x.dtype not in (torch.float32, torch.bfloat16, torch.float16)
+        or x.numel() == 0
+        or not x.is_contiguous(memory_format=torch.channels_last)
+        or x.get_device() != torch.cuda.current_device()  # where kernels are launched
+    ):
+        return None
+    return _kernels()
 
 
 def _affine(norm: nn.GroupNorm, modulation: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -87,6 +124,10 @@ def norm_act(x: Tensor, norm: nn.GroupNorm, modulation: Tensor | None = None, ac
         modulation: (N, 2C) float32: scale and shift, ``norm(x) * (1 + scale) + shift``.
         activation: Whether SiLU follows.
     """
+    kernels = kernels_for(x)
+    if kernels is not None:
+        arguments = (x, norm.weight, norm.bias, modulation, norm.num_groups, norm.eps, activation)
+        return cast(Tensor, kernels.norm_act(*arguments) if torch.is_grad_enabled() else kernels.forward(*arguments)[0])
     with torch.autocast(x.device.type, enabled=False):
         factor, offset = _affine(norm, modulation)
         if torch.is_grad_enabled():
@@ -202,7 +243,11 @@ def norm_act_conv(x: Tensor, norm: nn.GroupNorm, conv: nn.Conv2d, modulation: Te
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     with torch.autocast(device, enabled=False):
-        weight, bias = conv.weight.to(dtype), cast(Tensor, conv.bias).to(dtype)
-        factor, offset = _affine(norm, modulation)
-        out = _NormActConv.apply(x.to(dtype), factor, offset, weight, bias, norm.num_groups, norm.eps)
+        x, weight, bias = x.to(dtype), conv.weight.to(dtype), cast(Tensor, conv.bias).to(dtype)
+        kernels = kernels_for(x)
+        if kernels is not None:
+            out = kernels.norm_act_conv(x, norm.weight, norm.bias, modulation, norm.num_groups, norm.eps, weight, bias)
+        else:
+            factor, offset = _affine(norm, modulation)
+            out = _NormActConv.apply(x, factor, offset, weight, bias, norm.num_groups, norm.eps)
     return cast(Tensor, out)

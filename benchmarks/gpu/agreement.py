@@ -1,6 +1,7 @@
 """The device computes what the CPU computes: networks, losses with gradients, samplers, augmentation, metrics."""
 
 import math
+from functools import partial
 from typing import Any
 
 import tiny
@@ -32,12 +33,14 @@ from tenshot.metrics import (
     PrecisionRecall,
 )
 from tenshot.models.augmentation import AdaptiveAugment, DiffAugment
+from tenshot.models.norm_act_conv import norm_act
 
 LEARNED = {"variance": "learned_range", "schedule": "cosine"}
 
 
 def run(context: Context) -> None:
     """All rows of the stage."""
+    norms(context)
     networks(context)
     agreement_losses.run(context)
     samplers(context)
@@ -52,6 +55,43 @@ def images(count: int = 4, side: int = 16, seed: int = 5) -> Tensor:
 
 def randomised_ddpm(**arguments: Any) -> Any:
     return tiny.randomised(tiny.ddpm(**arguments))
+
+
+def norms(context: Context) -> None:
+    """Group norm, modulation and SiLU, on GPUs in kernels of their own, and a mean that costs digits."""
+
+    def build(channels: int, side: int, modulated: bool, mean: float) -> dict[str, Any]:
+        norm = torch.nn.GroupNorm(32, channels)
+        torch.nn.init.normal_(norm.weight)
+        torch.nn.init.normal_(norm.bias)
+        x = mean + torch.randn(3, channels, side, side + 1)
+        return {
+            "norm": norm,
+            "x": x.contiguous(memory_format=torch.channels_last),
+            "modulation": torch.randn(3, 2 * channels) if modulated else None,
+            "towards": torch.randn_like(x),
+        }
+
+    def computed(made: dict[str, Any]) -> dict[str, Tensor]:
+        kind = torch.get_autocast_dtype(made["x"].device.type) if torch.is_autocast_enabled() else torch.float32
+        x = made["x"].to(kind).requires_grad_()
+        modulation = None if made["modulation"] is None else made["modulation"].requires_grad_()
+        inputs = {"x": x, "weight": made["norm"].weight, "bias": made["norm"].bias}
+        inputs |= {} if modulation is None else {"modulation": modulation}
+        y = norm_act(x, made["norm"], modulation)
+        gradients = torch.autograd.grad(y, list(inputs.values()), made["towards"].to(kind))
+        return {"output": y, **{f"gradient of {name}": one for name, one in zip(inputs, gradients, strict=True)}}
+
+    for channels, side, modulated, mean in ((64, 1, True, 0.0), (96, 33, False, 0.0), (768, 40, True, 30.0)):
+        kind = "modulated, " if modulated else ""
+        compare(
+            context,
+            f"group norm, {kind}{channels} channels, mean {mean:.0f}",
+            partial(build, channels, side, modulated, mean),
+            computed,
+            bf16=not context.dry,
+            allowed=1e-5,
+        )
 
 
 def networks(context: Context) -> None:
