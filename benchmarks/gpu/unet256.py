@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,13 +46,18 @@ def run_ours(context: Context) -> None:
 
         in_channels_last(context, program(), module.unet, rate)
         release()
-        few = ours.fitting(adm.setting(context, FEW), not context.dry, module, "training step", flops * FEW / adm.BATCH)
-        context.run(STAGE, "few images", lambda: adm.timed(context, few, rate) | {"batch": FEW})
-        del few
+        few = 3 * ours.forward_flops(module.unet, adm.setting(context, FEW))
+        context.run(STAGE, "few images", lambda: of_few(context, module, few, rate))
         release()
         with contiguous(module.unet):  # before the optimiser is made: its moments are laid out as the weights
             laid_out = program()
             context.run(STAGE, "contiguous", lambda: adm.timed(context, laid_out, rate))
+
+
+def of_few(context: Context, module: Any, flops: float, rate: float | None) -> Values:
+    """A step of fewer images."""
+    program = ours.fitting(adm.setting(context, FEW), not context.dry, module, "training step", flops)
+    return adm.timed(context, program, rate) | {"batch": FEW}
 
 
 def in_channels_last(context: Context, program: Program, unet: nn.Module, rate: float | None) -> None:

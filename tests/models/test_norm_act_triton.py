@@ -154,7 +154,7 @@ def test_frozen_norms_and_inputs_without_gradient(kernels):
     x, norm, _ = made(1, 4, 3, 3, 2, False)
     x, norm = x.float().contiguous(memory_format=torch.channels_last), norm.float()
     norm_act(x, norm).sum().backward()
-    trained = norm.weight.grad
+    trained = norm.weight.grad.clone()
     norm.requires_grad_(False)
     given = x.clone(memory_format=torch.channels_last).requires_grad_()
     norm_act(given, norm).sum().backward()  # whose gradient is one number, expanded
