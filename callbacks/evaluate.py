@@ -1,7 +1,6 @@
 """Measure a generator: one set of samples, every chosen metric, one table."""
 
-from dataclasses import asdict, is_dataclass
-from datetime import UTC, datetime
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -11,13 +10,15 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from tenshot.callbacks.atomic_io import failures_noted
-from tenshot.callbacks.ema import EMA, averaged
-from tenshot.callbacks.evaluation_result import number, publish_result
+from tenshot.callbacks.drawn_by import DrawnBy, drawn_by
+from tenshot.callbacks.drawn_folder import DrawnFolder
+from tenshot.callbacks.ema import averaged
+from tenshot.callbacks.evaluation_result import publish_result, result_of
 from tenshot.callbacks.image_writer import to_uint8, write_png
 from tenshot.callbacks.metric_choice import NEEDS, MetricName, PathName, Requests, chosen_metrics
 from tenshot.callbacks.path_drawing import show_paths
-from tenshot.callbacks.provenance import code_version
 from tenshot.callbacks.throughput import paused
+from tenshot.callbacks.tolerance import tolerated
 from tenshot.callbacks.wandb_log import RunWandb
 from tenshot.datamodules import Pictures
 from tenshot.datamodules.batches import Source
@@ -30,7 +31,6 @@ from tenshot.metrics.pixels import to_pixels
 
 __all__ = ["EvaluateGenerator"]
 
-SCHEMA = 1
 MOST_SHOTS = 1000
 
 
@@ -58,7 +58,8 @@ class EvaluateGenerator(Callback):
         paths: How many pairs of latents to go between for path_length (published: 50,000, of 2 pictures each) and
             path_uniformity (5000, of 11); during fit at most fit_samples.
         path_length: Space and sampling of path_length.
-        save: Also write the samples to this folder.
+        save: Also write the samples to this folder, with ``drawn_by.json``, which says what drew them; those drawn
+            during fit to ``step=00000500`` in it and so on.
         every_n_steps: During fit, optimiser steps between two evaluations; 0 for none.
         fit_samples: How many pictures to draw during fit.
         keep_best: During fit, the value (a name of the table, such as ``intra_lpips``) by which to keep
@@ -102,6 +103,8 @@ class EvaluateGenerator(Callback):
         self._seen_real = False
         self._evaluated_step, self._step_of_checkpoint = -1, 0
         self._best: float | None = None
+        self._by: DrawnBy | None = None
+        self._folder: DrawnFolder | None = None
 
     # What is compared
 
@@ -168,6 +171,7 @@ class EvaluateGenerator(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the metrics the real pictures, and paths."""
         with averaged(trainer, pl_module):
+            self._claim(trainer, pl_module, self.samples)
             self._begin(trainer, pl_module, self.paths)
 
     def on_test_batch_end(
@@ -199,6 +203,7 @@ class EvaluateGenerator(Callback):
 
     def _evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         with averaged(trainer, pl_module):
+            self._claim(trainer, pl_module, self.fit_samples)
             self._begin(trainer, pl_module, min(self.paths, self.fit_samples))
             for wanted in self._share(trainer, self.fit_samples):
                 with in_precision(pl_module):
@@ -237,6 +242,18 @@ class EvaluateGenerator(Callback):
 
     # The work
 
+    def _claim(self, trainer: Trainer, pl_module: LightningModule, count: int) -> None:
+        """Find out what draws, and make sure that the folder for the samples is theirs, before any is drawn."""
+        step = trainer.global_step if trainer.training else self._step_of_checkpoint
+        self._by, self._folder = drawn_by(trainer, pl_module, self.seed, step), None
+        if self.save is None:
+            return
+        path = Path(self.save) / f"step={step:08d}" if trainer.training else Path(self.save)
+        with tolerated(str(path.parent)) if trainer.training else nullcontext():
+            folder = DrawnFolder(path, self._by, "--evaluate.save")
+            folder.claim(trainer, count)
+            self._folder = folder
+
     def _begin(self, trainer: Trainer, pl_module: LightningModule, paths: int) -> None:
         """Forget what was generated, and show the metrics this rank's share of paths and, once, of real pictures."""
         for metric in self._metrics.values():
@@ -263,38 +280,15 @@ class EvaluateGenerator(Callback):
         for metric in self._metrics.values():
             if not isinstance(metric, PathMetric):
                 metric.update(pixels)
-        if self.save is not None:
+        if self._folder is not None:
             for number, picture in zip(index.tolist(), to_uint8(images), strict=True):
-                write_png(picture, Path(self.save) / f"{number:06d}.png")
+                write_png(picture, self._folder.file(number), self._folder.mark(number))
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule, count: int) -> dict[str, Any]:
         """What the JSON file holds (docs/evaluation.md)."""
         reports = {name: metric.report() for name, metric in self._metrics.items()}
         for metric in self._metrics.values():
             metric.release()
-        ema = next((c for c in trainer.callbacks if isinstance(c, EMA)), None)  # type: ignore[attr-defined]
-        sampler, has_weights = getattr(pl_module, "sampler", None), bool(getattr(pl_module, "averaged", ()))
-        return {
-            "schema": SCHEMA,
-            "method": type(pl_module).__name__,
-            "title": getattr(pl_module, "title", None) or Path(trainer.default_root_dir).name,
-            "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
-            "step": trainer.global_step if trainer.training else self._step_of_checkpoint,
-            "weights": ema.weights_used() if ema is not None and has_weights else None,
-            "sampler": asdict(sampler) if is_dataclass(sampler) and not isinstance(sampler, type) else None,
-            "samples": count,
-            "seed": self.seed,
-            "shots": str(self._real["shots"] or "") or None,
-            "reference": str(self._real["reference"] or "") or None,
-            "values": {name: number(value) for report in reports.values() for name, value in report.values.items()},
-            "metrics": {
-                name: {
-                    "values": {key: number(value) for key, value in report.values.items()},
-                    "settings": report.settings,
-                    "details": report.details,
-                }
-                for name, report in reports.items()
-            },
-            "code": code_version(),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        assert self.data is not None
+        assert self._by is not None
+        return result_of(trainer, pl_module, self._by, count, self.data, self._real, reports)

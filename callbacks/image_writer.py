@@ -5,12 +5,19 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from tenshot.callbacks.drawn_by import drawn_by
+from tenshot.callbacks.drawn_folder import DrawnFolder
+from tenshot.callbacks.ema import averaged
+from tenshot.datamodules import Samples
+from tenshot.datamodules.samples import SeedBatches
 from tenshot.errors import InputError
 
-__all__ = ["ImageWriter", "to_uint8", "write_png"]
+__all__ = ["ImageWriter", "MissingSamples", "to_uint8", "write_png"]
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -18,16 +25,23 @@ def to_uint8(images: Tensor) -> Tensor:
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
 
 
-def write_png(pixels: Tensor, path: Path) -> None:
+def write_png(pixels: Tensor, path: Path, mark: str | None = None) -> None:
     """Write uint8 (H, W, 3) or (H, W, 1); the file appears whole or not at all.
+
+    Args:
+        pixels: Of the image.
+        path: Of the file.
+        mark: What the file is to say of itself, as the text ``tenshot`` in the PNG.
 
     Raises:
         InputError: The folder cannot be written or the disk is full.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial, text = path.with_name(f".{path.name}.partial"), PngInfo()
+    if mark is not None:
+        text.add_text("tenshot", mark)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels.squeeze(-1).numpy()).save(partial, format="PNG")
+        Image.fromarray(pixels.squeeze(-1).numpy()).save(partial, format="PNG", pnginfo=text)
         partial.replace(path)
     except OSError as error:
         raise InputError(
@@ -37,6 +51,9 @@ def write_png(pixels: Tensor, path: Path) -> None:
 
 class ImageWriter(Callback):
     """Write what ``tenshot predict`` draws as ``000000.png``, ``000001.png``, …; a second run adds what is missing.
+
+    ``drawn_by.json`` beside the images says what drew them; a folder that holds images of another model, seed or
+    sampler is refused.
 
     Args:
         dir: Folder to write to; by default ``images`` in the run's folder.
@@ -50,14 +67,31 @@ class ImageWriter(Callback):
             if value < least:
                 raise InputError(f"images.{name} is {value}: choose at least {least}")
         self.dir, self.count, self.batch_size, self.seed = dir, count, batch_size, seed
+        self._step = 0
+        self._folder: DrawnFolder
 
     def folder(self, trainer: Trainer) -> Path:
         """Where the pictures go."""
         return Path(self.dir) if self.dir else Path(trainer.default_root_dir) / "images"
 
-    def written(self, trainer: Trainer) -> set[int]:
-        """Numbers of the pictures that are there already."""
-        return {int(path.stem) for path in self.folder(trainer).glob("*.png") if path.stem.isdigit()}
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note its step, which the trainer does not know when it draws."""
+        self._step = checkpoint["global_step"]
+
+    def claim(self, trainer: Trainer) -> set[int]:
+        """Numbers of the pictures that are there already; on all ranks, once the weights are loaded.
+
+        Raises:
+            InputError: The folder holds images of something else.
+        """
+        if not hasattr(trainer.lightning_module, "sample"):  # it will say so itself
+            return set()
+        with averaged(trainer, trainer.lightning_module):
+            by = drawn_by(trainer, trainer.lightning_module, self.seed, self._step)
+        self._folder = DrawnFolder(self.folder(trainer), by, "--images.dir")
+        there = self._folder.claim(trainer, self.count)
+        rank_zero_info(f"{self._folder.path}: drawing {self.count} pictures, {len(there)} of them are there already")
+        return there
 
     def on_predict_batch_end(
         self,
@@ -70,4 +104,22 @@ class ImageWriter(Callback):
     ) -> None:
         """Write a batch."""
         for index, pixels in zip(outputs["index"].tolist(), to_uint8(outputs["image"]), strict=True):
-            write_png(pixels, self.folder(trainer) / f"{index:06d}.png")
+            write_png(pixels, self._folder.file(index), self._folder.mark(index))
+
+
+class MissingSamples(Samples):
+    """The samples that a folder lacks; which, is found once the weights are loaded that are to draw them.
+
+    Args:
+        writer: Which writes them.
+    """
+
+    def __init__(self, writer: ImageWriter) -> None:
+        super().__init__(writer.count, writer.batch_size, writer.seed)
+        self.writer = writer
+
+    def predict_dataloader(self) -> SeedBatches:
+        """This rank's share of them."""
+        assert self.trainer is not None
+        self.skip = frozenset(self.writer.claim(self.trainer))
+        return super().predict_dataloader()

@@ -1,38 +1,54 @@
-"""Leave in good order when the cluster asks: finish the step, save, exit with a status that says "run me again"."""
+"""Leave in good order when asked to: finish the step, save, say how to go on."""
 
+import os
 import signal
 import threading
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
 
+from tenshot.callbacks.launched import kill_launched, stop_observing
 from tenshot.callbacks.step_checkpoint import StepCheckpoint
+from tenshot.errors import InputError, SaidError
+from tenshot.lightning_modules.runs import newest_checkpoint
 
 __all__ = ["EXIT_STATUS", "Preempted", "Preemption"]
 
 EXIT_STATUS = 85
-"""Of a process that was asked to leave and saved its run; scripts/slurm requeue on it."""
+"""Of a process that a cluster asked to leave and that saved its run; scripts/slurm requeue on it."""
 
-SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
+BY_HAND = {signal.SIGINT: 130, signal.SIGHUP: 129}
+"""Signals of people, Ctrl-C and a terminal that is closed, with the shell's exit statuses: nothing to requeue on."""
+
+SIGNALS = (signal.SIGUSR1, signal.SIGTERM, *BY_HAND)
+FAULT = 1000
+"""Takes the place of a signal's number where the data cannot go on: a process that prepares batches has died."""
 
 
 class Preempted(SystemExit):
-    """The run is saved and wants to go on elsewhere."""
+    """The run is saved and can go on, here or elsewhere."""
 
-    def __init__(self) -> None:
-        super().__init__(EXIT_STATUS)
+    def __init__(self, status: int = EXIT_STATUS) -> None:
+        super().__init__(status)
 
 
 class Preemption(Callback):
-    """On SIGUSR1 or SIGTERM save a checkpoint after the current step and leave with exit status 85.
+    """On SIGUSR1, SIGTERM, SIGINT (Ctrl-C) or SIGHUP save a checkpoint after the current step and leave.
+
+    The exit status is 85 for the first two, 130 and 129 for the others. A second SIGINT leaves at once and says what is
+    lost. A process that prepares batches and dies, or too many broken images, end the run so too, with an error.
 
     The handlers only set a flag, so nothing is cut off in the middle. After an optimiser step, never between the
     micro-batches of one, all ranks learn whether any of them was asked, so that all leave at the same step; a method
     that steps its optimisers by hand is asked after a whole batch. The checkpoint is StepCheckpoint's. The step is
-    logged, and validated if it is time, before the run leaves.
+    logged, and validated if it is time, before the run leaves. SIGINT and SIGHUP stay ignored where the run was started
+    so (by nohup, or in the background of a script).
 
     What the agreement costs: nothing in one process; with several, one all-reduce of a number, after every step where
     tensors live on CPUs, else every ``every_n_steps`` steps, because reading the answer waits for the device.
@@ -43,16 +59,48 @@ class Preemption(Callback):
 
     Raises:
         Preempted: When the run is saved.
-        InputError: It could not be saved.
+        InputError: It could not be saved; or it is, and the data cannot go on.
     """
 
     def __init__(self, every_n_steps: int = 10) -> None:
         self.every_n_steps = every_n_steps
-        self._asked: signal.Signals | None = None
+        self._asked: int | None = None
         self._step, self._leaves = -1, False
+        self._trainer: Trainer | None = None
+        self._process = -1
+        self._fault: str | None = None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._asked = signal.Signals(number)
+        if os.getpid() != self._process:  # one that prepares batches, started with this handler
+            return
+        if number == signal.SIGINT and self._asked == signal.SIGINT:
+            self._leave_at_once()
+        self._asked = number
+        if number == signal.SIGHUP:
+            _write_nowhere()
+        if number == signal.SIGINT:
+            self._say("leaving once this step is done and saved; Ctrl-C again: at once, without saving")
+
+    def _stop(self, error: InputError) -> None:
+        """Leave, once the step is saved, because the data cannot go on for ever."""
+        self._fault = str(error)
+
+    def _say(self, text: str) -> None:
+        """Write a line at once, from within a handler."""
+        if self._trainer is not None and self._trainer.is_global_zero:
+            with suppress(OSError):
+                os.write(2, f"\ntenshot: {text}\n".encode())
+
+    def _leave_at_once(self) -> None:
+        trainer = self._trainer
+        assert trainer is not None
+        newest = newest_checkpoint(Path(trainer.default_root_dir))
+        since = int(newest.stem.removeprefix("step=")) if newest else 0
+        lost = f"steps {since + 1} to {trainer.global_step} are lost" if trainer.global_step > since else "no step lost"
+        on = f"; go on from step {since} with --ckpt_path {trainer.default_root_dir}" if newest else ""
+        self._say(f"left at once, nothing saved: {lost}{on}")
+        kill_launched(trainer)
+        os._exit(BY_HAND[signal.SIGINT])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Hold signals back until somebody listens, as the command line does from its start.
@@ -66,11 +114,16 @@ class Preemption(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen, in place of Lightning, which gives the handlers back that were there before the run."""
         self._step, self._leaves, self._asked = trainer.global_step, False, None
+        self._trainer, self._process, self._fault = trainer, os.getpid(), None
+        refusals = getattr(getattr(trainer, "datamodule", None), "refusals", None)
+        if refusals is not None:
+            refusals.stop = self._stop
         # Lightning would broadcast and read a tensor before each batch to agree on SIGTERM: a wait for the device
         cast(Any, trainer.fit_loop.epoch_loop)._broadcast_sigterm_tensor = lambda: None
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                signal.signal(number, self._note)
+                if number not in BY_HAND or signal.getsignal(number) != signal.SIG_IGN:
+                    signal.signal(number, self._note)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -88,6 +141,11 @@ class Preemption(Callback):
         rarely = trainer.world_size > 1 and trainer.strategy.root_device.type != "cpu"
         if rarely and step % self.every_n_steps:
             return
+        self._fault = self._fault or next(
+            filter(None, (getattr(one, "failure", None) for one in _loaders(trainer))), None
+        )
+        if self._fault:
+            self._asked = FAULT
         self._leaves = trainer.strategy.reduce_boolean_decision(self._asked is not None, all=False)
         if self._leaves:
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -99,17 +157,40 @@ class Preemption(Callback):
 
         Raises:
             Preempted: If it was agreed.
+            InputError: The same, because the data cannot go on.
         """
         if not self._leaves:
             return
-        why = self._asked.name if self._asked else "another rank"
-        rank_zero_info(
-            f"asked to leave ({why}): step {trainer.global_step} is saved; go on with --ckpt_path last "
-            f"(exit status {EXIT_STATUS})"
-        )
+        asked = torch.tensor(self._asked or 0, device=trainer.strategy.root_device)
+        why = int(cast(Any, trainer.strategy.reduce(asked, reduce_op="max")))
+        on = f"step {trainer.global_step} is saved; go on with --ckpt_path {trainer.default_root_dir}"
+        status = 1 if why == FAULT else BY_HAND.get(cast(signal.Signals, why), EXIT_STATUS)
+        if why != FAULT:
+            rank_zero_info(f"asked to leave ({signal.Signals(why).name}): {on} (exit status {status})")
+        stop_observing()
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger) and trainer.is_global_zero:
                 logger.experiment.mark_preempting()
             logger.finalize("preempted")
         trainer.strategy.barrier("all leave together")  # a launcher ends the rest once one rank has left
-        raise Preempted
+        if why == FAULT:
+            raise InputError(f"{self._fault}: {on}") if self._fault else SaidError("another rank said why")
+        raise Preempted(status)
+
+
+def _write_nowhere() -> None:
+    """Let what is written to a terminal that is gone vanish: an error of the bar would end the run unsaved."""
+    for stream in (1, 2):
+        try:
+            os.write(stream, b"")
+        except OSError:
+            with suppress(OSError), open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), stream)
+
+
+def _loaders(trainer: Trainer) -> list[Any]:
+    """What the trainer takes batches from, for training and validation."""
+    every: list[Any] = []
+    for loaders in (trainer.train_dataloader, trainer.val_dataloaders):
+        every += loaders if isinstance(loaders, list | tuple) else [loaders]
+    return every

@@ -5,7 +5,7 @@ import sys
 from contextlib import nullcontext
 from importlib.metadata import version
 
-from tenshot.cli.held_back import signals_held_back
+from tenshot.cli.held_back import interrupts_end_in_a_line, signals_held_back
 from tenshot.errors import InputError, SaidError, did_you_mean, say
 
 __all__ = ["main"]
@@ -53,7 +53,8 @@ def main(args: list[str] | None = None) -> None:
         print(f"tenshot {version('tenshot')}")
         return
     try:
-        _run(words)
+        with interrupts_end_in_a_line(words[0]):
+            _run(words)
     except Exception as error:
         mistake = _user_error(error)
         if mistake is None or os.environ.get("TENSHOT_DEBUG"):

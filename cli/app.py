@@ -14,7 +14,7 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
@@ -40,7 +40,11 @@ from tenshot.callbacks import (
     StepSeed,
     Throughput,
 )
+from tenshot.callbacks.data_record import DataRecord, go_on_with_data_of
+from tenshot.callbacks.image_writer import MissingSamples
+from tenshot.callbacks.launched import end_with_launcher, none_left_behind
 from tenshot.cli.image_size import image_size_of
+from tenshot.cli.launch import NO_MEETING, Slurm, check_launch, no_meeting
 from tenshot.cli.out_of_memory import is_out_of_memory, out_of_memory
 from tenshot.cli.parser import Parser
 from tenshot.cli.run_folder import for_evaluation, for_training
@@ -127,6 +131,12 @@ class App(LightningCLI):
             fit_schedule(config.model.init_args, config.trainer.max_steps)
             self.record = RunRecord(self._parser("fit"), asked_for, checkpoint)
 
+    def instantiate_classes(self) -> None:
+        """Lightning's; then the data are those that the checkpoint's run has chosen."""
+        super().instantiate_classes()
+        config = self.config[self.subcommand]
+        go_on_with_data_of(self.datamodule, config.get("ckpt_path"), config.get("weights_only") is False)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add what every run has: seeding by position, watches on loss, signals and speed, whole checkpoints, a log.
 
@@ -141,14 +151,14 @@ class App(LightningCLI):
         plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         named = any(isinstance(plugin, ClusterEnvironment) for plugin in plugins)
         if not (named or TorchElasticEnvironment.detect()) and SLURMEnvironment.detect():
-            plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save in mid-step; see Preemption
+            plugins.append(Slurm())
         kwargs["plugins"] = plugins
         tf32 = TF32(self.config_init[self.subcommand]["tf32"])
         kwargs["callbacks"] = [tf32, *callbacks, StepSeed(), NanGuard(), Preemption()]
         if self.subcommand == "fit":
             record = [] if settings.get("fast_dev_run") else [self.record]
             own = [*record, Resumption(self.record.compared), Throughput()]
-            kwargs["callbacks"] = [*own, *kwargs["callbacks"], LastValues()]
+            kwargs["callbacks"] = [*own, *kwargs["callbacks"], LastValues(), DataRecord()]
         if settings.get("enable_progress_bar") is not False:
             kwargs["callbacks"].append(StepProgress())
         kwargs["logger"] = self._loggers(settings.get("logger"), settings["default_root_dir"])
@@ -156,6 +166,8 @@ class App(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError, TypeError) as error:  # a device that is not there, a wrong name
             raise InputError(f"--trainer: {' '.join(str(error).split())}") from error
+        check_launch(trainer)
+        self.held.enter_context(none_left_behind(trainer))
         strategy = trainer.strategy
         if isinstance(strategy, FSDPStrategy | ModelParallelStrategy) and not isinstance(strategy, FullySharded):
             raise InputError(
@@ -175,14 +187,16 @@ class App(LightningCLI):
         return [RunLog(folder), *loggers] if self.subcommand == "fit" else loggers
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Lightning's, but a device that is out of memory is told in one line.
+        """Lightning's, but a device that is out of memory, or processes that cannot meet, are told in one line.
 
         Raises:
-            InputError: It is, with what to change; or --trainer asks for what the method does not do.
+            InputError: They are, with what to change; or --trainer asks for what the method does not do.
         """
         check_method(self.model, self.config_init[subcommand]["trainer"])
         try:
             super()._run_subcommand(subcommand)
+        except NO_MEETING as error:
+            raise no_meeting(error) from error
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -221,12 +235,7 @@ class App(LightningCLI):
 
     def before_predict(self) -> None:
         """Draw the pictures that are not there yet."""
-        writer: ImageWriter = self.config_init["predict"]["images"]
-        written = writer.written(self.trainer)
-        self.datamodule = Samples(writer.count, writer.batch_size, writer.seed, skip=tuple(written))
-        rank_zero_info(
-            f"{writer.folder(self.trainer)}: drawing {writer.count} pictures, {len(written)} of them are there already"
-        )
+        self.datamodule = MissingSamples(self.config_init["predict"]["images"])
 
 
 def _is_first_rank() -> bool:
@@ -264,6 +273,7 @@ def run(words: list[str]) -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.getMessage()
     )
+    end_with_launcher()
     words = with_config(words)
     check_yaml([*values(words, "--config", "-c"), *(word for word in words if word.endswith((".yaml", ".yml")))])
     try:

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from tenshot.datamodules.batches import Batch, EachOnce, EachOnceLoader, EndlessBatches, EndlessLoader, Source
+from tenshot.datamodules.choice import BY_LISTING, BY_NAME, Record
 from tenshot.errors import InputError
 
 __all__ = ["Pictures"]
@@ -48,6 +49,10 @@ class Pictures(LightningDataModule, ABC):
         self.seed = seed
         self.flip = flip
         self.num_workers = num_workers
+        self.recorded: Record | None = None
+        """What the run that goes on, or is looked at, recorded of its data: it is used instead of choosing anew."""
+        self.rule = BY_NAME
+        """How images are chosen where nothing is recorded."""
         self._sources: tuple[Source, Source | None] | None = None
 
     @property
@@ -63,6 +68,36 @@ class Pictures(LightningDataModule, ABC):
             InputError: no pictures, or a picture that cannot be used.
         """
 
+    @property
+    def chooses(self) -> bool:
+        """Whether images are chosen by a rule."""
+        return False
+
+    def data_record(self) -> Record:
+        """What a run is to record of its data (docs/data.md); here, where nothing lies on a disk, only that."""
+        return {"class": type(self).__name__, "rule": self.rule, "request": {}, "train": None, "val": None}
+
+    def _in_force(self, request: Record) -> Record | None:
+        """The record, where it is of this class and of the choice that is asked for.
+
+        Args:
+            request: The options that decide the choice.
+        """
+        recorded = self.recorded
+        if recorded is None:
+            return None
+        theirs = {"class": recorded["class"], **recorded["request"]}
+        ours = {"class": type(self).__name__, **request}
+        if theirs != ours:
+            self.recorded, self.rule = None, BY_NAME
+            told = ", ".join(
+                f"{name} {theirs.get(name)}, now {ours[name]}" for name in ours if theirs.get(name) != ours[name]
+            )
+            rank_zero_info(f"{type(self).__name__}: another choice of images than the run began with ({told})")
+            return None
+        self.rule = recorded["rule"]
+        return recorded
+
     def setup(self, stage: str | None = None) -> None:
         """Open the sources, once, and log one line that says what they are."""
         if self._sources is None:
@@ -70,7 +105,12 @@ class Pictures(LightningDataModule, ABC):
             train, val = self._sources
             size = f"{self.image_size} x {self.image_size}"
             validation = "none" if val is None else str(val)
-            rank_zero_info(f"{type(self).__name__}: {train}; {size}; seed {self.seed}; validation: {validation}")
+            then = (
+                "; chosen by place in the listing, as the run once did"
+                if self.rule == BY_LISTING and self.chooses
+                else ""
+            )
+            rank_zero_info(f"{type(self).__name__}: {train}; {size}; seed {self.seed}; validation: {validation}{then}")
 
     @property
     def train_source(self) -> Source:

@@ -1,5 +1,7 @@
 """From a source of pictures to batches: which picture comes when, on which rank, mirrored or not."""
 
+import signal
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count, islice
@@ -154,11 +156,45 @@ class EachOnce(Batches):
         return self.source.read(self.share[number * self.batch_size : (number + 1) * self.batch_size])
 
 
-class EndlessLoader:
-    """What the trainer iterates over in training: the stream as ``open_stream`` gives it when iteration begins.
+class Loader:
+    """What the trainer iterates over. Not a DataLoader, so that Lightning leaves order and sharding alone.
 
-    Neither this nor ``EachOnceLoader`` is a DataLoader, so that Lightning leaves order and sharding alone.
+    A process that prepares batches may die (the system kills it where memory runs out). The rest of its batches, which
+    are functions of their numbers, are then made in this process, and ``failure`` says so: a run can end in good order.
     """
+
+    failure: str | None = None
+    """What ended the processes that prepare batches."""
+
+    def _surfaced(self, loader: Iterable[Item], batches: Batches, source: Source) -> Iterator[Batch]:
+        """The batches; pictures that workers found beyond use are counted, an InputError of theirs is raised here."""
+        done = 0
+        try:
+            items = iter(loader)
+            _raise_when_awaited()
+            for item in items:
+                if isinstance(item, InputError):
+                    raise item
+                if not isinstance(item, dict):  # a DataLoader makes lists of tuples
+                    item, refused = item
+                    assert isinstance(source, Forgiving)
+                    for one in refused:
+                        source.refusals.add(one)
+                yield item
+                done += 1
+        except RuntimeError as error:
+            if "exited unexpectedly" not in str(error):
+                raise
+            self.failure = (
+                f"a process that prepares batches died ({' '.join(str(error).split())}; if memory ran out, lower "
+                "--data.num_workers or --data.batch_size)"
+            )
+            for number in islice(batches.numbers(), done, None):
+                yield batches.batch(number)
+
+
+class EndlessLoader(Loader):
+    """The training stream as ``open_stream`` gives it when iteration begins."""
 
     def __init__(self, open_stream: Callable[[], EndlessBatches], num_workers: int) -> None:
         self.open_stream = open_stream
@@ -166,11 +202,11 @@ class EndlessLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         stream = self.open_stream()
-        return _surfaced(_data_loader(stream, self.num_workers, persistent=False), stream.source)
+        return self._surfaced(_data_loader(stream, self.num_workers, persistent=False), stream, stream.source)
 
 
-class EachOnceLoader:
-    """What the trainer iterates over in validation; the workers live on from one validation to the next."""
+class EachOnceLoader(Loader):
+    """The validation pictures; the workers live on from one validation to the next."""
 
     def __init__(self, batches: EachOnce, num_workers: int) -> None:
         self.batches = batches
@@ -180,7 +216,18 @@ class EachOnceLoader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        return _surfaced(self._loader, self.batches.source)
+        return self._surfaced(self._loader, self.batches, self.batches.source)
+
+
+def _raise_when_awaited() -> None:
+    """Have the death of a process reported where its batch is awaited, not in the middle of an optimiser step.
+
+    PyTorch's handler of SIGCHLD raises wherever the main thread is; waiting for a batch finds out too.
+    """
+    if threading.current_thread() is threading.main_thread():
+        handler = signal.getsignal(signal.SIGCHLD)
+        if getattr(handler, "__module__", "") == "torch.utils.data._utils.signal_handling":
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _data_loader(batches: Batches, num_workers: int, persistent: bool) -> DataLoader:
@@ -192,16 +239,3 @@ def _data_loader(batches: Batches, num_workers: int, persistent: bool) -> DataLo
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # else every iteration would draw from the global generator
     )
-
-
-def _surfaced(items: Iterable[Item], source: Source) -> Iterator[Batch]:
-    """The batches; pictures that workers found beyond use are counted, an InputError of theirs is raised here."""
-    for item in items:
-        if isinstance(item, InputError):
-            raise item
-        if not isinstance(item, dict):  # a DataLoader makes lists of tuples
-            item, refused = item
-            assert isinstance(source, Forgiving)
-            for one in refused:
-                source.refusals.add(one)
-        yield item

@@ -1,12 +1,16 @@
 """ImageFolder: a large set of pictures, read from files or archives during training."""
 
-from functools import cached_property
+import hashlib
+import os
+from collections.abc import Sequence
+from functools import cache, cached_property
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 
 from tenshot.datamodules.base import Pictures
 from tenshot.datamodules.batches import Source
+from tenshot.datamodules.choice import BY_LISTING, Listed, Record, held_out_by_name, part_of, recorded_rows
 from tenshot.datamodules.index import PictureIndex, open_index
 from tenshot.datamodules.reading import MOST_PIXELS
 from tenshot.datamodules.refusals import Refusals
@@ -14,6 +18,9 @@ from tenshot.datamodules.sources import IndexedSource
 from tenshot.errors import InputError, did_you_mean
 
 __all__ = ["ImageFolder"]
+
+Rows = Sequence[int] | np.ndarray | None
+"""Of an index; all of them where there are none."""
 
 
 class ImageFolder(Pictures):
@@ -29,11 +36,12 @@ class ImageFolder(Pictures):
         batch_size: Pictures a step on each device.
         labels: Take the class of a picture from the folder right below ``root`` it lies in, numbered in sorted order;
             where there is a dataset.json of StyleGAN2-ADA from that, in WebDataset shards from the .cls file beside it.
-        val_fraction: Part of the pictures, drawn by the seed, kept out of training for validation.
+        val_fraction: Part of the pictures kept out of training for validation, chosen by a hash of their names with the
+            seed, so that a picture more moves no other.
         val_root: Folder or archives of validation pictures, with the same class folders if there are labels.
         num_workers: Processes that decode; about one a free core.
         flip: Mirror each training picture with probability one half.
-        seed: Draws the validation pictures and decides the order and mirroring in training.
+        seed: Chooses the validation pictures and decides the order and mirroring in training.
         max_unusable: How many pictures each process may meet that cannot be used, because they are broken, transparent,
             too small or too large: each is named, and another takes its place, the same one on every rank and in a
             resumed run. One more stops the run.
@@ -68,6 +76,8 @@ class ImageFolder(Pictures):
         self.labels = labels
         self.val_fraction = val_fraction
         self.val_root = val_root
+        self._parts: tuple[tuple[Listed, Rows], tuple[Listed, Rows] | None]
+        self._kept: Record | None = None
 
     @cached_property
     def index(self) -> PictureIndex:
@@ -81,8 +91,11 @@ class ImageFolder(Pictures):
 
     @property
     def class_names(self) -> list[str]:
-        """The classes, in the order of their numbers; empty without labels."""
-        return self.index.classes if self.labels else []
+        """The classes, in the order of their numbers, as a run has recorded them; empty without labels."""
+        if not self.labels:
+            return []
+        kept = self.recorded.get("classes") if self.recorded and self.recorded["class"] == type(self).__name__ else None
+        return self.index.classes if kept is None else list(kept)
 
     @property
     def num_classes(self) -> int | None:
@@ -124,34 +137,75 @@ class ImageFolder(Pictures):
                 f"{self.root} holds a single picture ({index.name(0)}): add pictures, "
                 "or adapt to it with --data FewShot --data.shots 1"
             )
+        listed, record = _listed(index, self.root), self._in_force(self._request())
+        train: Rows = recorded_rows(record["train"], listed) if record else None
+        val: Rows = None
         if self.val_index is not None:
-            return self._source(index, self.root), self._source(self.val_index, self.val_root or "")
+            others = _listed(self.val_index, self.val_root or "")
+            val = recorded_rows(record["val"], others) if record and record["val"] else None
+            self._parts = (listed, train), (others, val)
+            self._kept = record if train is not None and val is not None else None
+            return self._source(index, self.root, train), self._source(self.val_index, self.val_root or "", val)
         if not self.val_fraction:
-            return self._source(index, self.root), None
-        drawn = np.random.default_rng(self.seed).permutation(count)
-        kept = max(1, round(self.val_fraction * count))
-        if kept == count:
+            self._parts, self._kept = ((listed, train), None), record if train is not None else None
+            return self._source(index, self.root, train), None
+        kept = recorded_rows(record["val"], listed) if record and record["val"] else None
+        held_out = self._held_out() if kept is None else np.isin(np.arange(count), kept)
+        if held_out.all():
             raise InputError(
                 f"--data.val_fraction {self.val_fraction} leaves no training picture in {self.root}: lower it"
             )
-        train, val = np.sort(drawn[kept:]), np.sort(drawn[:kept])
+        self._kept = record if train is not None and kept is not None else None
+        train = np.flatnonzero(~held_out) if train is None else train
+        val = np.flatnonzero(held_out)
+        self._parts = (listed, train), (listed, val)
         return self._source(index, self.root, train), self._source(index, self.root, val)
 
-    def _source(self, index: PictureIndex, root: str, rows: np.ndarray | None = None) -> IndexedSource:
+    @property
+    def chooses(self) -> bool:
+        """Whether the rule decides."""
+        return self.val_fraction > 0
+
+    def data_record(self) -> Record:
+        """Which pictures are trained on and which are held out; of a large set a digest."""
+        self.setup()
+        if self._kept is not None:
+            return self._kept
+        (train, val), request = self._parts, self._request()
+        classes = self.class_names if self.labels else None
+        about = {"class": type(self).__name__, "rule": self.rule, "request": request, "classes": classes}
+        self._kept = about | {"train": part_of(*train), "val": part_of(*val) if val else None}
+        return self._kept
+
+    def _request(self) -> Record:
+        return {"val_fraction": self.val_fraction, "seed": self.seed}
+
+    def _held_out(self) -> np.ndarray:
+        """Which pictures are kept for validation: bool (N,)."""
+        index, count = self.index, len(self.index)
+        if self.rule == BY_LISTING:
+            drawn = np.random.default_rng(self.seed).permutation(count)
+            return np.isin(np.arange(count), drawn[: max(1, round(self.val_fraction * count))])
+        names = (index.name(row).removeprefix(index.prefix) for row in range(count))
+        return held_out_by_name(names, self.seed, self.val_fraction)
+
+    def _source(self, index: PictureIndex, root: str, rows: Rows = None) -> IndexedSource:
+        rows = None if rows is None else np.asarray(rows, dtype=np.int64)
         title = f"{len(index if rows is None else rows)} pictures in {root}"
         if not self.labels:
             return IndexedSource(index, self.image_size, title, rows, None, self.max_pixels, self.refusals)
         if index.labels_problem:
             raise InputError(f"{index.labels_from} {index.labels_problem}: mend it, or drop --data.labels")
-        labels, number = index.entries["label"], {name: place for place, name in enumerate(self.class_names)}
+        used = np.arange(len(index)) if rows is None else rows
+        labels, number = index.entries["label"][used], {name: place for place, name in enumerate(self.class_names)}
         if (labels < 0).any():
-            first = index.title(int(np.argmax(labels < 0)))
+            first = index.title(int(used[np.argmax(labels < 0)]))
             if index.labels_from:
                 raise InputError(f"{first} has no class in {index.labels_from}: give it one, or drop --data.labels")
             raise InputError(f"{first} lies in no class folder: move it into one below {root}, or drop --data.labels")
         for place, name in enumerate(index.classes):
             if name not in number and (labels == place).any():
-                first = index.title(int(np.argmax(labels == place)))
+                first = index.title(int(used[np.argmax(labels == place)]))
                 raise InputError(
                     f"{first} is of class {name!r}, which {self.root} lacks{did_you_mean(name, number)}: "
                     "rename the folder or add training pictures"
@@ -171,3 +225,10 @@ class ImageFolder(Pictures):
             if index.other_label_files:
                 more = f" and {len(index.other_label_files) - 1} more" if len(index.other_label_files) > 1 else ""
                 rank_zero_info(f"{index.other_label_files[0]}{more}: labels in there are not used")
+
+
+def _listed(index: PictureIndex, root: str) -> Listed:
+    """The pictures of an index, by their names in the folder or the archives."""
+    digest = hashlib.sha256(index.entries["length"].tobytes() + index.names.tobytes()).hexdigest()
+    names = cache(lambda: [index.name(row) for row in range(len(index))])
+    return Listed(os.path.abspath(root), len(index), digest, names, index.read)

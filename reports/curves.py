@@ -97,14 +97,15 @@ def charts(groups: Sequence[Group]) -> list[Chart]:
 
 
 def _evaluated(run: Run) -> dict[tuple[str, str], Line]:
-    lines: defaultdict[tuple[str, str], Line] = defaultdict(list)
+    """Of what was measured twice at a step, the newest."""
+    lines: defaultdict[tuple[str, str], dict[float, float]] = defaultdict(dict)
     for evaluation in run.evaluations:
         for metric, part in evaluation["metrics"].items():
             way = json.dumps(basis(evaluation, metric, run), sort_keys=True)
             for value, result in part["values"].items():
                 if result is not None:
-                    lines[value, way].append((float(evaluation["step"]), float(result)))
-    return {name: line for name, line in lines.items() if len(line) > 1}
+                    lines[value, way][float(evaluation["step"])] = float(result)
+    return {name: list(line.items()) for name, line in lines.items() if len(line) > 1}
 
 
 def _tell_apart(found: dict[tuple[str, str], Chart]) -> None:

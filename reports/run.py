@@ -53,8 +53,8 @@ class Run:
 
     @property
     def evaluation(self) -> Evaluation | None:
-        """The one that counts: of the most samples; of these the last step; of these the newest."""
-        key = lambda e: (e["samples"], e["step"], e["date"])  # noqa: E731
+        """The one that counts: of the most samples; of these the last step; the most values; the newest."""
+        key = lambda e: (e["samples"], e["step"], len(e["values"]), e["date"])  # noqa: E731
         return max(self.evaluations, key=key, default=None)
 
     @cached_property

@@ -136,6 +136,7 @@ def runs_section(groups: Sequence[Group], colours: Mapping[str, int]) -> str:
     about = (
         "<p>Runs whose folders have the same name but for the seed, and whose configurations are equal but for seeds, "
         "folders and what is only drawn, saved or measured, are one method; <code>--label</code> groups by hand. Of a "
-        "run with several evaluations the one of the most samples counts, of these the last step.</p>"
+        "run with several evaluations the one of the most samples counts, of these the last step, of these the "
+        "most values.</p>"
     )
     return section("runs", "Runs", about, table(heads, body))

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenshot import datamodules
+from tenshot.callbacks.data_record import choice_as_recorded
 from tenshot.datamodules import Pictures
 from tenshot.errors import InputError
 from tenshot.reports.run import Run
@@ -35,7 +36,9 @@ def shots_of(run: Run) -> NDArray[np.uint8]:
     if not (ours and inspect.isclass(kind) and issubclass(kind, Pictures)):
         raise NotAvailable(f"{name} is no data set of tenshot's, which could be opened here")
     try:
-        source, _ = kind(**(data.get("init_args") or {})).sources()
+        module = kind(**(data.get("init_args") or {}))
+        choice_as_recorded(module, run.folder)
+        source, _ = module.sources()
         if len(source) > MOST:
             raise NotAvailable(f"it was trained on {len(source)} pictures, not on a few")
         pixels = source.read(range(len(source)))["image"]

@@ -56,7 +56,7 @@ def brought_here(path: str, folder: Path, api: Any = None) -> Path:
         target = folder / path.replace("/", "_") / str(run.name)
         target.mkdir(parents=True)
         for file in run.files():
-            if re.fullmatch(r"evaluations/[^/]+\.json", file.name):
+            if re.fullmatch(r"evaluations/[^/]+\.json|data\.json", file.name):
                 file.download(root=str(target))
         for kind in PICTURES:
             _last_picture(run, history, kind, target)

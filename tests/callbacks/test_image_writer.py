@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,6 +8,8 @@ import torch
 from PIL import Image
 
 from tenshot.callbacks import ImageWriter
+from tenshot.callbacks.drawn_by import DrawnBy
+from tenshot.callbacks.drawn_folder import DrawnFolder
 from tenshot.callbacks.image_writer import to_uint8, write_png
 from tenshot.errors import InputError
 
@@ -37,7 +40,7 @@ def test_a_write_that_fails_is_one_line_and_leaves_the_old_picture(tmp_path: Pat
     write_png(torch.zeros(2, 2, 3, dtype=torch.uint8), path)
     before = path.read_bytes()
 
-    def save(self: Image.Image, file: Path, format: str) -> None:
+    def save(self: Image.Image, file: Path, **options: object) -> None:
         Path(file).write_bytes(b"half of it")
         raise OSError(28, "No space left on device")
 
@@ -47,22 +50,18 @@ def test_a_write_that_fails_is_one_line_and_leaves_the_old_picture(tmp_path: Pat
     assert path.read_bytes() == before
 
 
-def test_pictures_that_are_there_are_told_from_other_files(tmp_path: Path):
-    for name in ("000000.png", "000012.png", "grid.png", ".000003.png.partial", "000004.txt", "1234567.png"):
-        (tmp_path / name).touch()
-    trainer = SimpleNamespace(default_root_dir="elsewhere")
-
-    assert ImageWriter(str(tmp_path)).written(trainer) == {0, 12, 1234567}  # type: ignore[arg-type]
-
-
 def test_by_default_pictures_go_to_the_folder_of_the_run():
     trainer = SimpleNamespace(default_root_dir="some/run")
     assert ImageWriter().folder(trainer) == Path("some/run/images")  # type: ignore[arg-type]
 
 
-def test_a_batch_is_written_under_its_numbers(tmp_path: Path):
+def test_a_batch_is_written_under_its_numbers_and_each_says_which_it_is(tmp_path: Path):
     outputs = {"index": torch.tensor([7, 2]), "image": torch.stack([torch.ones(3, 2, 2), -torch.ones(3, 2, 2)])}
-    ImageWriter(str(tmp_path)).on_predict_batch_end(None, None, outputs, None, 0)  # type: ignore[arg-type]
+    writer = ImageWriter(str(tmp_path))
+    writer._folder = DrawnFolder(tmp_path, DrawnBy({"seed": 0}, {}), "--images.dir")
+    writer.on_predict_batch_end(None, None, outputs, None, 0)  # type: ignore[arg-type]
 
     assert (np.asarray(Image.open(tmp_path / "000007.png")) == 255).all()
     assert (np.asarray(Image.open(tmp_path / "000002.png")) == 0).all()
+    digest = hashlib.sha256(b'{"seed": 0}').hexdigest()[:16]
+    assert Image.open(tmp_path / "000007.png").info == {"tenshot": f"{digest} 7"}

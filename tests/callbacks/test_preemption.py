@@ -1,7 +1,9 @@
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,19 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from tenshot.callbacks import EMA, Preempted, Preemption, SampleGrid, StepCheckpoint
+from tenshot.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _signals_are_not_ignored() -> Iterator[None]:
+    """As they are where the tests are started by nohup or in the background."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
 
 PARTS = ("state_dict", "ema", "optimizer_states", "global_step")
 
@@ -94,10 +109,86 @@ def test_a_signal_in_the_last_step_changes_nothing(tmp_path: Path):
     assert saved(tmp_path) == ["step=00000002.ckpt"]
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_people_are_told_how_to_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, number: signal.Signals, status: int
+):
+    caplog.set_level("INFO")
+    with pytest.raises(Preempted) as raised:
+        fit(tmp_path, "ddpm", Signals(number, 2))
+    assert raised.value.code == status
+    assert saved(tmp_path) == ["step=00000003.ckpt"]
+    assert f"{number.name}): step 3 is saved; go on with --ckpt_path {tmp_path} (exit status {status})" in caplog.text
+
+
+def test_what_nohup_ignores_stays_ignored(tmp_path: Path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        fit(tmp_path, "ddpm", Signals(signal.SIGHUP, 0), steps=2)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert saved(tmp_path) == ["step=00000002.ckpt"]
+
+
+class Left(BaseException):
+    """In place of the end of this process."""
+
+
+class Twice(Callback):
+    def on_train_batch_start(self, trainer: Any, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("every", [2, 100])
+def test_asked_twice_it_leaves_at_once_and_says_what_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], every: int
+):
+    def leave(status: int) -> None:
+        raise Left(status)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(Left, match="130"):
+        tiny.trainer(tmp_path, 9, Preemption(), Twice(), StepCheckpoint(every)).fit(module("ddpm"), tiny.faces())
+    first, second = [line for line in capfd.readouterr().err.splitlines() if line.startswith("tenshot: ")]
+    assert "Ctrl-C again" in first
+    if every == 2:
+        assert second.endswith(f"steps 3 to 3 are lost; go on from step 2 with --ckpt_path {tmp_path}")
+        assert saved(tmp_path) == ["step=00000002.ckpt"]
+    else:
+        assert second.endswith("left at once, nothing saved: steps 1 to 3 are lost")
+        assert not (tmp_path / "checkpoints").exists()
+
+
+class KillsWorker(Callback):
+    """As the system does where memory runs out."""
+
+    def on_train_batch_start(self, trainer: Any, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 2:
+            [worker] = multiprocessing.active_children()
+            os.kill(worker.pid or 0, signal.SIGKILL)
+            worker.join()
+
+
+def test_a_worker_that_dies_ends_the_run_once_it_is_saved(tmp_path: Path):
+    data = {"num_workers": 1}
+    with pytest.raises(InputError, match=r"process that prepares batches died .*; go on with --ckpt_path") as raised:
+        fit(tmp_path / "left", "ddpm", KillsWorker(), data=data, steps=30)
+    [name] = saved(tmp_path / "left")
+    step = int(name[5:13])
+    assert 3 <= step < 30
+    assert f"step {step} is saved" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    fit(tmp_path / "whole", "ddpm", steps=step)
+    for part in PARTS:
+        tiny.assert_same(content(tmp_path / "left", step)[part], content(tmp_path / "whole", step)[part], part)
+
+
 def test_handlers_are_given_back(tmp_path: Path):
-    before = [signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)]
+    before = [signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
     fit(tmp_path, "ddpm", steps=1)
-    assert [signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)] == before
+    assert [signal.getsignal(n) for n in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == before
 
 
 def test_one_process_agrees_without_a_collective(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -109,6 +200,7 @@ def test_one_process_agrees_without_a_collective(tmp_path: Path, monkeypatch: py
 
     class Ranks:
         world_size, global_step, callbacks = 2, 0, ()
+        train_dataloader = val_dataloaders = None
         strategy = SingleDeviceStrategy("meta")
 
     preemption, ranks = Preemption(every_n_steps=10), Ranks()

@@ -42,7 +42,7 @@ def converted(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Path:
 
 
 def test_a_run_writes_a_log_a_checkpoint_and_no_pictures(run: Path):
-    assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.yaml", "logs"]
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.yaml", "data.json", "logs"]
     content = torch.load(run / "checkpoints" / "step=00000002.ckpt", weights_only=True)
     assert content["tenshot"]["classifier"]["out_channels"] == 9
 
@@ -102,7 +102,7 @@ def test_predict_is_guided_whatever_the_batch_size(
     def draw(name: str, *words: str | Path) -> list[bytes]:
         outcome = tenshot("predict", "--ckpt_path", trained, "--images.dir", tmp_path / name, *words)
         assert outcome.status == 0, outcome.err
-        return [path.read_bytes() for path in sorted((tmp_path / name).iterdir())]
+        return [path.read_bytes() for path in sorted((tmp_path / name).glob("*.png"))]
 
     count = ["--images.count", "5"]
     strong = ["--model.guidance.scale", "3000"]

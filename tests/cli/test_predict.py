@@ -1,8 +1,11 @@
 """``tenshot predict``: numbered pictures, each a function of (seed, number) and the weights alone."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tiny
 import torch
 from PIL import Image
@@ -15,7 +18,7 @@ def draw(tenshot: tiny.Run, run: Path, folder: Path, count: int, *words: str | P
     """The files that ``tenshot predict`` leaves in a folder."""
     outcome = tenshot("predict", "--ckpt_path", run, "--images.dir", folder, "--images.count", str(count), *words)
     assert outcome.status == 0, outcome.err
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
 
 
 def test_pictures_do_not_depend_on_the_batch_size(tenshot: tiny.Run, trained: Path, tmp_path: Path):
@@ -44,14 +47,12 @@ def test_a_second_call_adds_what_is_missing_and_touches_nothing_else(tenshot: ti
     whole = draw(tenshot, trained, tmp_path, 6)
     for number in (1, 4):
         (tmp_path / f"{number:06d}.png").unlink()
-    (tmp_path / "000002.png").write_bytes(b"somebody's own")
-    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    (tmp_path / "000002.png").write_bytes(b"")  # as a machine that lost power leaves it
+    kept = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.stat().st_size}
     again = draw(tenshot, trained, tmp_path, 8, "--images.batch_size", "3")
 
-    assert {name: (tmp_path / name).stat().st_mtime_ns for name in before} == before
-    assert again.pop("000002.png") == b"somebody's own"
+    assert {name: (tmp_path / name).stat().st_mtime_ns for name in kept} == kept
     new = {name: again.pop(name) for name in ("000006.png", "000007.png")}
-    del whole["000002.png"]
     assert again == whole
     assert not set(new.values()) & set(whole.values())
 
@@ -61,12 +62,62 @@ def test_nothing_is_left_to_draw(tenshot: tiny.Run, trained: Path, tmp_path: Pat
     outcome = tenshot("predict", "--ckpt_path", trained, "--images.dir", tmp_path, "--images.count", "2")
     assert outcome.status == 0
     assert "2 of them are there already" in outcome.log
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.png")} == first
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+OLDER = "checkpoints/step=00000002.ckpt"
+
+
+def test_a_folder_is_of_one_model_seed_and_sampler(tenshot: tiny.Run, trained: Path, tmp_path: Path):
+    folder = tmp_path / "images"
+    draw(tenshot, trained, folder, 2)
+    before = contents(folder)
+    (tmp_path / "images-2").mkdir()
+    for checkpoint, words, told in (
+        (OLDER, [], "ema weights of step 4, not the ema weights of step 2"),
+        ("", ["--ema.evaluate", "raw"], "ema weights of step 4, not the raw weights of step 4"),
+        ("", ["--images.seed", "1"], "seed 0, not 1"),
+        ("", ["--model.sampler.steps", "ddim3"], "sampler {"),
+        ("", ["--trainer.precision", "bf16-mixed"], "precision '32-true', not 'bf16-mixed'"),
+    ):
+        outcome = tenshot("predict", "--ckpt_path", trained / checkpoint, "--images.dir", folder, *words)
+        assert f"{folder} holds samples of something else ({told}" in outcome.complaint
+        assert f"--images.dir {folder}-3" in outcome.complaint
+        assert contents(folder) == before
+
+
+def test_what_drew_them_is_written_beside_them(
+    tenshot: tiny.Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    draw(tenshot, trained, tmp_path, 2, "--images.seed", "3")
+    record = json.loads((tmp_path / "drawn_by.json").read_text())
+    checkpoint = trained / "checkpoints" / "step=00000004.ckpt"
+    weights = torch.load(checkpoint, weights_only=True)["ema"]["weights"]["unet"]
+    digest = hashlib.sha256()
+    for name, value in weights.items():
+        digest.update(f"unet.{name} {value.dtype} {tuple(value.shape)}\n".encode() + value.numpy().tobytes())
+    depends_on = record["depends_on"]
+    assert depends_on["weights_sha256"] == digest.hexdigest()
+    assert (depends_on["seed"], depends_on["image_size"], depends_on["precision"]) == (3, 16, "32-true")
+    assert depends_on["sampler"] == {"method": "ddim", "steps": "ddim2", "eta": 0.0, "clip_denoised": True}
+    assert (record["checkpoint"], record["step"], record["weights"]) == (str(checkpoint.resolve()), 4, "ema")
+
+    monkeypatch.setattr("tenshot.callbacks.drawn_by.code_version", lambda: "newer")
+    words = ["--ckpt_path", trained, "--images.dir", tmp_path, "--images.count", "3", "--images.seed", "3"]
+    outcome = tenshot("predict", *words)
+    assert outcome.status == 0, outcome.err
+    assert "from here on by newer" in outcome.log
+    assert json.loads((tmp_path / "drawn_by.json").read_text())["code"] == [*record["code"], "newer"]
+    assert len(list(tmp_path.glob("*.png"))) == 3
 
 
 def test_a_run_that_was_moved_keeps_its_pictures_with_it(tenshot: tiny.Run, run_copy: Path, trained: Path):
     assert tenshot("predict", "--ckpt_path", run_copy, "--images.count", "2").status == 0
-    assert sorted(path.name for path in (run_copy / "images").iterdir()) == ["000000.png", "000001.png"]
+    assert sorted(path.name for path in (run_copy / "images").glob("*.png")) == ["000000.png", "000001.png"]
     assert not (trained / "images").exists()
 
 

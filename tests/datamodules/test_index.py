@@ -12,6 +12,7 @@ from PIL import Image
 from skimage import data
 
 from tenshot.datamodules import ImageFolder, index
+from tenshot.datamodules.choice import BY_LISTING
 from tenshot.datamodules.index import PictureIndex, cache_folder, open_index
 from tenshot.datamodules.reading import list_pictures
 from tenshot.errors import InputError
@@ -183,6 +184,7 @@ def test_the_order_and_the_held_out_pictures_are_those_of_listed_files(folder: P
     for number in range(20):
         Image.fromarray(data.astronaut()[number : 32 + number, :32]).save(folder / "dog" / f"{number}.png")
     module = ImageFolder(str(folder), 32, val_fraction=0.25, seed=5, num_workers=0)
+    module.rule = BY_LISTING  # of runs from before there were records
     files = list_pictures(str(folder), "")
     drawn = np.random.default_rng(5).permutation(len(files))
     kept = round(0.25 * len(files))

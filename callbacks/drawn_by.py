@@ -1,0 +1,104 @@
+"""What draws images: all that a sample depends on besides its number, and where the weights are from."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from tenshot.callbacks.ema import EMA
+from tenshot.callbacks.provenance import code_version
+from tenshot.lightning_modules import FolderGenerator
+
+__all__ = ["DrawnBy", "drawn_by", "weights_sha256"]
+
+SETTINGS = ("diffusion_config", "sampler", "truncation")
+"""Attributes of methods that samples depend on besides the weights."""
+
+
+@dataclass(frozen=True)
+class DrawnBy:
+    """What draws a set of samples.
+
+    Args:
+        depends_on: All that sample i is a function of besides i; a set of samples is continued only where it is equal.
+        origin: Where that is from: ``checkpoint``, ``step``, ``weights`` (ema or raw), ``code``. For the reader.
+    """
+
+    depends_on: dict[str, Any]
+    origin: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits, equal where ``depends_on`` is."""
+        return hashlib.sha256(json.dumps(self.depends_on, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def drawn_by(trainer: Trainer, pl_module: LightningModule, seed: int, step: int) -> DrawnBy:
+    """What the trainer's module draws with now; to be called on all ranks, with the weights that are to draw in place.
+
+    Args:
+        trainer: Its EMA says which weights are used.
+        pl_module: With its weights loaded.
+        seed: Of the samples.
+        step: Optimiser step of the weights.
+    """
+    ema = next((c for c in trainer.callbacks if isinstance(c, EMA)), None)  # type: ignore[attr-defined]
+    weights = weights_sha256({name: pl_module.get_submodule(name) for name in getattr(pl_module, "averaged", ())})
+    network = next((pl_module.get_submodule(name) for name in getattr(pl_module, "averaged", ())), None)
+    config, guide, folder = getattr(network, "config", None), getattr(pl_module, "guide", None), _folder(pl_module)
+    guidance = guide and {"scale": guide.scale, "classifier_sha256": weights_sha256({"classifier": guide.network})}
+    depends_on = {
+        "method": type(pl_module).__name__,
+        "weights_sha256": weights,
+        "folder": folder,
+        "seed": seed,
+        **{name: _plain(getattr(pl_module, name, None)) for name in SETTINGS},
+        "guidance": guidance,
+        "classes": guide.num_classes if guide else getattr(config, "num_classes", None),
+        "precision": str(trainer.precision),
+        "image_size": getattr(config, "image_size", None) or getattr(pl_module, "size", None),
+    }
+    origin = {
+        "checkpoint": str(Path(trainer.ckpt_path).resolve()) if trainer.ckpt_path else None,
+        "step": step,
+        "weights": "ema" if ema is not None and ema.average and ema.evaluate == "ema" else "raw",
+        "code": code_version(),
+    }
+    return DrawnBy(depends_on, origin)
+
+
+def weights_sha256(networks: Mapping[str, nn.Module]) -> str | None:
+    """SHA-256 of the names, types, shapes and bytes of all weights; of weights shared out, on all ranks; None for none.
+
+    Equal weights have equal hashes, whatever else their checkpoints hold and wherever they lie.
+    """
+    if not networks:
+        return None
+    digest = hashlib.sha256()
+    for name in sorted(networks):
+        for key, value in networks[name].state_dict().items():
+            whole = (value.full_tensor() if isinstance(value, DTensor) else value).detach().cpu().contiguous()
+            digest.update(f"{name}.{key} {whole.dtype} {tuple(whole.shape)}\n".encode())
+            digest.update(whole.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _folder(pl_module: LightningModule) -> str | None:
+    """Where images come from that lie in a folder already."""
+    return str(Path(pl_module.root).resolve()) if isinstance(pl_module, FolderGenerator) else None
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back; counts of steps as words, since 25 and "25" are the same."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: str(part) if name == "steps" else _plain(part) for name, part in asdict(value).items()}
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return value

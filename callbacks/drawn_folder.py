@@ -1,0 +1,175 @@
+"""A folder of samples is of one model: a file beside them says what drew them, and each image bears its mark."""
+
+import json
+import os
+import struct
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from tenshot.callbacks.drawn_by import DrawnBy
+from tenshot.datamodules.reading import is_picture
+from tenshot.errors import InputError, SaidError
+
+__all__ = ["RECORD", "DrawnFolder"]
+
+RECORD = "drawn_by.json"
+"""Name of the file beside the images."""
+SCHEMA = 1
+KEY = b"tenshot"
+"""Of the text in a PNG that holds its mark."""
+PNG, END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
+MOST_HEAD = 1024  # bytes before the pixels of a PNG of ours
+
+
+class DrawnFolder:
+    """A folder that holds samples of one model and one way to draw.
+
+    An image counts as drawn if it is a whole PNG that bears the mark of its number and of what draws now, so that
+    a file that somebody else put there is never taken for a sample.
+
+    Args:
+        path: The folder.
+        by: What draws.
+        option: The command-line option that names another folder.
+    """
+
+    def __init__(self, path: Path, by: DrawnBy, option: str) -> None:
+        self.path, self.by, self.option = path, by, option
+
+    def file(self, number: int) -> Path:
+        """Where a sample goes."""
+        return self.path / f"{number:06d}.png"
+
+    def mark(self, number: int) -> str:
+        """What the PNG of a sample says of itself."""
+        return f"{self.by.digest} {number}"
+
+    def claim(self, trainer: Trainer, count: int) -> set[int]:
+        """Record what draws, and find the numbers that are there; on all ranks, of which the first looks.
+
+        Args:
+            trainer: Whose ranks they are.
+            count: How many samples there are to be.
+
+        Raises:
+            InputError: The folder holds images of something else, or cannot be written.
+        """
+        found: set[int] | InputError = set()
+        if trainer.is_global_zero:
+            try:
+                found = self._claimed(count)
+            except InputError as error:
+                found = error
+        found = trainer.strategy.broadcast(found)
+        if isinstance(found, InputError):
+            raise found if trainer.is_global_zero else SaidError(str(found))
+        return found
+
+    def _claimed(self, count: int) -> set[int]:
+        record = self.path / RECORD
+        if not record.exists():
+            self._refuse_images()
+            self._write({"code": [self.by.origin["code"]], "date": _now()}, new=True)
+        self._compare(_read(record))
+        there = [(number, self.file(number)) for number in range(count)] if self.path.is_dir() else []
+        names = {entry.name for entry in os.scandir(self.path)}
+        drawn = set()
+        for number, file in there:
+            if file.name in names and file.stat().st_size:  # a machine that lost power leaves empty files
+                if not _bears(file, self.mark(number)):
+                    raise InputError(
+                        f"{file}: not drawn by this model and settings, though its name is that of a sample: move it "
+                        f"away, or choose another folder with {self._elsewhere()}"
+                    )
+                drawn.add(number)
+        return drawn
+
+    def _refuse_images(self) -> None:
+        """A folder without a record must not hold images: nobody knows what drew them."""
+        if self.path.is_dir():
+            foreign = min((entry.name for entry in os.scandir(self.path) if is_picture(entry.name)), default=None)
+            if foreign is not None:
+                raise InputError(
+                    f"{self.path} holds images ({foreign}) but no {RECORD} that says what drew them: choose another "
+                    f"folder with {self._elsewhere()}, or move them away"
+                )
+
+    def _compare(self, record: dict[str, Any]) -> None:
+        """Make sure that the folder is of what draws now, and note another version of the code.
+
+        Raises:
+            InputError: It is not.
+        """
+        theirs, ours = record["depends_on"], self.by.depends_on
+        differ = [name for name in ours if theirs.get(name) != ours[name]]
+        if differ:
+            told = [f"{name} {theirs.get(name)!r}, not {ours[name]!r}" for name in differ if name != "weights_sha256"]
+            if "weights_sha256" in differ:
+                then, now = (f"{o.get('weights')} weights of step {o.get('step')}" for o in (record, self.by.origin))
+                told.insert(0, f"{then}, not the {now}" if then != now else "other weights of this step")
+            raise InputError(
+                f"{self.path} holds samples of something else ({'; '.join(told)}): choose another folder with "
+                f"{self._elsewhere()}, or move them away"
+            )
+        code = self.by.origin["code"]
+        if code not in record["code"]:
+            rank_zero_info(
+                f"{self.path}: drawn so far by version {record['code'][-1]} of the code, from here on by {code}"
+            )
+            self._write({"code": [*record["code"], code], "date": record.get("date")}, new=False)
+
+    def _write(self, history: dict[str, Any], new: bool) -> None:
+        content = {"schema": SCHEMA, **self.by.origin, **history, "depends_on": self.by.depends_on}
+        record = self.path / RECORD
+        partial = self.path / f".{RECORD}.{os.getpid()}.partial"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(content, indent=1) + "\n")
+            if new:  # of two that begin at once, one comes first and the other compares itself with it
+                with suppress(FileExistsError):
+                    os.link(partial, record)
+                partial.unlink()
+            else:
+                partial.replace(record)
+        except OSError as error:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise InputError(
+                f"{record}: could not be written ({error.strerror or error}): free space or choose another folder"
+            ) from None
+
+    def _elsewhere(self) -> str:
+        """The option, with a folder that is free."""
+        number = 2
+        while (free := self.path.with_name(f"{self.path.name}-{number}")).exists():
+            number += 1
+        return f"{self.option} {free}"
+
+
+def _read(record: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(record.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{record}: cannot be read ({type(error).__name__}): choose another folder") from None
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise InputError(f"{record}: no record of samples of this version: choose another folder")
+    return content
+
+
+def _bears(file: Path, mark: str) -> bool:
+    """Whether a file is a whole PNG with this mark."""
+    with file.open("rb") as opened:
+        head = opened.read(MOST_HEAD)
+        opened.seek(max(0, file.stat().st_size - len(END)))
+        end = opened.read()
+    text = KEY + b"\0" + mark.encode()
+    return head.startswith(PNG) and end == END and struct.pack(">I", len(text)) + b"tEXt" + text in head
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
