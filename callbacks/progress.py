@@ -9,7 +9,6 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
 from tenshot.callbacks.throughput import Throughput, throughput_of
 
@@ -89,7 +88,8 @@ class StepProgress(ProgressBar):
         """Move the bar."""
         step = trainer.global_step
         if step != self._done and (step % self.refresh_every == 0 or step == self._total):
-            shown = {k: v for k, v in trainer.progress_bar_metrics.items() if isinstance(v, float | Tensor)}
+            # not what is logged with prog_bar=True, which Lightning reads back at every step
+            shown = {k: v for k, v in trainer.callback_metrics.items() if k == "train/loss" or k.startswith("val/")}
             losses = [f"{name} {float(value):.4f}" for name, value in shown.items()]
             self._show(step, "  ".join([*self._pace(trainer), *losses]))
 

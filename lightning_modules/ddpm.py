@@ -187,7 +187,7 @@ class DDPM(LightningModule):
         per_sample = torch.stack([value.expand(len(x)) for value in terms.values()]).sum(0)
         self.timesteps.update(t, per_sample.detach())
         loss = (weights * per_sample).mean()
-        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/loss", loss)
         self.log_dict({f"train/{name}": value.detach().mean() for name, value in terms.items()})
         self.quarters.update({name: value for name, value in terms.items() if value.dim()}, t)
         if self._trainer is not None:  # a step can be taken without one
@@ -208,10 +208,10 @@ class DDPM(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over all validation pictures of all ranks."""
-        self.log("val/loss", self.val_loss.compute(), prog_bar=True)
+        self.log("val/loss", self.val_loss.compute())
         self.val_loss.reset()
         if self.bits_per_dim_steps is not None:
-            self.log("val/bits_per_dim", self.val_bits.compute(), prog_bar=True)
+            self.log("val/bits_per_dim", self.val_bits.compute())
             self.val_bits.reset()
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:

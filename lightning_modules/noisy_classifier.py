@@ -150,7 +150,7 @@ class NoisyClassifier(LightningModule):
         t = torch.randint(self.diffusion.num_steps, (len(batch["image"]),), device=self.device)
         scores = self.scores(batch, t)
         loss = scores["loss"].mean()
-        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/loss", loss)
         self.log_dict({f"train/{name}": value.mean() for name, value in scores.items() if name != "loss"})
         self.quarters.update(scores, t)
         every = self.trainer.log_every_n_steps * self.trainer.accumulate_grad_batches  # type: ignore[attr-defined]
@@ -167,7 +167,7 @@ class NoisyClassifier(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the means over all validation pictures of all ranks."""
         for name, mean in self.val_means.items():
-            self.log(f"val/{name}", mean.compute(), prog_bar=True)
+            self.log(f"val/{name}", mean.compute())
             mean.reset()
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:

@@ -107,6 +107,22 @@ def test_the_bar_tells_pace_waiting_and_time_left(tmp_path: Path, capsys: pytest
         assert "%" in line
 
 
+def test_the_bar_tells_the_losses(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    losses: list[float] = []
+
+    class Note(Callback):
+        def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, *position: Any) -> None:
+            losses.append(outputs["loss"].item())
+
+    trainer = tiny.trainer(
+        tmp_path, 3, Note(), StepProgress(1, lines_every=0.0), enable_progress_bar=True, val_check_interval=1
+    )
+    trainer.fit(tiny.ddpm(), tiny.faces(num_val=4))
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("training ")]
+    assert [re.search(r"train/loss ([\d.]+)", line)[1] for line in lines] == [f"{loss:.4f}" for loss in losses]  # type: ignore[index]
+    assert [("val/loss" in line) for line in lines] == [False, True, True]
+
+
 def test_without_it_nothing_is_paused(tmp_path: Path):
     fit(tmp_path, Net(), Data(), 2, StepCheckpoint(1), logger=False)
     assert (tmp_path / "checkpoints" / "step=00000002.ckpt").exists()

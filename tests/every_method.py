@@ -1,0 +1,51 @@
+"""Each training method once, with tiny networks and all its terms within a few steps."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import tiny
+from lightning.pytorch import LightningModule
+
+from tenshot.callbacks import StepCheckpoint
+from tenshot.datamodules import SyntheticFaces
+from tenshot.lightning_modules import CDC, DDPMPA, Correspondence, MixDL, Mixup, Regularization
+from tenshot.models.augmentation import AdaptiveAugment, DiffAugment
+
+OFTEN = Regularization(r1_every=2, path_length_every=3)
+SOURCE_STEPS = 1
+
+
+def sources(folder: Path) -> Path:
+    """The models that methods adapt: ``ddpm.ckpt`` and ``gan.ckpt`` in the folder."""
+    for name, module in (("ddpm", tiny.ddpm()), ("gan", tiny.gan())):
+        data = tiny.faces(image_size=32 if name == "gan" else 16)
+        tiny.trainer(folder / name, SOURCE_STEPS, StepCheckpoint()).fit(module, data)
+        (folder / name / "checkpoints" / f"step={SOURCE_STEPS:08}.ckpt").rename(folder / f"{name}.ckpt")
+    return folder
+
+
+def _ddpm_pa(folder: Path) -> DDPMPA:
+    module = DDPMPA(init_from=str(folder / "ddpm.ckpt"), sampler=tiny.QUICK, optimizer=tiny.adam(1e-3))
+    module.configure_model()
+    return module
+
+
+METHODS: dict[str, Callable[[Path], LightningModule]] = {
+    "DDPM": lambda folder: tiny.randomised(tiny.ddpm(timesteps="loss_aware")),
+    "DDPMPA": _ddpm_pa,
+    "NoisyClassifier": lambda folder: tiny.randomised(tiny.classifier()),
+    "StyleGAN2": lambda folder: tiny.gan(regularization=OFTEN),
+    "StyleGAN2, ADA": lambda folder: tiny.gan(regularization=OFTEN, augmentation=AdaptiveAugment(images_to_full=100)),
+    "StyleGAN2, DiffAugment": lambda folder: tiny.gan(regularization=OFTEN, augmentation=DiffAugment()),
+    "CDC": lambda folder: tiny.gan(
+        CDC, init_from=str(folder / "gan.ckpt"), regularization=OFTEN, correspondence=Correspondence(image_every=2)
+    ),
+    "MixDL": lambda folder: tiny.gan(MixDL, regularization=OFTEN, mixup=Mixup()),
+}  # fmt: skip
+
+
+def data_for(method: str) -> SyntheticFaces:
+    """Pictures that the method can be trained with."""
+    if method.startswith(("DDPM", "Noisy")):
+        return tiny.faces(labels=method == "NoisyClassifier")
+    return tiny.faces(image_size=32)
