@@ -29,15 +29,20 @@ aten = torch.ops.aten
 
 
 @cache
-def _kernels() -> ModuleType | None:
-    """The Triton kernels, loaded at the first use of a GPU, or nothing where there is no Triton."""
+def _kernels(device: torch.device) -> ModuleType | None:
+    """The kernels, loaded and tried at the first use of a GPU, or nothing where Triton is missing or does not work."""
     try:
-        return import_module("tenshot.models.norm_act_triton")
-    except ImportError as error:
+        kernels = import_module("tenshot.models.norm_act_triton")
+        kernels.check(device)
+    except Exception as error:  # of many kinds: no Triton, no C compiler, no headers, an old driver
+        said = str(error).strip().split("\n")[0]
         warnings.warn(
-            f"group norm is computed by slower PyTorch operations: Triton does not load ({error})", stacklevel=2
+            f"Triton does not work here ({type(error).__name__}: {said}): group norm is computed by PyTorch's "
+            "operations, which are slower",
+            stacklevel=2,
         )
         return None
+    return kernels
 
 
 def kernels_for(x: Tensor) -> ModuleType | None:
@@ -56,7 +61,7 @@ def kernels_for(x: Tensor) -> ModuleType | None:
         or x.get_device() != torch.cuda.current_device()  # where kernels are launched
     ):
         return None
-    return _kernels()
+    return _kernels(x.device)
 
 
 def _affine(norm: nn.GroupNorm, modulation: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from tenshot.models import group_norm_triton
 
-__all__ = ["activate", "backward", "forward", "norm_act", "norm_act_conv"]
+__all__ = ["activate", "backward", "check", "forward", "norm_act", "norm_act_conv"]
 
 aten = torch.ops.aten
 ROWS, COLUMNS = 32, 128
@@ -35,6 +35,16 @@ def _strips(n: int, channels: int, pixels: int) -> tuple[tuple[int, int, int], i
 def _of_group(width: int) -> int:
     """Columns of a program for one group of that many channels: few values, as each is compiled."""
     return max(64, triton.next_power_of_2(width))
+
+
+def check(device: torch.device) -> None:
+    """Compile and launch a kernel.
+
+    Raises:
+        Exception: Whatever Triton raises, for instance where there is no C compiler to build its launcher with.
+    """
+    x = torch.ones(1, COLUMNS, 1, 1, dtype=torch.bfloat16, device=device)
+    activate(x, torch.ones(1, 4 * COLUMNS, device=device), True)
 
 
 def forward(
@@ -138,8 +148,9 @@ class _NormAct(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, *others = ctx.saved_tensors
-        return *backward(_like(grad, x), x, *others, ctx.silu, ctx.needs_input_grad[0]), None, None, None
+        x, state, weight, bias, modulation = ctx.saved_tensors
+        grads = backward(_like(grad, x), x, state, weight, bias, modulation, ctx.silu, ctx.needs_input_grad[0])
+        return *grads, None, None, None
 
 
 class _NormActConv(torch.autograd.Function):

@@ -9,6 +9,7 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -110,10 +111,10 @@ def test_values_and_gradients_equal_those_in_float64(kernels, dtype, shape, modu
 
 @interpreted
 @pytest.mark.parametrize("modulated", [True, False])
-@pytest.mark.parametrize("shape", [(2, 8, 24, 23, 2), (1, 8, 70, 64, 4)])
-def test_no_digits_are_lost_where_the_mean_is_large(kernels, monkeypatch, shape, modulated):
+@pytest.mark.parametrize(("shape", "programs"), [((2, 8, 15, 13, 2), 4), ((1, 4, 23, 24, 1), 4096)])
+def test_no_digits_are_lost_where_the_mean_is_large(kernels, monkeypatch, shape, programs, modulated):
     x, norm, modulation = made(*shape, modulated, offset=30.0)
-    monkeypatch.setattr(kernels, "PROGRAMS", 4)  # several tiles a strip
+    monkeypatch.setattr(kernels, "PROGRAMS", programs)  # several tiles a strip, or more strips than are read at once
     kernels._strips.cache_clear()
     x = x.float().contiguous(memory_format=torch.channels_last).requires_grad_()
     towards = torch.randn_like(x)
@@ -169,12 +170,29 @@ def test_maps_on_the_cpu_are_left_to_pytorch():
     assert kernels_for(torch.zeros(1, 4, 2, 2)) is None
 
 
-def test_without_triton_one_warning_says_so(monkeypatch):
-    monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.delitem(sys.modules, "tenshot.models.norm_act_triton", raising=False)
-    monkeypatch.delitem(sys.modules, "tenshot.models.group_norm_triton", raising=False)
+@pytest.mark.parametrize("missing", ["triton", "compiler"])
+def test_without_triton_or_a_compiler_one_warning_says_so(monkeypatch, missing):
+    if missing == "triton":
+        monkeypatch.setitem(sys.modules, "triton", None)
+        monkeypatch.delitem(sys.modules, "tenshot.models.norm_act_triton", raising=False)
+        monkeypatch.delitem(sys.modules, "tenshot.models.group_norm_triton", raising=False)
+    else:
+
+        def check(device: torch.device) -> None:
+            raise RuntimeError("Failed to find C compiler.\nPlease install one.")
+
+        monkeypatch.setitem(sys.modules, "tenshot.models.norm_act_triton", SimpleNamespace(check=check))
+    said = "Failed to find C compiler.[)]" if missing == "compiler" else "Error: "
     norm_act_conv_module._kernels.cache_clear()
-    with pytest.warns(UserWarning, match="Triton does not load"):
-        assert norm_act_conv_module._kernels() is None
-    assert norm_act_conv_module._kernels() is None  # and no second warning
+    with pytest.warns(UserWarning, match=f"Triton does not work here .*{said}") as warned:
+        assert [norm_act_conv_module._kernels(torch.device("cpu")) for _ in range(2)] == [None, None]
+    assert len(warned) == 1
+    norm_act_conv_module._kernels.cache_clear()
+
+
+@interpreted
+def test_kernels_that_work_are_taken():
+    norm_act_conv_module._kernels.cache_clear()
+    found = norm_act_conv_module._kernels(torch.device("cpu"))
+    assert found is import_module("tenshot.models.norm_act_triton")
     norm_act_conv_module._kernels.cache_clear()
