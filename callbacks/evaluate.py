@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -15,7 +15,7 @@ from tenshot.callbacks.drawn_folder import DrawnFolder
 from tenshot.callbacks.ema import averaged
 from tenshot.callbacks.evaluation_result import publish_result, result_of
 from tenshot.callbacks.image_writer import to_uint8, write_png
-from tenshot.callbacks.metric_choice import NEEDS, MetricName, PathName, Requests, chosen_metrics
+from tenshot.callbacks.metric_choice import NEEDS, Features, MetricName, PathName, Requests, chosen_metrics
 from tenshot.callbacks.path_drawing import show_paths
 from tenshot.callbacks.throughput import paused
 from tenshot.callbacks.tolerance import tolerated
@@ -46,7 +46,9 @@ class EvaluateGenerator(Callback):
             and precision_recall, a few shots for intra_lpips and nearest_lpips, a method with latents for path_length
             and path_uniformity, which during fit are computed only if named).
         features: ``trained``: the published networks, Inception for FID and KID, VGG16 for LPIPS and precision/recall;
-            ``random``: fixed networks with random weights, which need no file, under names that say so.
+            ``pytorch_fid``: the same, but images resized for Inception as pytorch-fid does, for FID of CDC, MixDL and
+            CRDI; ``adm``: the same, but precision and recall on Inception, as ADM's tables; ``random``: fixed networks
+            with random weights, which need no file, under names that say so.
         inception_weights: File of the Inception weights; by default torch's cache, or a download.
         vgg16_weights: File of the VGG16 weights; by default torch's cache, or a download.
         lpips_resize: Side to which pictures are resized for LPIPS; published numbers are of 256.
@@ -69,7 +71,7 @@ class EvaluateGenerator(Callback):
     def __init__(
         self,
         metrics: list[MetricName] | None = None,
-        features: Literal["trained", "random"] = "trained",
+        features: Features = "trained",
         inception_weights: str | None = None,
         vgg16_weights: str | None = None,
         lpips_resize: int | None = None,
@@ -93,8 +95,8 @@ class EvaluateGenerator(Callback):
         if keep_best is not None and not every_n_steps:
             raise InputError("--evaluate.keep_best needs evaluations during fit: set --evaluate.every_n_steps")
         self.requests = Requests(metrics, features, inception_weights, vgg16_weights, lpips_resize, path_length)
-        self.samples, self.reference, self.batch_size, self.seed = samples, reference, batch_size, seed
-        self.paths = paths
+        self.samples, self.reference, self.paths = samples, reference, paths
+        self.batch_size, self.seed = batch_size, seed
         self.save, self.every_n_steps, self.fit_samples, self.keep_best = save, every_n_steps, fit_samples, keep_best
         self.data: Pictures | None = None
         """The shots and the reference; by default the trainer's data module."""

@@ -23,12 +23,13 @@ from tenshot.metrics.latent_paths import Space
 from tenshot.metrics.lpips_metric import LPIPSName
 from tenshot.models.features import FeatureName
 
-__all__ = ["NEEDS", "MetricName", "PathName", "Requests", "chosen_metrics"]
+__all__ = ["NEEDS", "Features", "MetricName", "PathName", "Requests", "chosen_metrics"]
 
 MetricName = Literal[
     "frechet", "kernel", "inception_score", "precision_recall", "intra_lpips", "nearest_lpips", "pairwise_lpips",
     "path_length", "path_uniformity",
 ]  # fmt: skip
+Features = Literal["trained", "random", "pytorch_fid", "adm"]
 PathName = Literal["wend", "wfull", "zend", "zfull"]
 PATHS: dict[PathName, tuple[Space, Literal["end", "full"]]] = {
     "wend": ("w", "end"), "wfull": ("w", "full"), "zend": ("z", "end"), "zfull": ("z", "full"),
@@ -67,7 +68,7 @@ class Requests:
     """What the user asks for; see :class:`tenshot.callbacks.EvaluateGenerator`."""
 
     metrics: list[MetricName] | None
-    features: Literal["trained", "random"]
+    features: Features
     inception_weights: str | None
     vgg16_weights: str | None
     lpips_resize: int | None
@@ -110,8 +111,9 @@ def chosen_metrics(requests: Requests, there: Collection[str], thorough: bool) -
 
 
 def _build(name: MetricName, requests: Requests) -> ImageMetric:
-    trained = requests.features == "trained"
-    inception: tuple[FeatureName, str | None] = ("inception" if trained else "random", requests.inception_weights)
+    trained, pytorch_fid = requests.features != "random", requests.features == "pytorch_fid"
+    of_fid: FeatureName = "inception_pytorch_fid" if pytorch_fid else "inception" if trained else "random"
+    inception = (of_fid, requests.inception_weights)
     vgg16: tuple[FeatureName, str | None] = ("vgg16" if trained else "random", requests.vgg16_weights)
     lpips: LPIPSName = "vgg" if trained else "random"
     lpips_arguments = (lpips, requests.vgg16_weights, requests.lpips_resize)
@@ -123,7 +125,7 @@ def _build(name: MetricName, requests: Requests) -> ImageMetric:
         case "inception_score":
             return InceptionScore(*inception)
         case "precision_recall":
-            return PrecisionRecall(*vgg16)
+            return PrecisionRecall(*(inception if requests.features == "adm" else vgg16))
         case "intra_lpips":
             return IntraLPIPS(*lpips_arguments)
         case "nearest_lpips":

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 
+import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
-from tenshot.datamodules.reading import resized
+from tenshot.datamodules.reading import Fit, fitted, resized
 
-__all__ = ["CONVENTIONS", "cdc", "piti"]
+__all__ = ["CONVENTIONS", "FITTING", "cdc", "piti"]
 
 PITI_SIDE = 256  # its smaller pictures are made of these
 
@@ -41,3 +44,11 @@ def _piti_condition(image: Image.Image, size: int) -> Image.Image:
 CONVENTIONS: dict[str, Callable[[Image.Image, int], Image.Image]] = {
     "adm": resized, "cdc": cdc, "piti": piti, "piti_condition": _piti_condition,
 }  # fmt: skip
+
+
+def _pixels_of_cdc(image: Image.Image, size: int) -> Tensor:
+    return torch.from_numpy(np.array(cdc(image, size))).permute(2, 0, 1)
+
+
+FITTING: dict[str, Fit] = {"adm": fitted, "cdc": _pixels_of_cdc}
+"""What reading during training offers."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ import torch
 from tenshot.datamodules.base import Pictures
 from tenshot.datamodules.batches import Source
 from tenshot.datamodules.choice import BY_LISTING, Listed, Record, digest_of, first_by_name, part_of, recorded_rows
+from tenshot.datamodules.conventions import FITTING
 from tenshot.datamodules.reading import MOST_PIXELS, file_bytes, list_pictures, read_picture, short
 from tenshot.datamodules.sources import FileSource, MemorySource
 from tenshot.errors import InputError, did_you_mean
@@ -31,6 +33,8 @@ class FewShot(Pictures):
         val_root: Folder (or list) of other pictures of the domain, for validation.
         num_workers: Processes that read validation pictures and prepare batches; the shots need none.
         max_pixels: A picture with more pixels than this is not decoded.
+        convention: How images are resized: ``adm`` as guided-diffusion and DDPM-PA do, by halving and then bicubic;
+            ``cdc`` as rosinality's StyleGAN2, CDC and MixDL do, by Lanczos. Both crop the centre.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class FewShot(Pictures):
         val_root: str | list[str] | None = None,
         num_workers: int = 0,
         max_pixels: int = MOST_PIXELS,
+        convention: Literal["adm", "cdc"] = "adm",
     ) -> None:
         super().__init__(batch_size, image_size, seed, flip, num_workers)
         if shots is not None and names is not None:
@@ -55,6 +60,7 @@ class FewShot(Pictures):
             raise InputError(f"--data.max_pixels is {max_pixels}: choose at least 1")
         self.root = root
         self.max_pixels = max_pixels
+        self.fit = FITTING[convention]
         self.shots = shots
         self.names = names
         self.val_root = val_root
@@ -73,7 +79,7 @@ class FewShot(Pictures):
         if rows is None:
             record, rows = None, self._by_name(files) if self.names is not None else self._by_seed(files)
         self._kept = record
-        images = torch.stack([read_picture(files[row], self.image_size, self.max_pixels) for row in rows])
+        images = torch.stack([read_picture(files[row], self.image_size, self.max_pixels, self.fit) for row in rows])
         train = MemorySource(images, f"{len(rows)} of {len(files)} pictures in {short(self.root)}")
         if self.val_root is None:
             self._parts = (listed, rows), None
@@ -84,7 +90,7 @@ class FewShot(Pictures):
         self._parts = (listed, rows), (others, val_rows)
         held_out = held_out if val_rows is None else [held_out[row] for row in val_rows]
         title = f"{len(held_out)} pictures in {short(self.val_root)}"
-        return train, FileSource(held_out, self.image_size, title, self.max_pixels)
+        return train, FileSource(held_out, self.image_size, title, self.max_pixels, self.fit)
 
     @property
     def chooses(self) -> bool:

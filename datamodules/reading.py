@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from tenshot.datamodules.files import (
 from tenshot.errors import InputError
 
 __all__ = [
-    "MOST_PIXELS", "PictureError", "decoded", "file_bytes", "fitted", "list_pictures", "opened", "read_picture",
+    "MOST_PIXELS", "Fit", "PictureError", "decoded", "file_bytes", "fitted", "list_pictures", "opened", "read_picture",
     "require_size", "resized", "short",
 ]  # fmt: skip
 
@@ -36,6 +36,9 @@ LEAST_SIDE = 16  # pixels; a smaller file is an icon or an accident, unless such
 MOST_PIXELS = 150_000_000
 """Of an image by default: beyond every camera of our days but the largest; decoded it takes 450 MB."""
 MOST_ENLARGED = 8  # times; beyond it there is hardly anything left to learn from
+
+Fit = Callable[[Image.Image, int], Tensor]
+"""Brings an RGB image to a size: -> uint8 (3, size, size)."""
 
 Image.MAX_IMAGE_PIXELS = None  # ``opened`` has a limit of its own, which is an option
 
@@ -98,9 +101,9 @@ def _listed(files: Sequence[str], option: str) -> list[Path]:
     return [path for path in paths if path not in hidden]
 
 
-def read_picture(path: Path, size: int, max_pixels: int = MOST_PIXELS) -> Tensor:
+def read_picture(path: Path, size: int, max_pixels: int = MOST_PIXELS, fit: Fit | None = None) -> Tensor:
     """The picture in a file, as ``decoded`` gives it, contiguous: uint8 (3, size, size)."""
-    return decoded(file_bytes(path), str(path), size, max_pixels).contiguous()
+    return decoded(file_bytes(path), str(path), size, max_pixels, fit).contiguous()
 
 
 def file_bytes(path: Path) -> bytes:
@@ -117,7 +120,7 @@ def file_bytes(path: Path) -> bytes:
         ) from None
 
 
-def decoded(data: bytes, title: str, size: int, max_pixels: int = MOST_PIXELS) -> Tensor:
+def decoded(data: bytes, title: str, size: int, max_pixels: int = MOST_PIXELS, fit: Fit | None = None) -> Tensor:
     """One picture as RGB, upright by its EXIF orientation, resized and centre-cropped: uint8 (3, size, size).
 
     Args:
@@ -125,6 +128,7 @@ def decoded(data: bytes, title: str, size: int, max_pixels: int = MOST_PIXELS) -
         title: How errors name it.
         size: Height and width it is brought to.
         max_pixels: One with more is refused before it is decoded.
+        fit: How an RGB image is brought to that size; ``fitted`` by default.
 
     Raises:
         PictureError: not a picture, damaged, animated, not 8 bits a channel, in a colour space that Pillow does not
@@ -132,7 +136,7 @@ def decoded(data: bytes, title: str, size: int, max_pixels: int = MOST_PIXELS) -
     """
     image = opened(data, title, max_pixels)
     require_size(image, title, size, "--data.image_size")
-    return fitted(image, size)
+    return (fit or fitted)(image, size)
 
 
 def opened(data: bytes, title: str, max_pixels: int = MOST_PIXELS) -> Image.Image:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tenshot.datamodules.batches import Batch
 from tenshot.datamodules.index import PictureIndex
-from tenshot.datamodules.reading import MOST_PIXELS, PictureError, decoded, read_picture
+from tenshot.datamodules.reading import MOST_PIXELS, Fit, PictureError, decoded, read_picture
 from tenshot.datamodules.refusals import Refusals
 from tenshot.errors import InputError
 
@@ -50,13 +50,17 @@ class FileSource:
         size: Height and width they are brought to.
         title: What they are, for the log.
         max_pixels: Pictures with more are refused.
+        fit: How they are brought to the size.
     """
 
-    def __init__(self, files: Sequence[Path], size: int, title: str, max_pixels: int = MOST_PIXELS) -> None:
+    def __init__(
+        self, files: Sequence[Path], size: int, title: str, max_pixels: int = MOST_PIXELS, fit: Fit | None = None
+    ) -> None:
         self.files = files
         self.size = size
         self.title = title
         self.max_pixels = max_pixels
+        self.fit = fit
 
     def __len__(self) -> int:
         return len(self.files)
@@ -70,7 +74,7 @@ class FileSource:
         Raises:
             InputError: a file cannot be used; names it.
         """
-        pictures = (read_picture(self.files[index], self.size, self.max_pixels) for index in indices)
+        pictures = (read_picture(self.files[index], self.size, self.max_pixels, self.fit) for index in indices)
         return {"image": _stacked(pictures, len(indices))}
 
 

@@ -37,6 +37,8 @@ class Correspondence:
         anchor_std: Deviation of the latents from their anchor; the paper's is recalled as 0.05.
         image_every: Steps between two at which whole pictures are judged; at the others it is patches.
         taps: How many layers of the discriminator patches are judged at, one drawn for each call: 1 to 4.
+        tap_size: Side of the first two of these layers' maps, the other two have half: a power of two; the code's is
+            32 at any size. None: an eighth of the image's, but at least 16, which at 256 px is the same.
     """
 
     weight: float = 1000.0
@@ -49,6 +51,7 @@ class Correspondence:
     anchor_std: float = 0.1
     image_every: int = 4
     taps: int = 1
+    tap_size: int | None = None
 
     def __post_init__(self) -> None:
         check_range("--model.correspondence.weight", self.weight, 0)
@@ -74,7 +77,7 @@ class CDC(PatchStyleGAN2, AdaptsSource[StyleGAN2Generator]):
         self, correspondence: Correspondence = Correspondence(), source: str | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.correspondence, self.taps = correspondence, correspondence.taps
+        self.correspondence, self.taps, self.tap_size = correspondence, correspondence.taps, correspondence.tap_size
         self.source_path = self.source_or_initial(source, self.init_from)
         self.anchors: Tensor
 

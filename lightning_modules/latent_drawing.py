@@ -45,7 +45,7 @@ class DrawsFromLatents(LightningModule):
     @torch.no_grad()
     def latents(self, seeds: Tensor, space: Literal["z", "w"] = "w") -> Tensor:
         """The latents that ``sample`` starts from, without truncation: (N, latent_dim)."""
-        z = SeededNoise(seeds, self.device).normal(self.generator.config.latent_dim)
+        z = SeededNoise(seeds, self.device).normal(self.generator.config.latent_dim).to(self.generator.const.dtype)
         w: Tensor = z if space == "z" else self.generator.mapping(z)
         return w
 
@@ -64,6 +64,7 @@ class DrawsFromLatents(LightningModule):
         generator = self.generator
         noise = SeededNoise(noise_seeds, self.device)
         noise.normal(generator.config.latent_dim)  # those are of the latents
+        latents = latents.to(generator.const.dtype)
         w = generator.mapping(latents) if space == "z" else latents
         styles = generator.broadcast(generator.truncate(w, self.truncation))
         maps = [noise.normal(*shape) for shape in generator.noise_shapes]

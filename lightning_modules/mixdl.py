@@ -33,6 +33,8 @@ class Mixup:
         concentration: Of the Dirichlet distribution.
         projection: Compare the discriminator's features after a linear layer of their own.
         taps: How many layers of the discriminator patches are judged at, one drawn for each call: 1 to 4.
+        tap_size: Side of the first two of these layers' maps, the other two have half: a power of two; the code's is
+            32 at any size. None: an eighth of the image's, but at least 16, which at 256 px is the same.
         direction: Under which distribution the divergence is taken; the paper writes ``similarities||coefficients``.
         reduction: The code's ``mean`` over pairs; ``batchmean`` over mixed latents; ``sum``.
     """
@@ -45,6 +47,7 @@ class Mixup:
     concentration: float = 1.0
     projection: bool = True
     taps: int = 4
+    tap_size: int | None = None
     direction: MixupDirection = "coefficients||similarities"
     reduction: RowReduction = "mean"
 
@@ -65,7 +68,7 @@ class MixDL(PatchStyleGAN2):
 
     def __init__(self, mixup: Mixup = Mixup(), **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.mixup, self.taps = mixup, mixup.taps
+        self.mixup, self.taps, self.tap_size = mixup, mixup.taps, mixup.tap_size
         self.projection: nn.Module
         self.coefficients: Tensor
 

@@ -18,6 +18,8 @@ class PatchStyleGAN2(StyleGAN2):
     heads: PatchDiscriminator
     taps: int
     """How many layers patches are judged at, one drawn for each call: 1 to 4."""
+    tap_size: int | None
+    """Side of the first two of these layers' maps; none: an eighth of the image's."""
 
     def build(self) -> None:
         """Make the networks, once.
@@ -27,7 +29,7 @@ class PatchStyleGAN2(StyleGAN2):
         """
         super().build()
         assert self.config is not None
-        self.heads = PatchDiscriminator(self.config)
+        self.heads = PatchDiscriminator(self.config, self.tap_size)
         self.heads.heads[self.taps :].requires_grad_(False)  # of taps that are never judged at
 
     def players(self) -> Mapping[Player, Sequence[nn.Module]]:
@@ -52,7 +54,7 @@ class PatchStyleGAN2(StyleGAN2):
         if not self.judges_patches:
             return super().judge(images)
         tap = self.choices.randrange(self.taps)
-        logits: Tensor = self.heads(self.discriminator.tap(images, tap), tap)
+        logits: Tensor = self.heads(self.discriminator.tap(images, tap, self.tap_size), tap)
         return logits
 
     def judge_both(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,18 +1,22 @@
 """Feature networks by name, each loaded once."""
 
+from collections.abc import Callable
 from typing import Literal, get_args
 from weakref import WeakValueDictionary
 
 from tenshot.errors import InputError, did_you_mean
-from tenshot.models.features.inception import InceptionFeatures
+from tenshot.models.features.inception import InceptionFeatures, PytorchFidFeatures
 from tenshot.models.features.network import FeatureNetwork
 from tenshot.models.features.random import RandomFeatures
 from tenshot.models.features.vgg16 import VGG16Features
 
 __all__ = ["FeatureName", "check_feature_name", "feature_network"]
 
-FeatureName = Literal["inception", "vgg16", "random"]
+FeatureName = Literal["inception", "inception_pytorch_fid", "vgg16", "random"]
 
+NETWORKS: dict[str, Callable[[str | None], FeatureNetwork]] = {
+    "inception": InceptionFeatures, "inception_pytorch_fid": PytorchFidFeatures, "vgg16": VGG16Features
+}  # fmt: skip
 _LOADED: WeakValueDictionary[tuple[str, str | None], FeatureNetwork] = WeakValueDictionary()
 
 
@@ -33,7 +37,8 @@ def feature_network(name: FeatureName, weights: str | None = None) -> FeatureNet
     """The network of that name; all metrics that ask for the same one share it, as long as one of them is there.
 
     Args:
-        name: ``inception``, ``vgg16``, or ``random``, which needs no file.
+        name: ``inception``; ``inception_pytorch_fid``, with that package's resizing; ``vgg16``; or ``random``, which
+            needs no file.
         weights: Weight file; none for the public one, see :func:`tenshot.models.pretrained.weight_file`.
 
     Raises:
@@ -42,9 +47,6 @@ def feature_network(name: FeatureName, weights: str | None = None) -> FeatureNet
     check_feature_name(name, weights)
     network = _LOADED.get((name, weights))
     if network is None:
-        if name == "random":
-            network = RandomFeatures()
-        else:
-            network = (InceptionFeatures if name == "inception" else VGG16Features)(weights)
+        network = RandomFeatures() if name == "random" else NETWORKS[name](weights)
         _LOADED[name, weights] = network
     return network

@@ -4,6 +4,7 @@ import io
 from collections import OrderedDict
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -12,7 +13,7 @@ from tenshot.models.features.network import FeatureNetwork, grey_levels
 from tenshot.models.features.resize import resize_like_tensorflow1
 from tenshot.models.pretrained import read_state_dict, weight_file
 
-__all__ = ["InceptionFeatures"]
+__all__ = ["InceptionFeatures", "PytorchFidFeatures"]
 
 SIDE = 299
 
@@ -45,12 +46,35 @@ class InceptionFeatures(FeatureNetwork):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1]  ->  (N, 2048)."""
-        x = (resize_like_tensorflow1(grey_levels(x), SIDE) - 128) / 128
+        x = self.prepared(grey_levels(x))
         return self.layers(x.contiguous(memory_format=torch.channels_last)).flatten(1)
+
+    def prepared(self, grey: Tensor) -> Tensor:
+        """(N, 3, H, W) in 0 ... 255  ->  (N, 3, 299, 299) as the network takes it."""
+        return (resize_like_tensorflow1(grey, SIDE) - 128) / 128
 
     def logits(self, features: Tensor) -> Tensor:
         """(N, 2048) features  ->  (N, 1008) logits of the classes, without bias."""
         return features @ self.unbiased_head.T
+
+
+class PytorchFidFeatures(InceptionFeatures):
+    """The same network on images that are resized as the package pytorch-fid does: half-pixel bilinear, in [-1, 1].
+
+    FID of CDC, MixDL and CRDI is reported with it. Its results have a name of their own.
+
+    Args:
+        weights: As for :class:`InceptionFeatures`.
+    """
+
+    def __init__(self, weights: str | None = None) -> None:
+        super().__init__(weights)
+        self.name, self.published = f"{self.name}_pytorch_fid", False
+        self.resize = f"bilinear to {SIDE}, half-pixel centres, as pytorch-fid"
+
+    def prepared(self, grey: Tensor) -> Tensor:
+        """(N, 3, H, W) in 0 ... 255  ->  (N, 3, 299, 299) as pytorch-fid gives it to the network."""
+        return F.interpolate(grey / 127.5 - 1, (SIDE, SIDE), mode="bilinear", align_corners=False)
 
 
 def _layers(state: dict[str, Tensor], where: str) -> OrderedDict[str, nn.Module]:

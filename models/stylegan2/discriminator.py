@@ -16,19 +16,34 @@ NUM_TAPS = 4
 _STDDEV_GROUP = 4
 
 
-def tap_resolution(config: StyleGAN2Config) -> int:
-    """Side of the first of the four taps: 32 at 256 px, as published; an eighth of the picture, but at least 16."""
+def tap_resolution(config: StyleGAN2Config, asked: int | None = None) -> int:
+    """Side of the first two of the four taps, the others have half of it.
+
+    Args:
+        config: Of the discriminator.
+        asked: A power of two from 16 to half of the image's side: the published code's is 32 at any size. None: an
+            eighth of the image's side, 32 at 256 px, but at least 16.
+
+    Raises:
+        InputError: There is no such layer.
+    """
     if config.image_size < 32:
         raise InputError(
             f"stylegan2.image_size is {config.image_size}: patch heads need at least 32 px; choose a larger "
             "size or a method without patch heads"
         )
-    return max(config.image_size // 8, 16)
+    if asked is None:
+        return max(config.image_size // 8, 16)
+    if asked not in config.resolutions or not 16 <= asked <= config.image_size // 2:
+        raise InputError(
+            f"tap_size is {asked}: at {config.image_size} px choose a power of two from 16 to {config.image_size // 2}"
+        )
+    return asked
 
 
-def tap_channels(config: StyleGAN2Config, index: int) -> int:
+def tap_channels(config: StyleGAN2Config, index: int, asked: int | None = None) -> int:
     """Channels of a tap, see :meth:`StyleGAN2Discriminator.tap`."""
-    resolution = tap_resolution(config)
+    resolution = tap_resolution(config, asked)
     return config.width(resolution if index < 2 else resolution // 2)
 
 
@@ -110,20 +125,21 @@ class StyleGAN2Discriminator(nn.Module):
         with torch.autocast(penultimate.device.type, enabled=False):
             return cast(Tensor, self.output(penultimate)).squeeze(1)
 
-    def tap(self, x: Tensor, index: int) -> Tensor:
+    def tap(self, x: Tensor, index: int, size: int | None = None) -> Tensor:
         """One of the four feature maps that CDC's patch heads read (arXiv 2104.06820), and nothing beyond it.
 
-        With P = max(size / 8, 16), outputs inside the residual blocks, before the skip is added: 0, the second
+        With P of :func:`tap_resolution`, outputs inside the residual blocks, before the skip is added: 0, the second
         convolution of the block 2P -> P; 1 and 2, the first and second of P -> P/2; 3, the first of P/2 -> P/4.
 
         Args:
             x: (N, 3, H, W).
             index: 0 to 3.
+            size: P; see :func:`tap_resolution`.
 
         Returns:
             (N, C, P, P) for 0 and 1, (N, C, P/2, P/2) for 2 and 3.
         """
-        first = (self.config.image_size // tap_resolution(self.config)).bit_length() - 2
+        first = (self.config.image_size // tap_resolution(self.config, size)).bit_length() - 2
         number = first + (index + 1) // 2
         precision = dtypes(self.config, self.output.weight)
         with torch.autocast(x.device.type, enabled=False):

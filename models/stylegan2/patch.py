@@ -19,11 +19,12 @@ class PatchDiscriminator(nn.Module):
 
     Args:
         config: Architecture of the discriminator. Raises InputError below 32 px.
+        tap_size: Side of the first two taps; see :func:`tap_resolution`.
     """
 
-    def __init__(self, config: StyleGAN2Config) -> None:
+    def __init__(self, config: StyleGAN2Config, tap_size: int | None = None) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(EqualConv(tap_channels(config, index), 1, 3) for index in range(NUM_TAPS))
+        self.heads = nn.ModuleList(EqualConv(tap_channels(config, index, tap_size), 1, 3) for index in range(NUM_TAPS))
 
     def forward(self, tap: Tensor, index: int) -> Tensor:
         """Feature map (N, C, h, w) of :meth:`StyleGAN2Discriminator.tap` and its number -> logits (N, 1, h, w)."""

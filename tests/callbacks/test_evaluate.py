@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
 from tenshot.callbacks import EMA, EvaluateGenerator, StepCheckpoint
-from tenshot.callbacks.metric_choice import NEEDS
+from tenshot.callbacks.metric_choice import NEEDS, Requests, chosen_metrics
 from tenshot.datamodules import FewShot, SyntheticFaces
 from tenshot.datamodules.batches import Batch, Source
 from tenshot.errors import InputError
@@ -278,3 +278,18 @@ def test_real_pictures_are_shown_once_a_fit_and_results_are_those_of_a_fresh_eva
         held = [getattr(metric, name) for name in metric._defaults]
         assert not any(state.numel() if isinstance(state, torch.Tensor) else state for state in held)
     assert not evaluation._real
+
+
+@pytest.mark.parametrize(
+    ("features", "of_frechet", "of_precision"),
+    [
+        ("trained", "inception", "vgg16"),
+        ("pytorch_fid", "inception_pytorch_fid", "vgg16"),
+        ("adm", "inception", "inception"),
+    ],
+)
+def test_features_are_those_of_the_published_numbers(features: Any, of_frechet: str, of_precision: str):
+    requests = Requests(["frechet", "kernel", "precision_recall", "nearest_lpips"], features, None, None, None, "wend")
+    metrics = chosen_metrics(requests, ("reference", "shots"), thorough=True)
+    asked = [metrics[name].features._asked for name in ("frechet", "kernel", "precision_recall")]  # type: ignore[attr-defined]
+    assert asked == [of_frechet, of_frechet, of_precision]

@@ -1,6 +1,7 @@
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from jsonargparse import ArgumentParser
@@ -135,3 +136,18 @@ def test_the_command_line_can_say_folder_or_files(photos: Path, value: str):
     arguments = [f"--data={name}", "--data.root", value.format(folder=photos), "--data.image_size=32"]
     module = parser.instantiate(parser.parse_args(arguments)).data
     assert len(images(module)) == (5 if value == "{folder}" else 2)
+
+
+def test_images_are_resized_by_the_convention_asked_for(tmp_path: Path):
+    """Lanczos as CDC, held against Pillow; shots and validation images alike."""
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 70, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / "a.png")
+    whole = image.resize((32 * 70 // 48, 32), Image.Resampling.LANCZOS)
+    left = round((whole.width - 32) / 2)
+    expected = torch.from_numpy(np.array(whole.crop((left, 0, left + 32, 32)))).permute(2, 0, 1)
+    for convention in ("cdc", "adm"):
+        data = FewShot(str(tmp_path), shots=1, image_size=32, val_root=str(tmp_path), convention=convention)
+        for source in data.sources():
+            assert source is not None
+            assert torch.equal(source.read([0])["image"][0], expected) == (convention == "cdc")

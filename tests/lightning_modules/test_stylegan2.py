@@ -159,6 +159,15 @@ def test_the_average_starts_from_the_averaged_weights_of_the_file(tmp_path: Path
     torch.testing.assert_close(ema.average["generator"][name], 0.75 * start + 0.25 * moved)
 
 
+def test_in_float64_it_draws_the_same():
+    """As ``predict --trainer.precision 64-true`` does."""
+    module = tiny.randomised(tiny.gan(truncation=0.7))
+    single = module.sample(torch.arange(2))
+    double = module.double().sample(torch.arange(2))
+    assert double.dtype == torch.float32
+    torch.testing.assert_close(double, single, rtol=1e-3, atol=1e-4)
+
+
 def test_truncation_draws_towards_the_average_latent():
     module = tiny.gan(truncation=0.0)
     module.generator.latent_average.normal_()

@@ -18,6 +18,7 @@ from torchvision.models import vgg16
 from tenshot.errors import InputError
 from tenshot.metrics import FrechetDistance, InceptionScore
 from tenshot.models.features import InceptionFeatures, RandomFeatures, VGG16Features, feature_network, weights_hash
+from tenshot.models.features.inception import PytorchFidFeatures
 from tenshot.models.features.resize import resize_like_tensorflow1
 from tenshot.models.pretrained import weight_files
 
@@ -96,6 +97,29 @@ def test_fid_and_inception_score_go_by_these_names_with_the_public_weights_alone
         assert metrics[1].rows("generated").shape == (3, 1008)
         del metrics, metric
         gc.collect()
+
+
+def test_the_resizing_of_pytorch_fid_has_a_name_of_its_own(inception: Path):
+    """Half-pixel bilinear without antialiasing, written out; the network is the same."""
+    with mock.patch.object(weight_files, "_hash_prefix", return_value=weight_files.sha256(inception)[:8]):
+        network = PytorchFidFeatures(str(inception))
+        assert next(iter(FrechetDistance(network).names())) == "fd_inception_pytorch_fid"
+    grey = torch.randint(256, (1, 3, 8, 20), generator=torch.Generator().manual_seed(0)).float()
+
+    def rows(length: int) -> np.ndarray:
+        at = ((np.arange(299) + 0.5) * length / 299 - 0.5).clip(0, length - 1)
+        low = np.floor(at).astype(int)
+        weights = np.zeros((299, length))
+        weights[np.arange(299), low] += 1 - (at - low)
+        weights[np.arange(299), (low + 1).clip(max=length - 1)] += at - low
+        return weights
+
+    expected = np.einsum("ih,nchw,jw->ncij", rows(8), grey.double().numpy() / 127.5 - 1, rows(20))
+    np.testing.assert_allclose(network.prepared(grey).numpy(), expected, atol=1e-5)
+    with torch.no_grad():
+        same = network(grey / 127.5 - 1)
+        plain = InceptionFeatures(str(inception))
+    torch.testing.assert_close(same, plain.layers(network.prepared(grey)).flatten(1), rtol=1e-4, atol=1e-6)
 
 
 def test_weights_of_another_network_are_one_line(inception: Path, tmp_path: Path):

@@ -279,3 +279,29 @@ def test_drawing_and_judging_compile_in_one_graph(generator, discriminator):
         picture = generator.synthesis(styles, noise="fixed")
         torch.testing.assert_close(draw(styles, noise="fixed"), picture)
         torch.testing.assert_close(judge(picture), discriminator(picture))
+
+
+@pytest.mark.parametrize("size", [128, 256])
+def test_the_published_taps_are_of_32_and_16_px_at_any_size(size: int):
+    """As the authors' forward pass collects them: 3x3 convolutions' outputs of those sides, in order."""
+    config = StyleGAN2Config(image_size=size, channel_base=size * 4, max_channels=8, latent_dim=8, mapping_layers=1)
+    torch.manual_seed(0)
+    discriminator, x = StyleGAN2Discriminator(config), torch.randn(1, 3, size, size)
+    collected, h = [], discriminator.from_rgb(x.contiguous(memory_format=torch.channels_last))
+    for block in discriminator.blocks:
+        first = block.conv1(h)
+        second = block.conv2(first)
+        collected += [map_ for map_ in (first, second) if map_.shape[-1] in (32, 16)]
+        h = block(h)
+    assert len(collected) >= 4
+    for index in range(4):
+        tap = discriminator.tap(x, index, 32)
+        torch.testing.assert_close(tap, collected[index])
+        assert PatchDiscriminator(config, 32)(tap, index).shape == (1, 1, *tap.shape[2:])
+    assert discriminator.tap(x, 0).shape[-1] == size // 8
+
+
+@pytest.mark.parametrize("asked", [8, 24, 64])
+def test_taps_that_are_not_there_are_refused(asked: int):
+    with pytest.raises(InputError, match=rf"tap_size is {asked}: at 64 px choose a power of two from 16 to 32"):
+        PatchDiscriminator(StyleGAN2Config(image_size=64, channel_base=512, max_channels=8), asked)
