@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from tenshot.errors import InputError, check_range
@@ -45,12 +46,15 @@ def with_schedule(optimizer: Optimizer, factory: LRSchedulerCallable | None) -> 
     if factory is None:
         return optimizer
     try:
+        trial = factory(AdamW([nn.Parameter(torch.zeros(()))]))  # some values fail at the first step only
+        if isinstance(trial, ReduceLROnPlateau):
+            raise InputError(
+                "--model.lr_scheduler ReduceLROnPlateau follows a validation loss; schedules here go by optimiser "
+                "steps: take another, such as torch.optim.lr_scheduler.CosineAnnealingLR"
+            )
+        trial.optimizer.step()
+        trial.step()
         scheduler = factory(optimizer)
     except (ValueError, ZeroDivisionError) as error:
-        raise InputError(f"--model.lr_scheduler: {error}") from None
-    if isinstance(scheduler, ReduceLROnPlateau):
-        raise InputError(
-            "--model.lr_scheduler ReduceLROnPlateau follows a validation loss; schedules here go by optimiser steps: "
-            "take another, such as torch.optim.lr_scheduler.CosineAnnealingLR"
-        )
+        raise error if isinstance(error, InputError) else InputError(f"--model.lr_scheduler: {error}") from None
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

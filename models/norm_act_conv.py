@@ -1,7 +1,5 @@
 """Group norm, modulation, SiLU and convolution as one autograd node that keeps only its input.
 
-On GPUs Triton's kernels do the norm (``norm_act_triton``), where :func:`kernels_for` gives them.
-
 Written out, the chain keeps three or four feature maps for the backward pass. Here the backward pass rebuilds the
 activation from the input and the norm's statistics (one multiply-add and one SiLU; no convolution is done twice), so
 that a training step keeps less than half as much. Feature maps stay in the dtype they came in: under autocast a plain
@@ -28,6 +26,13 @@ __all__ = ["norm_act", "norm_act_conv"]
 aten = torch.ops.aten
 
 
+KERNELS = False
+"""Whether GPUs compute norm, modulation and SiLU by the Triton kernels of ``norm_act_triton``.
+
+Not before ``make gpu`` has shown them right and faster on a GPU.
+"""
+
+
 @cache
 def _kernels(device: torch.device) -> ModuleType | None:
     """The kernels, loaded and tried at the first use of a GPU, or nothing where Triton is missing or does not work."""
@@ -52,7 +57,8 @@ def kernels_for(x: Tensor) -> ModuleType | None:
     which makes its own.
     """
     if (
-        not x.is_cuda
+        not KERNELS
+        or not x.is_cuda
         or torch.compiler.is_compiling()
         or type(x) not in (Tensor, nn.Parameter)
         or x.dtype not in (torch.float32, torch.bfloat16, torch.float16)

@@ -8,7 +8,7 @@ import tiny
 import torch
 from torch import Tensor
 
-from benchmarks.gpu import agreement_losses
+from benchmarks.gpu import adm, agreement_losses
 from benchmarks.gpu.compared import ALLOWED, SameDraws, compare, difference, ieee
 from benchmarks.gpu.record import Context, Values
 from tenshot.diffusion import (
@@ -32,6 +32,7 @@ from tenshot.metrics import (
     PerceptualPathLength,
     PrecisionRecall,
 )
+from tenshot.models import norm_act_conv
 from tenshot.models.augmentation import AdaptiveAugment, DiffAugment
 from tenshot.models.norm_act_conv import norm_act
 
@@ -58,7 +59,7 @@ def randomised_ddpm(**arguments: Any) -> Any:
 
 
 def norms(context: Context) -> None:
-    """Group norm, modulation and SiLU, on GPUs in kernels of their own, and a mean that costs digits."""
+    """Group norm, modulation and SiLU by PyTorch's operations and by Triton kernels, also where a mean costs digits."""
 
     def build(channels: int, side: int, modulated: bool, mean: float) -> dict[str, Any]:
         norm = torch.nn.GroupNorm(32, channels)
@@ -84,14 +85,16 @@ def norms(context: Context) -> None:
 
     for channels, side, modulated, mean in ((64, 1, True, 0.0), (96, 33, False, 0.0), (768, 40, True, 30.0)):
         kind = "modulated, " if modulated else ""
-        compare(
-            context,
-            f"group norm, {kind}{channels} channels, mean {mean:.0f}",
-            partial(build, channels, side, modulated, mean),
-            computed,
-            bf16=not context.dry,
-            allowed=1e-5,
-        )
+        for kernels in (False, True):
+            with adm.replaced(norm_act_conv, "KERNELS", kernels):
+                compare(
+                    context,
+                    f"group norm{' kernels' * kernels}, {kind}{channels} channels, mean {mean:.0f}",
+                    partial(build, channels, side, modulated, mean),
+                    computed,
+                    bf16=not context.dry,
+                    allowed=1e-5,
+                )
 
 
 def networks(context: Context) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -48,6 +47,8 @@ def run_ours(context: Context) -> None:
         release()
         few = 3 * ours.forward_flops(module.unet, adm.setting(context, FEW))
         context.run(STAGE, "few images", lambda: of_few(context, module, few, rate))
+        with with_kernels():
+            context.run(STAGE, "few images, Triton kernels", lambda: of_few(context, module, few, rate))
         release()
         with contiguous(module.unet):  # before the optimiser is made: its moments are laid out as the weights
             laid_out = program()
@@ -68,8 +69,6 @@ def in_channels_last(context: Context, program: Program, unet: nn.Module, rate: 
             return adm.timed(context, program, rate)
 
     said = {"batch": adm.BATCH, "precision": "bf16-mixed", "benchmark": torch.backends.cudnn.benchmark}
-    twin = partial(without_kernels, "normalize", norm_act_conv.normalize)
-    context.run(STAGE, "group norm of PyTorch's operations", lambda: step_in(twin))
     context.run(STAGE, "eager", lambda: step_in(nullcontext) | said)
     context.run(STAGE, "kernels", lambda: {"kernels": longest_kernels(program.step, context.device)})
     for name, change in variants(unet).items():
@@ -97,24 +96,23 @@ def variants(unet: nn.Module) -> dict[str, Callable[[], AbstractContextManager[o
     """By name, what changes the network's step inside a block."""
     up2 = blocks.up2
     return {
-        "norms' coefficients in bf16": lambda: without_kernels("_per_pixel", rounded),
-        "the library's group norm": lambda: without_kernels("normalize", library_norm),
-        "F.group_norm in float32": lambda: without_kernels("normalize", float32_norm),
+        "group norm by Triton kernels": with_kernels,
+        "norms' coefficients in bf16": lambda: adm.replaced(norm_act_conv, "_per_pixel", rounded),
+        "the library's group norm": lambda: adm.replaced(norm_act_conv, "normalize", library_norm),
+        "F.group_norm in float32": lambda: adm.replaced(norm_act_conv, "normalize", float32_norm),
         "up2 in float32": lambda: resampling(unet, up2, lambda x: up2(x.float())),
         "cudnn.benchmark the other way": other_benchmark,
     }
 
 
+def with_kernels() -> AbstractContextManager[object]:
+    """Group norm, modulation and SiLU by the Triton kernels."""
+    return adm.replaced(norm_act_conv, "KERNELS", True)
+
+
 def rounded(coefficient: Tensor) -> Tensor:
     """Of a norm, for each pixel, in the dtype of the maps: a multiply-add of one dtype is another kernel."""
     return coefficient.to(torch.bfloat16)[..., None, None]
-
-
-@contextmanager
-def without_kernels(name: str, value: object) -> Iterator[None]:
-    """Group norm without Triton's kernels, and with another function of its module."""
-    with adm.replaced(norm_act_conv, "kernels_for", lambda x: None), adm.replaced(norm_act_conv, name, value):
-        yield
 
 
 def library_norm(x: Tensor, factor: Tensor, offset: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:

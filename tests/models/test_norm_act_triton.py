@@ -42,7 +42,7 @@ def test_kernels_in_the_interpreter():
         text=True,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert "passed" in done.stdout
+    assert done.stdout.count(".") > len(CASES)  # they ran
 
 
 def made(n: int, channels: int, height: int, width: int, groups: int, modulated: bool, offset: float = 0.5):
@@ -166,7 +166,8 @@ def test_frozen_norms_and_inputs_without_gradient(kernels):
     torch.testing.assert_close(norm.weight.grad, 2 * trained)
 
 
-def test_maps_on_the_cpu_are_left_to_pytorch():
+def test_maps_on_the_cpu_are_left_to_pytorch(monkeypatch):
+    monkeypatch.setattr(norm_act_conv_module, "KERNELS", True)
     assert kernels_for(torch.zeros(1, 4, 2, 2)) is None
 
 
