@@ -4,7 +4,7 @@ A small run is killed by SIGKILL, SIGTERM or SIGUSR1, resumed with ``--ckpt_path
 then another one, until there were so many kills. A third of them come at any moment of the start of a life or soon
 after, a third at any moment of any of its first steps, and a third while a checkpoint is being written. Of each kill it
 is asked whether the run goes on, whether an older checkpoint became the newest, and how many steps have to be done
-again: none where a signal was answered with a checkpoint, else at most those since the last checkpoint. Of each run,
+again: none where a signal was answered with a checkpoint, else at most those since the last whole one. Of each run,
 whether weights, averages, optimisers, sample grids and the log (without speeds) are to the last bit those of a run that
 was left alone, with each step in the log once.
 
@@ -116,7 +116,8 @@ class Course:
                 kill, status = None, wait(begin(words, output))
             if kill is not None:
                 kills.append(kill)
-                if kill.lost > (0 if kill.answered else self.every):
+                rounds = 2 if kill.moment == "saving" else 1  # training goes on while a checkpoint is written
+                if kill.lost > (0 if kill.answered else rounds * self.every):
                     raise Broken(f"{kill.number.name} lost {kill.lost} steps; there is a checkpoint every {self.every}")
             elif status != 0:
                 raise Broken(f"left alone, it ended with status {status}")

@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -11,51 +12,81 @@ import torch
 from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 
+from tenshot.callbacks.host_copy import host_copy
 from tenshot.errors import InputError
 from tenshot.lightning_modules.runs import newest_checkpoint
 from tenshot.models.pretrained import read_checkpoint
 
 __all__ = [
     "AtomicCheckpointIO",
-    "failed",
-    "failures_noted",
+    "failure_of",
+    "joined",
+    "note",
     "of_a_write",
     "partial_of",
     "put_in_place",
     "reason",
     "refuse_foreign",
     "removed",
+    "reported",
     "written",
 ]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write beside the target, flush to disk, then rename: the target is either absent or whole. Read without code."""
+    """Write beside the target, flush to disk, then rename: the target is either absent or whole. Read without code.
+
+    One at a time: before the next is written, the one that a thread still writes is waited for. The interpreter waits
+    for it before it ends.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.noted: list[InputError] | None = None
         """Where failed writes go instead of being raised."""
+        self.later: Done | None = None
+        """Whom to tell of the next write, which is then done in a thread."""
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
-        """Write one checkpoint.
+        """Write one checkpoint, or, inside ``reported``, begin to.
 
         Raises:
             InputError: The disk is full or the folder cannot be written; nothing is left behind.
         """
-        target = Path(path)
-        partial = partial_of(target)
+        self.join()
+        target, done, self.later = Path(path), self.later, None
+        if done is not None:
+            self._thread = threading.Thread(target=self._work, args=(host_copy(checkpoint), target, done))
+            self._thread.start()
+            return
+        failure = _attempt(checkpoint, target)
+        if failure is not None:
+            note(self, failure)
+
+    def _work(self, content: Mapping[str, Any], target: Path, done: "Done") -> None:
+        """In the thread."""
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _delete(partial)  # left by a kill while a checkpoint, perhaps one in parts, was written
-            written(checkpoint, partial)
-            put_in_place(partial, target)
+            done(_attempt(content, target))
         except BaseException as error:
-            with suppress(OSError):  # what is in the way of the folder is in the way of this too
-                partial.unlink(missing_ok=True)
-            if not of_a_write(error):
-                raise
-            failed(self, target, error)
+            self._error = error
+
+    def join(self) -> None:
+        """Wait for the checkpoint that is being written.
+
+        Raises:
+            BaseException: What went wrong in the thread and was no failed write.
+        """
+        if self._thread is not None:
+            self._thread.join()
+        self._thread, error, self._error = None, self._error, None
+        if error is not None:
+            raise error
+
+    def teardown(self) -> None:
+        """Wait for the checkpoint that is being written."""
+        self.join()
 
     def load_checkpoint(
         self, path: _PATH, map_location: Any | None = None, weights_only: bool | None = None
@@ -75,21 +106,58 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return dict(content)
 
 
+Done = Callable[[InputError | None], None]
+"""Is told how a write ended: with a failure, or with none."""
+
+
+def _attempt(content: Mapping[str, Any], target: Path) -> InputError | None:
+    """Write one checkpoint; what failed, if the write did. Anything else that goes wrong is raised."""
+    partial = partial_of(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _delete(partial)  # left by a kill while a checkpoint, perhaps one in parts, was written
+        written(content, partial)
+        put_in_place(partial, target)
+    except BaseException as error:
+        with suppress(OSError):  # what is in the way of the folder is in the way of this too
+            partial.unlink(missing_ok=True)
+        if not of_a_write(error):
+            raise
+        return failure_of(target, error)
+    return None
+
+
 @contextmanager
-def failures_noted(io: CheckpointIO) -> Iterator[list[InputError]]:
-    """Inside the block a write that fails does not raise but goes to the list.
+def reported(io: CheckpointIO, done: Done, later: bool) -> Iterator[None]:
+    """Inside the block a write that fails does not raise; ``done`` is told of it, or that nothing failed.
 
     Rank 0 writes while the others wait for it: if it raised and went on, they would wait for ever.
+
+    Args:
+        io: What writes.
+        done: Called once: on rank 0 when the checkpoint is whole, or is not going to be; on other ranks at once.
+        later: Write in a thread, from a copy in host memory, so that training goes on: then ``done`` is called there.
+            Checkpoints in parts are written at once all the same.
     """
-    failures: list[InputError] = []
     if not isinstance(io, AtomicCheckpointIO):
-        yield failures
+        yield
+        done(None)
         return
-    io.noted = failures
+    failures: list[InputError] = []
+    io.noted, io.later = failures, done if later else None
     try:
-        yield failures
+        yield
+        begun = later and io.later is None
     finally:
-        io.noted = None
+        io.noted = io.later = None
+    if not begun:
+        done(failures[0] if failures else None)
+
+
+def joined(io: CheckpointIO) -> None:
+    """Wait for the checkpoint that is being written, if there is one."""
+    if isinstance(io, AtomicCheckpointIO):
+        io.join()
 
 
 def partial_of(target: Path) -> Path:
@@ -139,20 +207,24 @@ def _delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def failed(io: CheckpointIO, target: Path, error: BaseException) -> None:
-    """Say that a checkpoint could not be written: to the list of ``failures_noted``, if there is one.
-
-    Raises:
-        InputError: There is none.
-    """
+def failure_of(target: Path, error: BaseException) -> InputError:
+    """What to say of a checkpoint that could not be written."""
     previous = newest_checkpoint(target.parent.parent)
     kept = f"the last whole checkpoint is {previous}" if previous else "there is no earlier checkpoint"
-    failure = InputError(
+    return InputError(
         f"{target}: could not be written ({reason(error)}); {kept}: free space or choose another folder, then "
         "resume with --ckpt_path last"
     )
+
+
+def note(io: CheckpointIO, failure: InputError) -> None:
+    """Note a failed write, inside ``reported``.
+
+    Raises:
+        InputError: Outside of it.
+    """
     if not isinstance(io, AtomicCheckpointIO) or io.noted is None:
-        raise failure from None
+        raise failure
     io.noted.append(failure)
 
 

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from tenshot.callbacks.atomic_io import failures_noted
+from tenshot.callbacks.atomic_io import reported
 from tenshot.callbacks.drawn_by import DrawnBy, drawn_by
 from tenshot.callbacks.drawn_folder import DrawnFolder
 from tenshot.callbacks.ema import averaged
@@ -214,25 +214,25 @@ class EvaluateGenerator(Callback):
             result = self._finish(trainer, pl_module, self.fit_samples)
         publish_result(trainer, result)
         if self.keep_best is not None:
-            self._keep_if_best(trainer, result)
+            self._keep_if_best(trainer, result, self.keep_best)
 
     def _share(self, trainer: Trainer, count: int) -> SeedBatches:
         mine = torch.arange(trainer.global_rank, count, trainer.world_size)
         return SeedBatches(mine, self.seed, self.batch_size, -(-len(mine) // self.batch_size))
 
-    def _keep_if_best(self, trainer: Trainer, result: dict[str, Any]) -> None:
-        assert self.keep_best is not None
-        value: float | None = result["values"][self.keep_best]
-        sign = 1 if self._more_is_better(self.keep_best) else -1
+    def _keep_if_best(self, trainer: Trainer, result: dict[str, Any], by: str) -> None:
+        value: float | None = result["values"][by]
+        sign = 1 if self._more_is_better(by) else -1
         if value is None or (self._best is not None and sign * value <= sign * self._best):
             return
         self._best = value
-        with failures_noted(trainer.strategy.checkpoint_io) as failures:
-            trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "best.ckpt", weights_only=False)
-        if failures:
-            rank_zero_info(f"training goes on without: {failures[0]}")
-            return
-        rank_zero_info(f"step {trainer.global_step}: best {self.keep_best} so far, {value:.4g}: checkpoints/best.ckpt")
+        said = f"step {trainer.global_step}: best {by} so far, {value:.4g}: checkpoints/best.ckpt"
+
+        def done(failure: InputError | None) -> None:
+            rank_zero_info(f"training goes on without: {failure}" if failure else said)
+
+        with reported(trainer.strategy.checkpoint_io, done, later=True):
+            trainer.save_checkpoint(Path(trainer.default_root_dir, "checkpoints", "best.ckpt"), weights_only=False)
 
     def state_dict(self) -> dict[str, Any]:
         """The best value so far."""

@@ -14,7 +14,8 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from tenshot.callbacks.atomic_io import (
-    failed,
+    failure_of,
+    note,
     of_a_write,
     partial_of,
     put_in_place,
@@ -126,7 +127,7 @@ class FullySharded(ModelParallelStrategy):
         except OSError as error:
             if self.is_global_zero:
                 shutil.rmtree(partial, ignore_errors=True)
-            failed(self.checkpoint_io, target, error)
+            note(self.checkpoint_io, failure_of(target, error))
 
     def _together(self, action: Callable[[], None]) -> None:
         """Do something on every rank; if it fails on any, raise on all: none waits for one that has left."""

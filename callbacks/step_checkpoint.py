@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_info
 
-from tenshot.callbacks.atomic_io import failures_noted, removed
+from tenshot.callbacks.atomic_io import joined, removed, reported
 from tenshot.callbacks.leaving import leave_together
 from tenshot.callbacks.throughput import paused
 from tenshot.errors import InputError
@@ -24,6 +24,9 @@ class StepCheckpoint(Checkpoint):
     the last good ones stay, and the next is tried when it is time. At the end, and when the run has to leave, it is an
     error.
 
+    On the way training goes on while a checkpoint is written, from a copy in host memory: it waits for the copy alone,
+    or for the one before, if that is still being written. A run ends or leaves when its last one is whole.
+
     Args:
         every_n_steps: Optimiser steps between two checkpoints.
         keep: How many of the newest to keep; an older one is removed only once a newer one is whole, and not if an
@@ -36,6 +39,8 @@ class StepCheckpoint(Checkpoint):
                 raise InputError(f"checkpoint.{name} is {value}: choose at least 1")
         self.every_n_steps, self.keep = every_n_steps, keep
         self._saved_step, self._tried_step = -1, -1
+        self._writing: int | None = None  # the step that is being saved
+        self._failure: str | None = None  # of the last save, on rank 0
         self._asked, self._failing = False, False
 
     def save_now(self) -> None:
@@ -70,26 +75,53 @@ class StepCheckpoint(Checkpoint):
         """
         self._save(trainer, must=True)
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let the checkpoint become whole that is being written."""
+        joined(trainer.strategy.checkpoint_io)
+
     def _save(self, trainer: Trainer, must: bool) -> None:
-        if trainer.global_step == self._saved_step or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        """Begin to save, or, if it must be, save."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        self._tried_step = trainer.global_step
-        run = Path(trainer.default_root_dir)
-        saved = checkpoint_path(run, trainer.global_step)
-        with paused(trainer), failures_noted(trainer.strategy.checkpoint_io) as failures:
+        self._settle(trainer)
+        if trainer.global_step == self._saved_step:
+            return
+        self._tried_step = self._writing = step = trainer.global_step
+        saved = checkpoint_path(Path(trainer.default_root_dir), step)
+
+        def done(failure: InputError | None) -> None:
+            self._failure = None if failure is None else str(failure)
+            if failure is None:
+                self._failing = False
+                if trainer.is_global_zero:
+                    self._remove_older_than(saved)
+            elif not must:
+                if not self._failing:
+                    rank_zero_info(f"step {step} is not saved, training goes on: {failure}")
+                self._failing = True
+
+        with paused(trainer), reported(trainer.strategy.checkpoint_io, done, later=not must):
             trainer.save_checkpoint(saved, weights_only=False)
-        failure = trainer.strategy.broadcast(str(failures[0]) if failures else None)
-        if failure is not None:
-            if must:
+        if must:
+            failure = self._settle(trainer)
+            if failure is not None:
                 leave_together(trainer, failure)
-            if not self._failing:
-                rank_zero_info(f"step {trainer.global_step} is not saved, training goes on: {failure}")
-            self._failing = True
-            return
-        self._saved_step, self._failing = trainer.global_step, False
-        if trainer.is_global_zero:
-            # later ones may be there, torn by a kill or of a run resumed from an earlier step: they do not count
-            earlier = [path for path in checkpoints_of(run) if path.name < saved.name]
-            for old in earlier[self.keep - 1 :]:
-                if not is_used(old):
-                    removed(old)
+
+    def _settle(self, trainer: Trainer) -> str | None:
+        """Wait for the checkpoint that is being written. What failed, on all ranks."""
+        if self._writing is None:
+            return None
+        with paused(trainer):
+            joined(trainer.strategy.checkpoint_io)
+        failure: str | None = trainer.strategy.broadcast(self._failure)
+        if failure is None:
+            self._saved_step = self._writing
+        self._writing = None
+        return failure
+
+    def _remove_older_than(self, saved: Path) -> None:
+        # later ones may be there, torn by a kill or of a run resumed from an earlier step: they do not count
+        earlier = [path for path in checkpoints_of(saved.parent.parent) if path.name < saved.name]
+        for old in earlier[self.keep - 1 :]:
+            if not is_used(old):
+                removed(old)

@@ -1,4 +1,7 @@
+import errno
 import json
+import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from linear_generator import LinearGenerator
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
-from tenshot.callbacks import EMA, EvaluateGenerator, StepCheckpoint
+from tenshot.callbacks import EMA, EvaluateGenerator, StepCheckpoint, atomic_io
 from tenshot.callbacks.metric_choice import NEEDS, Requests, chosen_metrics
 from tenshot.datamodules import FewShot, SyntheticFaces
 from tenshot.datamodules.batches import Batch, Source
@@ -218,6 +221,36 @@ def test_less_is_better_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     tiny.trainer(tmp_path, 3, evaluation).fit(tiny.ddpm(), tiny.faces(shots=3))
     assert kept == [1, 3]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_best_is_written_beside_training_which_can_do_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, full: bool
+):
+    def written(content: Any, path: Path) -> None:
+        threads.append(threading.current_thread())
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(content, path)
+
+    threads: list[threading.Thread] = []
+    write = atomic_io.written
+    monkeypatch.setattr(atomic_io, "written", written)
+    caplog.set_level("INFO")
+    evaluation = EvaluateGenerator(
+        ["frechet"], "random", every_n_steps=2, fit_samples=2, reference=3, keep_best="fd_random"
+    )
+    tiny.trainer(tmp_path, 2, evaluation).fit(LinearGenerator(noise=0.1), tiny.faces(shots=3))
+    [thread] = threads
+    assert thread is not threading.main_thread()
+    assert not thread.is_alive()
+    best = tmp_path / "checkpoints" / "best.ckpt"
+    if full:
+        assert f"training goes on without: {best}: could not be written (No space left on device)" in caplog.text
+        assert not list(best.parent.iterdir())
+    else:
+        assert "step 2: best fd_random so far" in caplog.text
+        assert torch.load(best, weights_only=True)["global_step"] == 2
 
 
 class Counted:

@@ -1,5 +1,7 @@
 import errno
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule
 from torch import Tensor, nn
 
-from tenshot.callbacks import AtomicCheckpointIO, StepCheckpoint
+from tenshot.callbacks import EMA, AtomicCheckpointIO, StepCheckpoint, atomic_io
 from tenshot.errors import InputError
 
 
@@ -103,6 +105,79 @@ def test_an_end_that_cannot_be_saved_is_an_error(tmp_path: Path, monkeypatch: py
     ):
         fit(tmp_path, 3, every=1)
     assert saved(tmp_path) == [1, 2]
+
+
+# In a thread
+
+
+class Slow:
+    """Writes of checkpoints that wait till the run has come to a step; after a while they give up."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, go_on_at: int) -> None:
+        self.events: list[str] = []
+        self.reached, self.gave_up = threading.Event(), False
+        self.go_on_at = go_on_at
+        write = atomic_io.written
+
+        def written(content: Any, path: Path) -> None:
+            name = path.name.removeprefix(".").removesuffix(".partial")
+            self.events.append(f"begins {name}")
+            self.gave_up |= not self.reached.wait(20)
+            write(content, path)
+            self.events.append(f"ends {name}")
+
+        monkeypatch.setattr(atomic_io, "written", written)
+
+    def watching(self, and_then: Callable[[int], None] = lambda step: None) -> Callback:
+        slow = self
+
+        class Watch(Callback):
+            def on_train_batch_start(self, trainer: Any, *batch: Any) -> None:
+                and_then(trainer.global_step)
+                if trainer.global_step == slow.go_on_at:
+                    slow.reached.set()
+
+        return Watch()
+
+
+def test_training_goes_on_while_a_checkpoint_is_written_of_what_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    slow = Slow(monkeypatch, go_on_at=3)
+    tiny.trainer(tmp_path, 5, slow.watching(), StepCheckpoint(2, keep=9), ema=EMA(0.5)).fit(Small(), tiny.faces())
+    assert not slow.gave_up
+    for step in (2, 4, 5):
+        content = torch.load(tmp_path / "checkpoints" / f"step={step:08d}.ckpt", weights_only=True)
+        assert content["global_step"] == step
+        torch.testing.assert_close(content["state_dict"]["weight"], torch.tensor([-0.1 * step]))
+    assert slow.events[:3] == ["begins step=00000002.ckpt", "ends step=00000002.ckpt", "begins step=00000004.ckpt"]
+
+
+def test_one_is_written_at_a_time_and_the_old_one_stays_until_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    present: dict[int, list[int]] = {}
+    slow = Slow(monkeypatch, go_on_at=3)
+    watch = slow.watching(lambda step: present.__setitem__(step, saved(tmp_path)))
+    tiny.trainer(tmp_path, 6, watch, StepCheckpoint(2, keep=1)).fit(Small(), tiny.faces())
+    names = [f"{what} step={step:08d}.ckpt" for step in (2, 4, 6) for what in ("begins", "ends")]
+    assert slow.events == names
+    assert present[2] == present[3] == []
+    assert present[5] in ([2], [4])
+    assert saved(tmp_path) == [6]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), SystemExit(85), KeyboardInterrupt()])
+def test_a_run_that_ends_early_ends_when_the_checkpoint_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+):
+    def fails(step: int) -> None:
+        if step == 3:
+            slow.reached.set()
+            raise error
+
+    slow = Slow(monkeypatch, go_on_at=-1)
+    with pytest.raises(SystemExit if isinstance(error, KeyboardInterrupt) else type(error)):
+        tiny.trainer(tmp_path, 9, slow.watching(fails), StepCheckpoint(2)).fit(Small(), tiny.faces())
+    assert not slow.gave_up
+    assert saved(tmp_path) == [2]
+    assert slow.events == ["begins step=00000002.ckpt", "ends step=00000002.ckpt"]
 
 
 class Leaves(Callback):

@@ -85,7 +85,12 @@ def test_a_mistake_in_the_program_is_not_taken_for_either(
         raise make()
 
     monkeypatch.setattr(atomic_io, "written", fails)
-    io = AtomicCheckpointIO()
-    with atomic_io.failures_noted(io) as failures, pytest.raises(type(make()), match="a bug"):
-        io.save_checkpoint({"step": 1}, tmp_path / "checkpoints" / "step=00000001.ckpt")
+    io, failures = AtomicCheckpointIO(), list[Any]()
+    path = tmp_path / "checkpoints" / "step=00000001.ckpt"
+    with pytest.raises(type(make()), match="a bug"), atomic_io.reported(io, failures.append, later=False):
+        io.save_checkpoint({"step": 1}, path)
+    with atomic_io.reported(io, failures.append, later=True):
+        io.save_checkpoint({"step": 1}, path)
+    with pytest.raises(type(make()), match="a bug"):
+        io.join()
     assert failures == []

@@ -37,6 +37,7 @@ def die_in_step(step: int) -> None:
 
     def start(self: StepSeed, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == step and batch_idx % 2 == 1:
+            trainer.strategy.checkpoint_io.join()  # the one of the step before
             die()
         on_start(self, trainer, module, batch, batch_idx)
 
