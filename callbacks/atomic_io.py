@@ -16,6 +16,7 @@ from tenshot.callbacks.host_copy import host_copy
 from tenshot.errors import InputError
 from tenshot.lightning_modules.runs import newest_checkpoint
 from tenshot.models.pretrained import read_checkpoint
+from tenshot.models.pretrained.unpickling import Inert
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -96,12 +97,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Args:
             path: The file, or the folder of the parts.
             map_location: Not used.
-            weights_only: False also reads files that may run code of their author.
+            weights_only: Not used: nothing in a file is ever run.
 
         Raises:
             InputError: The file is missing, truncated, holds code, or is no checkpoint of a run.
         """
-        content = read_checkpoint(path, allow_pickle=weights_only is False)
+        content = read_checkpoint(path)
         refuse_foreign(content, path)
         return dict(content)
 
@@ -228,6 +229,15 @@ def note(io: CheckpointIO, failure: InputError) -> None:
     io.noted.append(failure)
 
 
+RESTORED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "ema", "tenshot")
+
+
+def _holds_inert(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return any(_holds_inert(inner) for inner in value.values())
+    return isinstance(value, Inert) or (isinstance(value, list | tuple) and any(map(_holds_inert, value)))
+
+
 def refuse_foreign(content: Mapping[str, Any], path: _PATH) -> None:
     """Make sure that a file is of a run.
 
@@ -236,6 +246,12 @@ def refuse_foreign(content: Mapping[str, Any], path: _PATH) -> None:
     """
     if "pytorch-lightning_version" not in content:
         raise InputError(f"{path}: not a checkpoint of a run: start from such weights with --model.init_from")
+    for name in RESTORED:
+        if _holds_inert(content.get(name)):
+            raise InputError(
+                f"{path}: its {name} hold an object of a class that is not read, and nothing of it was run: start from "
+                "its weights with --model.init_from"
+            )
 
 
 def of_a_write(error: BaseException) -> bool:

@@ -60,7 +60,7 @@ class DataRecord(Callback):
             checkpoint[KEY] = self._record
 
 
-def go_on_with_data_of(data: Any, checkpoint: str | None, allow_pickle: bool) -> None:
+def go_on_with_data_of(data: Any, checkpoint: str | None) -> None:
     """Let a data module use the images that a checkpoint's run has chosen.
 
     A run from before there were records goes on by the rule that it began with.
@@ -68,12 +68,11 @@ def go_on_with_data_of(data: Any, checkpoint: str | None, allow_pickle: bool) ->
     Args:
         data: Of any class; only those of images choose.
         checkpoint: Of a run, or weights of another origin; none: there is nothing to go on with.
-        allow_pickle: As in ``read_checkpoint``.
     """
     if checkpoint is None or not isinstance(data, Pictures):
         return
     path = Path(checkpoint)
-    content = read_checkpoint(path, allow_pickle) if path.suffix == ".ckpt" else {}
+    content = read_checkpoint(path) if path.suffix == ".ckpt" else {}
     if _is_record(content.get(KEY)):
         data.recorded = content[KEY]
     elif "pytorch-lightning_version" in content:

@@ -159,7 +159,7 @@ class FullySharded(ModelParallelStrategy):
         like = next((w for w in self.lightning_module.parameters() if isinstance(w, DTensor)), None)
         if like is None:
             return self.checkpoint_io.load_checkpoint(path, weights_only=weights_only)
-        parts = read_parts(path, allow_pickle=weights_only is False)
+        parts = read_parts(path)
         refuse_foreign(parts[0], path)
 
         def mine(pieces: Sequence[Tensor]) -> DTensor:

@@ -43,6 +43,7 @@ from tenshot.callbacks import (
 from tenshot.callbacks.data_record import DataRecord, go_on_with_data_of
 from tenshot.callbacks.image_writer import MissingSamples
 from tenshot.callbacks.launched import end_with_launcher, none_left_behind
+from tenshot.cli.former import without_former_options
 from tenshot.cli.image_size import image_size_of
 from tenshot.cli.launch import NO_MEETING, Slurm, check_launch, no_meeting
 from tenshot.cli.out_of_memory import is_out_of_memory, out_of_memory
@@ -51,6 +52,7 @@ from tenshot.cli.run_folder import for_evaluation, for_training
 from tenshot.cli.run_record import RunRecord
 from tenshot.cli.schedule import fit_schedule
 from tenshot.cli.trainer_checks import check_method, check_seed, check_trainer
+from tenshot.cli.weights import from_weights
 from tenshot.cli.words import values, with_config
 from tenshot.cli.yaml_files import check_yaml
 from tenshot.datamodules import Samples
@@ -68,16 +70,20 @@ class App(LightningCLI):
         held: What is to be let go when the command ends, however it ends.
         command: Which of them.
         folder_given: Whether the command line names the folder of the run.
+        weights_given: Whether it names weights to start from, which are drawn from without a checkpoint.
         arguments: Lightning's.
     """
 
-    def __init__(self, held: ExitStack, command: str, folder_given: bool, **arguments: Any) -> None:
-        self.held, self.command, self.folder_given = held, command, folder_given
+    def __init__(
+        self, held: ExitStack, command: str, folder_given: bool, weights_given: bool, **arguments: Any
+    ) -> None:
+        self.held, self.command = held, command
+        self.folder_given, self.weights_given = folder_given, weights_given
         super().__init__(**arguments)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The one that was asked for: parsers of the others would only take time."""
-        return {self.command: LightningCLI.subcommands()[self.command]}
+        return {self.command: LightningCLI.subcommands()[self.command] | {"weights_only"}}
 
     def _set_seed(self) -> None:
         """Lightning's, but a seed that is none is told in one line."""
@@ -111,7 +117,10 @@ class App(LightningCLI):
         if self.subcommand == "fit":
             folder, checkpoint = for_training(asked, folder, self.folder_given)
         elif trained:
-            folder, checkpoint = for_evaluation(str(self.subcommand), asked, folder, self.folder_given)
+            weights = config.model.init_args.get("init_from") if self.weights_given else None
+            if asked is None and weights is not None and config.trainer.default_root_dir is None:
+                folder = Path("runs") / Path(weights).stem
+            folder, checkpoint = for_evaluation(str(self.subcommand), asked, folder, self.folder_given, weights)
         if self.subcommand == "fit" and _is_first_rank():
             self.held.enter_context(RunLock(folder))
         config.trainer.default_root_dir = str(folder)
@@ -135,7 +144,7 @@ class App(LightningCLI):
         """Lightning's; then the data are those that the checkpoint's run has chosen."""
         super().instantiate_classes()
         config = self.config[self.subcommand]
-        go_on_with_data_of(self.datamodule, config.get("ckpt_path"), config.get("weights_only") is False)
+        go_on_with_data_of(self.datamodule, config.get("ckpt_path"))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add what every run has: seeding by position, watches on loss, signals and speed, whole checkpoints, a log.
@@ -274,7 +283,7 @@ def run(words: list[str]) -> None:
         lambda record: "Tip:" not in record.getMessage()
     )
     end_with_launcher()
-    words = with_config(words)
+    words = with_config(from_weights(without_former_options(words)))
     check_yaml([*values(words, "--config", "-c"), *(word for word in words if word.endswith((".yaml", ".yml")))])
     try:
         with ExitStack() as held:
@@ -282,6 +291,7 @@ def run(words: list[str]) -> None:
                 held,
                 words[0],
                 bool(values(words, "--trainer.default_root_dir")),
+                bool(values(words, "--model.init_from")),
                 model_class=LightningModule,
                 datamodule_class=LightningDataModule,
                 subclass_mode_model=True,

@@ -8,6 +8,7 @@ from jsonargparse import auto_cli
 from safetensors.torch import save_file
 
 from tenshot.cli.convert_stylegan2 import convert_stylegan2, is_stylegan2
+from tenshot.cli.former import without_former_options
 from tenshot.cli.parser import Parser
 from tenshot.diffusion import DiffusionConfig
 from tenshot.errors import InputError
@@ -30,7 +31,6 @@ def convert_file(
     attention_order: AttentionOrder | None = None,
     dropout: float | None = None,
     diffusion: DiffusionConfig | None = None,
-    allow_pickle: bool = False,
 ) -> None:
     """Write a network as safetensors, with its architecture, and its noise process if it has one, in the header.
 
@@ -52,8 +52,6 @@ def convert_file(
         attention_order: Layout of the attention projection, likewise.
         dropout: Dropout probability, likewise.
         diffusion: The noise process, likewise.
-        allow_pickle: Also read files that may run code of their author. A .pkl needs it, and is read without running
-            any.
 
     Raises:
         InputError: The source cannot be read, or the output is named otherwise.
@@ -64,16 +62,16 @@ def convert_file(
         "head_channels": head_channels, "attention_order": attention_order, "dropout": dropout,
     }  # fmt: skip
     told = {name: value for name, value in told.items() if value is not None}
-    if is_stylegan2(source, allow_pickle):
+    if is_stylegan2(source):
         foreign = [*told, *(["diffusion"] if diffusion else [])]
         if foreign:
             raise InputError(f"{source}: holds a StyleGAN2, for which there is no --{foreign[0]}: leave it out")
-        convert_stylegan2(source, output, weights, allow_pickle)
+        convert_stylegan2(source, output, weights)
         return
     if target.suffix != ".safetensors":
         raise InputError(f"{output}: name the file to write with the ending .safetensors")
-    part = part_in(source, allow_pickle)
-    initial = initial_from(source, weights, allow_pickle, told, part)
+    part = part_in(source)
+    initial = initial_from(source, weights, told, part)
     process = diffusion or initial.diffusion
     if process is None:
         raise InputError(
@@ -97,5 +95,10 @@ def convert(words: list[str]) -> None:
     """Run ``tenshot convert`` with the words after it."""
     about = (convert_file.__doc__ or "").split("\n\n    Args:")[0]
     auto_cli(
-        convert_file, args=words, prog="tenshot convert", description=about, as_positional=True, parser_class=Parser
+        convert_file,
+        args=without_former_options(words),
+        prog="tenshot convert",
+        description=about,
+        as_positional=True,
+        parser_class=Parser,
     )

@@ -15,7 +15,6 @@ from tenshot.models import StyleGAN2Discriminator, StyleGAN2Generator
 from tenshot.models.pretrained import (
     channel_multiplier,
     holds_stylegan2,
-    is_plain_pickle,
     read_checkpoint,
     refuse_misfit,
     safetensors_metadata,
@@ -25,17 +24,15 @@ from tenshot.models.pretrained import (
 __all__ = ["convert_stylegan2", "is_stylegan2"]
 
 
-def is_stylegan2(source: str, allow_pickle: bool) -> bool:
+def is_stylegan2(source: str) -> bool:
     """Whether a file, or the newest checkpoint of a run, holds a StyleGAN2, ours or a public one."""
     path = checkpoint_file(source)
-    if path.suffix == ".pkl" or is_plain_pickle(path):
-        return True
-    content = read_checkpoint(path, allow_pickle)
+    content = read_checkpoint(path)
     words = safetensors_metadata(path) if path.suffix == ".safetensors" else content.get("tenshot", {})
     return "stylegan2" in words or holds_stylegan2(content)
 
 
-def convert_stylegan2(source: str, output: str, weights: Weights, allow_pickle: bool) -> None:
+def convert_stylegan2(source: str, output: str, weights: Weights) -> None:
     """Write a StyleGAN2.
 
     Args:
@@ -45,22 +42,21 @@ def convert_stylegan2(source: str, output: str, weights: Weights, allow_pickle: 
             architecture, and OUTPUT.yaml beside it starts a run from it; ``.pt`` is the layout of rosinality's code,
             with averaged and raw weights of the generator.
         weights: Which generator a ``.safetensors`` holds; a ``.pt`` holds both.
-        allow_pickle: Also read files that may run code of their author, and ``.pkl``, which run none here.
 
     Raises:
         InputError: The source cannot be read, or the output is named otherwise.
     """
     target = Path(output)
     if target.suffix == ".safetensors":
-        _to_safetensors(source, target, weights, allow_pickle)
+        _to_safetensors(source, target, weights)
     elif target.suffix == ".pt":
-        _to_rosinality(source, target, allow_pickle)
+        _to_rosinality(source, target)
     else:
         raise InputError(f"{output}: name the file to write with the ending .safetensors or .pt")
 
 
-def _to_safetensors(source: str, target: Path, weights: Weights, allow_pickle: bool) -> None:
-    initial = initial_gan_from(source, weights, allow_pickle, None)
+def _to_safetensors(source: str, target: Path, weights: Weights) -> None:
+    initial = initial_gan_from(source, weights, None)
     states = {"generator": initial.generator}
     if initial.discriminator is not None:
         states["discriminator"] = initial.discriminator
@@ -81,12 +77,15 @@ def _to_safetensors(source: str, target: Path, weights: Weights, allow_pickle: b
     print(f"start from it with tenshot fit --config {target.with_suffix('.yaml')} …")
 
 
-def _to_rosinality(source: str, target: Path, allow_pickle: bool) -> None:
-    average, raw = (initial_gan_from(source, weights, allow_pickle, None) for weights in ("ema", "raw"))
+def _to_rosinality(source: str, target: Path) -> None:
+    average, raw = (initial_gan_from(source, weights, None) for weights in ("ema", "raw"))
     target.parent.mkdir(parents=True, exist_ok=True)
     save_rosinality(target, average.config, average.generator, raw.generator, average.discriminator)
     without = "" if average.discriminator else ", no d"
     print(f"{target}: g_ema from {average.origin}; g from {raw.origin}{without}")
+    if average.config.mbstd_group_size != 4:
+        group = average.config.mbstd_group_size or "all"
+        print(f"its discriminator compared groups of {group} pictures: set stddev_group there")
     config, multiplier = average.config, channel_multiplier(average.config)
     if multiplier is None:
         print("rosinality's code builds no networks of these widths: change its table of channels to read the file")

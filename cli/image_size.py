@@ -23,11 +23,11 @@ def image_size_of(model: Namespace) -> int | None:
             return int(init_args.stylegan2.image_size)
         if init_args.get("init_from") is None:
             return None
-        return initial_gan_from(init_args.init_from, "raw", init_args.allow_pickle, None).config.image_size
+        return initial_gan_from(init_args.init_from, "raw", None).config.image_size
     part: Part = "classifier" if "classifier" in init_args else "unet"
     if init_args.get(part) is not None:
         return int(init_args[part].image_size)
     if init_args.get("init_from") is not None:
-        read = initial_from(init_args.init_from, init_args.init_weights, init_args.allow_pickle, {}, part)
+        read = initial_from(init_args.init_from, init_args.init_weights, {}, part)
         return read.unet.image_size
     return None

@@ -3,10 +3,12 @@
 import re
 import sys
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
+from tenshot.cli.former import without_former_settings
 from tenshot.cli.registry import CLASSES, class_options, owners
 from tenshot.errors import did_you_mean, say
 
@@ -15,6 +17,10 @@ __all__ = ["Parser", "explain"]
 
 class Parser(LightningArgumentParser):
     """Lightning's parser, but a mistake ends in one line."""
+
+    def parse_string(self, content: str, *arguments: Any, **options: Any) -> Namespace:
+        """A configuration; one of an older version may hold options that are gone."""
+        return super().parse_string(without_former_settings(content), *arguments, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong, and what was probably meant, and exit with status 2."""

@@ -50,14 +50,29 @@ def for_training(asked: str | None, folder: Path, explicit: bool) -> tuple[Path,
     return folder, checkpoint
 
 
-def for_evaluation(command: str, asked: str | None, folder: Path, explicit: bool) -> tuple[Path, Path]:
+def for_evaluation(
+    command: str, asked: str | None, folder: Path, explicit: bool, weights: str | None
+) -> tuple[Path, Path | None]:
     """The folder of a command that looks at a checkpoint, that of its run where the command line gives none, and it.
 
+    Without a checkpoint it looks at the weights that the method starts from, in a folder that holds no run.
+
+    Args:
+        command: Which, for the error.
+        asked: --ckpt_path.
+        folder: --trainer.default_root_dir.
+        explicit: Whether the command line gives the folder.
+        weights: --model.init_from.
+
     Raises:
-        InputError: No checkpoint is given, or there is none.
+        InputError: Neither is given, or there is none.
     """
+    if asked is None and weights is not None:
+        return folder if explicit else _free(folder), None
     if asked is None:
-        raise InputError(f"tenshot {command} needs --ckpt_path: a checkpoint, a run's folder, or last")
+        raise InputError(
+            f"tenshot {command} needs --ckpt_path: a checkpoint, a run's folder, or last; or weights, --model.init_from"
+        )
     if asked == "last":
         return folder, checkpoint_file(folder)
     home = run_of(asked)

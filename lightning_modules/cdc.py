@@ -98,9 +98,7 @@ class CDC(PatchStyleGAN2, AdaptsSource[StyleGAN2Generator]):
         super().on_fit_start()
         if not self.correspondence.weight:
             return
-        initial = initial_gan_from(
-            self.source_file(self.source_path), self.init_weights, self.allow_pickle, self.config
-        )
+        initial = initial_gan_from(self.source_file(self.source_path), self.init_weights, self.config)
         network = StyleGAN2Generator(initial.config)
         fill(network, initial.generator, initial.path)
         self.hold_on_to(network.to(self.device), initial.path)

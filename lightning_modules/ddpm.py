@@ -61,7 +61,6 @@ class DDPM(LightningModule):
         guidance: Draw towards classes by a classifier of noisy pictures.
         bits_per_dim: Respacing for the variational bound in validation ("250"; "" for all steps); none to skip it.
         compile: Compile the network with torch.compile: on GPUs faster, on CPUs not.
-        allow_pickle: Let init_from and guidance read files that may run code of their author.
     """
 
     averaged = ("unet",)
@@ -83,7 +82,6 @@ class DDPM(LightningModule):
         guidance: ClassifierGuidance | None = None,
         bits_per_dim: str | None = None,
         compile: bool = False,
-        allow_pickle: bool = False,
         dropout: float | None = None,
     ) -> None:
         super().__init__()
@@ -98,7 +96,7 @@ class DDPM(LightningModule):
             unet = replace(unet, **self.asked)
             self.asked = asdict(unet)
         self.unet_config, self.diffusion_config = unet, diffusion
-        self.init_from, self.init_weights, self.allow_pickle = init_from, init_weights, allow_pickle
+        self.init_from, self.init_weights = init_from, init_weights
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.objective, self.vlb_weight, self.timestep_choice = objective, vlb_weight, timesteps
         self.sampler, self.preview_sampler, self.guidance = sampler, preview_sampler, guidance
@@ -117,15 +115,15 @@ class DDPM(LightningModule):
             return
         config, process, initial = self.unet_config, self.diffusion_config or DiffusionConfig(), None
         if self.init_from is not None:
-            initial = initial_from(self.init_from, self.init_weights, self.allow_pickle, self.asked)
+            initial = initial_from(self.init_from, self.init_weights, self.asked)
             config, process = config or initial.unet, process_for(initial, self.diffusion_config)
         assert config is not None
         self.diffusion = GaussianDiffusion(process)
         refuse_other_channels(config, process, self.diffusion.learns_variance)
         if self.objective == "vlb" and not self.diffusion.learns_variance:
             rank_zero_warn("objective vlb with a fixed variance: the bound trains the mean only")
-        for sampler in (self.sampler, self.preview_sampler):
-            sampler.check(self.diffusion)
+        self.sampler = self.sampler.for_process(self.diffusion)
+        self.preview_sampler = self.preview_sampler.for_process(self.diffusion)
         if self.bits_per_dim_steps is not None:
             self.diffusion.respace(self.bits_per_dim_steps)
         self.unet_config, self.diffusion_config = config, process
@@ -138,7 +136,7 @@ class DDPM(LightningModule):
             fill(self.unet, initial.state, initial.path)
             rank_zero_info(f"{initial.path}: starting from {initial.origin}")
         if self.guidance is not None:
-            self.guide = FrozenClassifier(self.guidance, config, process, self.allow_pickle)
+            self.guide = FrozenClassifier(self.guidance, config, process)
         share_out(self.unet, self)
         if self.compile_network:
             self.unet.compile()

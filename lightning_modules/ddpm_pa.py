@@ -145,7 +145,7 @@ class DDPMPA(DDPM, AdaptsSource[UNet]):
 
         Another file is asked first what it is: --model.unet need not be of it.
         """
-        read = partial(initial_from, path, self.init_weights, self.allow_pickle)
+        read = partial(initial_from, path, self.init_weights)
         recorded: Mapping[str, Any] | None = (self.source_of_checkpoint or {}).get("unet")
         if recorded or path == self.init_from or not self.asked:
             return read(recorded or self.asked)

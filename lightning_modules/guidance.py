@@ -43,16 +43,13 @@ class FrozenClassifier:
         config: Which, and how strongly it pulls.
         unet: The network it guides.
         diffusion: The process of that network.
-        allow_pickle: Also read files that may run code of their author.
 
     Raises:
         InputError: It cannot be read, or was not trained for such pictures, classes and noise.
     """
 
-    def __init__(
-        self, config: ClassifierGuidance, unet: UNetConfig, diffusion: DiffusionConfig, allow_pickle: bool
-    ) -> None:
-        initial = initial_from(config.classifier, "ema", allow_pickle, {}, part="classifier")
+    def __init__(self, config: ClassifierGuidance, unet: UNetConfig, diffusion: DiffusionConfig) -> None:
+        initial = initial_from(config.classifier, "ema", {}, part="classifier")
         _refuse_unfit(initial, unet, diffusion)
         self.network = fill(UNetClassifier(initial.unet), initial.state, initial.path).eval().requires_grad_(False)
         self.num_classes = initial.unet.out_channels

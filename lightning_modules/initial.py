@@ -1,7 +1,7 @@
 """Trained networks in files: our checkpoints, converted ones, and the public ones."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,8 +12,17 @@ from torch import Tensor
 from tenshot.diffusion import DiffusionConfig
 from tenshot.errors import InputError
 from tenshot.lightning_modules.runs import checkpoint_file
-from tenshot.models import UNetConfig
-from tenshot.models.pretrained import load_adm_classifier, read_adm, read_checkpoint, safetensors_metadata
+from tenshot.models import UNet, UNetClassifier, UNetConfig
+from tenshot.models.pretrained import (
+    broken_named,
+    is_classifier,
+    load_adm_classifier,
+    network_in,
+    read_adm,
+    read_checkpoint,
+    refuse_misfit,
+    safetensors_metadata,
+)
 from tenshot.models.pretrained.adm_zoo import CLASSIFIERS
 
 __all__ = [
@@ -22,6 +31,7 @@ __all__ = [
     "Weights",
     "description",
     "initial_from",
+    "own_words",
     "part_in",
     "plain",
     "process_for",
@@ -34,7 +44,6 @@ Part = Literal["unet", "classifier"]
 """Which network: its name in a method, in its checkpoints and in its configuration."""
 
 _WORDS: dict[Part, str] = {"unet": "diffusion U-Net", "classifier": "classifier of noisy pictures"}
-_PUBLIC_HEAD = "out.2.c_proj.weight"  # of the attention pool, which all public classifiers have
 
 
 @dataclass(frozen=True)
@@ -56,16 +65,13 @@ class Initial:
     origin: str
 
 
-def initial_from(
-    path: str, weights: Weights, allow_pickle: bool, overrides: Mapping[str, Any], part: Part = "unet"
-) -> Initial:
+def initial_from(path: str, weights: Weights, overrides: Mapping[str, Any], part: Part = "unet") -> Initial:
     """Read a trained network from one of three kinds of file.
 
     Args:
         path: A checkpoint of ``tenshot fit``, in parts or not, or the folder of its run, the ``.safetensors`` of
             ``tenshot convert``, or a public ``.pt``.
         weights: Which weights of a checkpoint of ours; one without an average has only raw ones.
-        allow_pickle: Also read files that may run code of their author.
         overrides: Fields of UNetConfig for a public file whose shapes do not tell them; for any file its dropout.
         part: Which network.
 
@@ -73,17 +79,29 @@ def initial_from(
         InputError: The file cannot be read, or holds another kind of model.
     """
     path = str(checkpoint_file(path))
-    content = read_checkpoint(path, allow_pickle)
-    ours = _own_words(path, content)
+    content = read_checkpoint(path)
+    ours = own_words(path, content)
     if ours is None:
-        return (_public_unet if part == "unet" else _public_classifier)(path, content, allow_pickle, overrides)
-    if part not in ours and Path(path).suffix == ".safetensors":
-        raise InputError(f"{path}: its header has no configuration of a {_WORDS[part]}: write it with tenshot convert")
+        return (_public_unet if part == "unet" else _public_classifier)(path, content, overrides)
+    with broken_named(path, content):
+        return _ours(path, content, ours, weights, part, overrides)
+
+
+def _ours(
+    path: str,
+    content: Mapping[str, Any],
+    ours: Mapping[str, Any],
+    weights: Weights,
+    part: Part,
+    overrides: Mapping[str, Any],
+) -> Initial:
+    """A network in a checkpoint or a converted file of ours."""
     if part not in ours:
         raise InputError(
             f"{path}: a checkpoint of {ours.get('method', 'another program')}, which has no {_WORDS[part]}"
         )
     process = DiffusionConfig(**ours["diffusion"]) if ours.get("diffusion") else None
+    unet = UNetConfig(**ours[part])
     ema = content.get("ema")
     if Path(path).suffix == ".safetensors":
         state, origin = content, "converted weights"
@@ -95,16 +113,20 @@ def initial_from(
         origin = "raw weights"
     if "global_step" in content:
         origin += f" of step {content['global_step']}"
+    with torch.device("meta"):
+        refuse_misfit(UNet(unet) if part == "unet" else UNetClassifier(unet), state, path)
     trained_with = {name: overrides[name] for name in ("dropout",) if name in overrides}
-    return Initial(path, UNetConfig(**(ours[part] | trained_with)), process, state, origin)
+    return Initial(path, replace(unet, **trained_with), process, state, origin)
 
 
-def part_in(path: str, allow_pickle: bool) -> Part:
+def part_in(path: str) -> Part:
     """Which network a file or the newest checkpoint of a run holds; a U-Net where it does not tell."""
     path = str(checkpoint_file(path))
-    content = read_checkpoint(path, allow_pickle)
-    ours = _own_words(path, content)
-    return "classifier" if "classifier" in (ours or {}) or _PUBLIC_HEAD in content else "unet"
+    content = read_checkpoint(path)
+    ours = own_words(path, content)
+    if ours is not None:
+        return "classifier" if "classifier" in ours else "unet"
+    return "classifier" if is_classifier(network_in(content, path)) else "unet"
 
 
 def process_for(initial: Initial, asked: DiffusionConfig | None) -> DiffusionConfig:
@@ -136,18 +158,21 @@ def refuse_other_channels(config: UNetConfig, process: DiffusionConfig, learns_v
         )
 
 
-def _own_words(path: str, content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def own_words(path: str | Path, content: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """What a file of ours says of itself; none for a foreign one."""
     if Path(path).suffix == ".safetensors":
-        return safetensors_metadata(path)
+        header = safetensors_metadata(path)
+        return header if {"unet", "classifier", "stylegan2"} & header.keys() else None
     if "pytorch-lightning_version" in content:
-        words: Mapping[str, Any] = content.get("tenshot", {})
+        words: Mapping[str, Any] | None = content.get("tenshot")
         return words
     return None
 
 
-def _public_unet(path: str, content: Mapping[str, Any], allow_pickle: bool, overrides: Mapping[str, Any]) -> Initial:
+def _public_unet(path: str, content: Mapping[str, Any], overrides: Mapping[str, Any]) -> Initial:
     adm = read_adm(content, name=path, **overrides)
+    with torch.device("meta"):  # a broken file may describe a network that no memory holds
+        refuse_misfit(UNet(adm.config), adm.state, path)
     process = None
     if adm.public is not None:
         process = DiffusionConfig(
@@ -166,15 +191,21 @@ def _public_unet(path: str, content: Mapping[str, Any], allow_pickle: bool, over
     return Initial(path, adm.config, process, adm.state, name)
 
 
-def _public_classifier(
-    path: str, content: Mapping[str, Any], allow_pickle: bool, overrides: Mapping[str, Any]
-) -> Initial:
-    if _PUBLIC_HEAD not in content:
+def _public_classifier(path: str, content: Mapping[str, Any], overrides: Mapping[str, Any]) -> Initial:
+    state = network_in(content, path)
+    if not is_classifier(state):
+        raise InputError(f"{path}: a diffusion U-Net, not a classifier of noisy pictures: give the file of one")
+    if (
+        "out.3.weight" in state
+        and "out.2.weight" not in state
+        and "out.0.bias" in state
+        and state["out.3.weight"].dim() == 4
+    ):
         raise InputError(
-            f"{path}: not a classifier of noisy pictures with an attention pool, the only kind there is here"
+            f"{path}: a classifier with the pool adaptive: methods here have those with the pool attention"
         )
     with torch.device("cpu"):  # a trainer builds networks with its GPU as the default device
-        network = load_adm_classifier(path, allow_pickle, **overrides)
+        network = load_adm_classifier(state, name=path, **overrides)
     config = network.config
     shape = (config.image_size, config.num_res_blocks, tuple(map(float, config.channel_mult)), config.out_channels)
     for known in CLASSIFIERS:

@@ -5,15 +5,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from tenshot.errors import InputError
-from tenshot.lightning_modules.initial import Weights
+from tenshot.lightning_modules.initial import Weights, own_words
 from tenshot.lightning_modules.runs import checkpoint_file
 from tenshot.models import StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator
-from tenshot.models.pretrained import fill, read_checkpoint, read_stylegan2, refuse_misfit, safetensors_metadata
-from tenshot.models.pretrained.reading import is_plain_pickle
+from tenshot.models.pretrained import broken_named, fill, read_checkpoint, read_stylegan2, refuse_misfit
 
 __all__ = ["InitialGAN", "gan_description", "initial_gan_from", "refuse_other_gan", "start_from"]
 
@@ -39,22 +39,26 @@ class InitialGAN:
     average: Mapping[str, Tensor] | None = None
 
 
-def initial_gan_from(path: str, weights: Weights, allow_pickle: bool, asked: StyleGAN2Config | None) -> InitialGAN:
+def initial_gan_from(path: str, weights: Weights, asked: StyleGAN2Config | None) -> InitialGAN:
     """Read a trained StyleGAN2.
 
     Args:
         path: A checkpoint of ``tenshot fit`` or the folder of its run, the ``.safetensors`` of ``tenshot convert``, or
             a public ``.pt`` or ``.pkl``.
         weights: Which weights of the generator; a file that has only the others gives those, and says so.
-        allow_pickle: Also read files that may run code of their author; a ``.pkl`` of StyleGAN2-ADA needs it, and is
-            read without running any.
         asked: The architecture that it must have; none: whichever it has.
 
     Raises:
         InputError: The file cannot be read, holds another kind of model, or another architecture than asked for.
     """
     path = str(checkpoint_file(path))
-    found = _ours(path, weights, allow_pickle) or _public(path, weights, allow_pickle)
+    content = read_checkpoint(path)
+    words = own_words(path, content)
+    if words is None:
+        found = _public(path, content, weights)
+    else:
+        with broken_named(path, content):
+            found = _ours(path, content, words, weights)
     if asked is not None:
         difference = _difference(found.config, asked)
         if difference is not None:
@@ -85,7 +89,7 @@ def start_from(initial: InitialGAN, generator: StyleGAN2Generator, discriminator
 
 def _difference(theirs: StyleGAN2Config, ours: StyleGAN2Config) -> tuple[str, int, int] | None:
     """The first field in which two architectures differ, and its values; none where all shapes are the same."""
-    for field in ("image_size", "latent_dim", "mapping_layers"):
+    for field in ("image_size", "latent_dim", "mapping_layers", "mbstd_group_size"):
         if getattr(theirs, field) != getattr(ours, field):
             return field, getattr(theirs, field), getattr(ours, field)
     if all(theirs.width(resolution) == ours.width(resolution) for resolution in ours.resolutions):
@@ -94,20 +98,13 @@ def _difference(theirs: StyleGAN2Config, ours: StyleGAN2Config) -> tuple[str, in
     return field, getattr(theirs, field), getattr(ours, field)
 
 
-def _ours(path: str, weights: Weights, allow_pickle: bool) -> InitialGAN | None:
-    """A checkpoint or converted file of ours; none for a foreign one."""
-    if is_plain_pickle(path):
-        return None
-    content = read_checkpoint(path, allow_pickle)
-    if Path(path).suffix == ".safetensors":
-        words, state, origin = safetensors_metadata(path), content, "converted weights"
-    elif "pytorch-lightning_version" in content:
-        words, state = content.get("tenshot", {}), content["state_dict"]
-        origin = f"raw weights of step {content['global_step']}"
-    else:
-        return None
+def _ours(path: str, content: Mapping[str, Any], words: Mapping[str, Any], weights: Weights) -> InitialGAN:
+    """A checkpoint or converted file of ours."""
     if "stylegan2" not in words:
         raise InputError(f"{path}: a checkpoint of {words.get('method', 'another program')}, which has no StyleGAN2")
+    state, origin = content, "converted weights"
+    if Path(path).suffix != ".safetensors":
+        state, origin = content["state_dict"], f"raw weights of step {content['global_step']}"
     generator, discriminator = (_under(state, name) for name in ("generator", "discriminator"))
     ema, average = content.get("ema"), None
     if ema is not None:
@@ -116,6 +113,10 @@ def _ours(path: str, weights: Weights, allow_pickle: bool) -> InitialGAN | None:
             generator = average
             origin = f"averaged weights ({ema['updates']} updates) of step {content['global_step']}"
     config = StyleGAN2Config(**words["stylegan2"])
+    with torch.device("meta"):
+        refuse_misfit(StyleGAN2Generator(config), generator, f"{path} (generator)")
+        if discriminator:
+            refuse_misfit(StyleGAN2Discriminator(config), discriminator, f"{path} (discriminator)")
     return InitialGAN(path, config, generator, discriminator or None, origin, average)
 
 
@@ -123,8 +124,8 @@ def _under(state: Mapping[str, Any], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
 
 
-def _public(path: str, weights: Weights, allow_pickle: bool) -> InitialGAN:
-    file = read_stylegan2(path, allow_pickle)
+def _public(path: str, content: Mapping[str, Any], weights: Weights) -> InitialGAN:
+    file = read_stylegan2(content, name=path)
     wanted, other = (file.generator, file.average) if weights == "raw" else (file.average, file.generator)
     generator = wanted if wanted is not None else other
     if generator is None:

@@ -47,7 +47,6 @@ class NoisyClassifier(LightningModule):
         optimizer: Built from the parameters.
         lr_scheduler: Built from the optimiser, stepped every optimiser step.
         compile: Compile the network with torch.compile: on GPUs faster, on CPUs not.
-        allow_pickle: Let init_from read files that may run code of their author.
     """
 
     averaged = ("classifier",)
@@ -62,7 +61,6 @@ class NoisyClassifier(LightningModule):
         optimizer: OptimizerCallable = lambda params: AdamW(params, lr=3e-4, weight_decay=0.05),
         lr_scheduler: LRSchedulerCallable | None = None,
         compile: bool = False,
-        allow_pickle: bool = False,
     ) -> None:
         super().__init__()
         if init_from is None and classifier is None:
@@ -71,7 +69,7 @@ class NoisyClassifier(LightningModule):
                 "--model.init_from"
             )
         self.classifier_config, self.diffusion_config = classifier, diffusion
-        self.init_from, self.init_weights, self.allow_pickle = init_from, init_weights, allow_pickle
+        self.init_from, self.init_weights = init_from, init_weights
         self.optimizer, self.lr_scheduler, self.compile_network = optimizer, lr_scheduler, compile
         self.classifier: UNetClassifier
         self.val_means = {name: MeanMetric(nan_strategy="disable") for name in ("loss", "accuracy@1", "accuracy@5")}
@@ -89,7 +87,7 @@ class NoisyClassifier(LightningModule):
         if self.init_from is not None:
             overrides = asdict(config) if config else {}
             overrides.pop("out_channels", None)  # a public file tells its classes
-            initial = initial_from(self.init_from, self.init_weights, self.allow_pickle, overrides, part="classifier")
+            initial = initial_from(self.init_from, self.init_weights, overrides, part="classifier")
             config, process = config or initial.unet, process_for(initial, self.diffusion_config)
         assert config is not None
         self.classifier_config, self.diffusion_config = config, process

@@ -1,6 +1,6 @@
 """Which sampler a diffusion method draws with, as part of its configuration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor
@@ -13,6 +13,8 @@ from tenshot.lightning_modules.seeding import SeededNoise
 
 __all__ = ["Sampler"]
 
+MOST_STEPS = 250  # where none are asked for
+
 
 @dataclass(frozen=True)
 class Sampler:
@@ -23,31 +25,34 @@ class Sampler:
             DPM-Solver++ (2M), fewest steps, for previews.
         steps: Which timesteps: a count, evenly from the first to the last ("250"), a stride from the first on as ADM's
             DDIM numbers are of ("ddim25": 0, 40, ... 960), or counts by section ("90,60,60,20,20"); for dpm_solver a
-            count.
+            count. None: 250, or all of a shorter process.
         eta: Noise of DDIM; 0 is deterministic.
         clip_denoised: Clamp the estimate of the clean picture to [-1, 1] at each step.
     """
 
     method: Literal["ddpm", "ddim", "dpm_solver"] = "ddpm"
-    steps: int | str = "250"
+    steps: int | str | None = None
     eta: float = 0.0
     clip_denoised: bool = True
 
     def __post_init__(self) -> None:
         check_range("sampler.eta", self.eta, 0)
-        if self.method == "dpm_solver" and not str(self.steps).isdigit():
+        if self.method == "dpm_solver" and self.steps is not None and not str(self.steps).isdigit():
             raise InputError(f"sampler.steps {self.steps!r}: dpm_solver takes a number of steps, such as 20")
 
-    def check(self, diffusion: GaussianDiffusion) -> None:
-        """Make sure that it can draw from a process.
+    def for_process(self, diffusion: GaussianDiffusion) -> "Sampler":
+        """The sampler with its steps in a process.
 
         Raises:
             InputError: It asks for steps that the process does not have.
         """
+        if self.steps is None:
+            return replace(self, steps=str(min(MOST_STEPS, diffusion.num_steps)))
         if self.method == "dpm_solver":
             check_range("sampler.steps", int(self.steps), 1, diffusion.num_steps)
         else:
             diffusion.respace(str(self.steps))
+        return self
 
     def __call__(
         self,
@@ -72,12 +77,14 @@ class Sampler:
             (N, C, H, W), about [-1, 1].
         """
         start = noise.normal(*shape)
+        steps = self.for_process(diffusion).steps
+        assert steps is not None
         if self.method == "dpm_solver":
             return sample_dpm_solver(
-                diffusion, model, start, int(self.steps), clip_denoised=self.clip_denoised, guidance=guidance,
+                diffusion, model, start, int(steps), clip_denoised=self.clip_denoised, guidance=guidance,
                 progress=progress,
             )  # fmt: skip
-        spaced = diffusion.respace(str(self.steps))
+        spaced = diffusion.respace(str(steps))
         if self.method == "ddim":
             return sample_ddim(
                 spaced, model, start, eta=self.eta, randn=noise.normal_like, clip_denoised=self.clip_denoised,

@@ -55,8 +55,6 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
         micro_batch: How many pictures of a batch to take at a time, to save memory; none: all of them. The
             discriminator compares the pictures of a micro-batch only.
         truncation: When drawing, how far latents go from the average one (psi); 1 is the whole way.
-        allow_pickle: Let init_from read files that may run code of their author. A .pkl needs it, and is read without
-            running any.
     """
 
     averaged = ("generator",)
@@ -77,7 +75,6 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
         augmentation: DiffAugment | AdaptiveAugment | None = None,
         micro_batch: int | None = None,
         truncation: float = 1.0,
-        allow_pickle: bool = False,
     ) -> None:
         super().__init__()
         if init_from is None and stylegan2 is None:
@@ -92,7 +89,7 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
         self.config, self.init_from, self.init_weights = stylegan2, init_from, init_weights
         self.optimizer_g, self.optimizer_d, self.regularization = optimizer_g, optimizer_d, regularization
         self.style_mixing, self.augmentation = style_mixing, augmentation
-        self.micro_batch, self.truncation, self.allow_pickle = micro_batch, truncation, allow_pickle
+        self.micro_batch, self.truncation = micro_batch, truncation
         self.generator: StyleGAN2Generator
         self.discriminator: StyleGAN2Discriminator
         self.path_length_mean: Tensor
@@ -112,7 +109,7 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
         """Make the networks, once."""
         initial = None
         if self.init_from is not None:
-            initial = initial_gan_from(self.init_from, self.init_weights, self.allow_pickle, self.config)
+            initial = initial_gan_from(self.init_from, self.init_weights, self.config)
             self.config = initial.config
         assert self.config is not None
         self.generator, self.discriminator = StyleGAN2Generator(self.config), StyleGAN2Discriminator(self.config)
@@ -162,11 +159,12 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
         """
         if batch % part:
             raise InputError(f"--data.batch_size {batch} is no multiple of --model.micro_batch {part}: make it one")
-        if part % min(part, 4):
+        group = self.config.mbstd_group_size if self.config else 4
+        if group and part % min(part, group):
             name = "--data.batch_size" if self.micro_batch is None else "--model.micro_batch"
             raise InputError(
-                f"{name} is {part}, but the discriminator compares groups of 4 pictures: choose 1 to 4 or a multiple "
-                "of 4"
+                f"{name} is {part}, but the discriminator compares groups of {group} pictures: choose 1 to {group} "
+                f"or a multiple of {group}"
             )
 
     # Training

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tenshot.errors import InputError
 from tenshot.models.blocks import GroupNorm, TimeEmbedding, attend, zeroed
 from tenshot.models.norm_act_conv import norm_act
 from tenshot.models.unet import Encoder, UNetConfig
@@ -14,17 +15,18 @@ __all__ = ["AttentionPool", "UNetClassifier"]
 
 
 class AttentionPool(nn.Module):
-    """Attention from the mean of the feature map to all its pixels; one head for 64 channels.
+    """Attention from the mean of the feature map to all its pixels.
 
     Args:
-        channels: Channels in; a multiple of 64.
+        channels: Channels in; a multiple of ``head_channels``.
         num_outputs: Classes.
         side: Side of the feature map in pixels.
+        head_channels: Channels a head.
     """
 
-    def __init__(self, channels: int, num_outputs: int, side: int) -> None:
+    def __init__(self, channels: int, num_outputs: int, side: int, head_channels: int) -> None:
         super().__init__()
-        self.num_heads = channels // 64
+        self.num_heads = channels // head_channels
         self.positional_embedding = nn.Parameter(torch.randn(channels, side**2 + 1) / channels**0.5)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.proj = nn.Conv2d(channels, num_outputs, 1)
@@ -43,7 +45,11 @@ class UNetClassifier(nn.Module):
 
     Args:
         config: The encoder; ``out_channels`` is the number of classes. The public classifiers have 64-channel heads.
-        pool: ``attention`` (all the public ones) or ``adaptive``, the mean over pixels.
+        pool: ``attention`` (all the public ones), with heads as wide as the encoder's, or ``adaptive``, the mean over
+            pixels.
+
+    Raises:
+        InputError: An attention pool without ``head_channels``.
     """
 
     def __init__(self, config: UNetConfig, pool: Literal["attention", "adaptive"] = "attention") -> None:
@@ -56,7 +62,9 @@ class UNetClassifier(nn.Module):
         self.pool: nn.Module
         if pool == "attention":
             side = config.image_size // 2 ** (len(config.widths) - 1)
-            self.pool = AttentionPool(width, config.out_channels, side)
+            if config.head_channels is None:
+                raise InputError("classifier.head_channels is not set: the attention pool needs the width of its heads")
+            self.pool = AttentionPool(width, config.out_channels, side, config.head_channels)
         else:
             self.pool = zeroed(nn.Conv2d(width, config.out_channels, 1))
         self.mean_first = pool == "adaptive"

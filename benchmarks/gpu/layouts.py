@@ -71,4 +71,4 @@ def pickled(context: Context) -> Config:
     path: Path = nvlabs_files.dump(
         networks | {"D": nvlabs_files.network("Discriminator", judge)}, context.folder / "network.pkl"
     )
-    return gan(context, init_from=str(path), allow_pickle=True)
+    return gan(context, init_from=str(path))

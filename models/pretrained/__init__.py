@@ -1,7 +1,8 @@
 """Public checkpoints, read into our networks."""
 
-from tenshot.models.pretrained.adm import AdmCheckpoint, load_adm, load_adm_classifier, read_adm
-from tenshot.models.pretrained.filling import fill, refuse_misfit
+from tenshot.models.pretrained.adm import AdmCheckpoint, load_adm, network_in, read_adm
+from tenshot.models.pretrained.adm_classifier import is_classifier, load_adm_classifier
+from tenshot.models.pretrained.filling import broken_named, fill, refuse_misfit
 from tenshot.models.pretrained.reading import (
     is_plain_pickle,
     is_whole,
@@ -20,14 +21,17 @@ __all__ = [
     "StyleGAN2File",
     "Trunk",
     "WeightFile",
+    "broken_named",
     "channel_multiplier",
     "fill",
     "holds_stylegan2",
+    "is_classifier",
     "is_plain_pickle",
     "is_whole",
     "load_adm",
     "load_adm_classifier",
     "load_stylegan2",
+    "network_in",
     "read_adm",
     "read_checkpoint",
     "read_parts",

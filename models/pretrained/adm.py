@@ -12,16 +12,27 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tenshot.errors import InputError, did_you_mean
-from tenshot.models.classifier import UNetClassifier
-from tenshot.models.pretrained.adm_zoo import CLASSIFIERS, ZOO, PublicModel
-from tenshot.models.pretrained.filling import fill, list_keys
-from tenshot.models.pretrained.reading import read_state_dict
+from tenshot.models.pretrained.adm_zoo import ZOO, PublicModel
+from tenshot.models.pretrained.filling import broken_named, fill, list_keys, refuse_misfit
+from tenshot.models.pretrained.reading import read_checkpoint
+from tenshot.models.pretrained.wrapped import seems, unwrapped
 from tenshot.models.unet import UNet, UNetConfig
 
-__all__ = ["AdmCheckpoint", "load_adm", "load_adm_classifier", "read_adm"]
+__all__ = [
+    "AdmCheckpoint",
+    "Source",
+    "blocks_of",
+    "infer",
+    "load_adm",
+    "name_of",
+    "network_in",
+    "read_adm",
+    "translate",
+]
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +56,6 @@ _FIXED = {
     "out.0": "norm",
     "out.2": "conv",
 }
-_CLASSIFIER_HEAD = {"out.2": "pool", "out.2.qkv_proj": "pool.qkv", "out.2.c_proj": "pool.proj", "out.3": "pool"}
 
 
 def _rename(key: str, head: Mapping[str, str]) -> str | None:
@@ -74,7 +84,7 @@ def _rename(key: str, head: Mapping[str, str]) -> str | None:
     return name and f"{stage}.upsample.{name}.{leaf}"
 
 
-def _translate(state: Mapping[str, Tensor], where: str, head: Mapping[str, str]) -> dict[str, Tensor]:
+def translate(state: Mapping[str, Tensor], where: str, head: Mapping[str, str]) -> dict[str, Tensor]:
     """The state dict under our names; 1-d convolutions become 2-d ones."""
     renamed = {key: _rename(key, head) for key in state}
     unknown = [key for key, name in renamed.items() if name is None]
@@ -85,13 +95,52 @@ def _translate(state: Mapping[str, Tensor], where: str, head: Mapping[str, str])
             f"{where}: not a guided-diffusion or improved-diffusion network: "
             f"{list_keys('unknown', unknown)}; {list_keys('missing', missing)}"
         )
+    _refuse_odd(state, where)
     return {
         name: state[key][..., None] if state[key].dim() == 3 else state[key] for key, name in renamed.items() if name
     }
 
 
-def _name(source: Source) -> str:
+def name_of(source: Source) -> str:
+    """How messages name a source."""
     return "the state dict" if isinstance(source, Mapping) else str(source)
+
+
+def network_in(source: Source, where: str) -> Mapping[str, Any]:
+    """The state dict of a network of the public code, out of its wrappings.
+
+    Raises:
+        InputError: The file cannot be read, or holds something else, with what it seems to be.
+    """
+    content = source if isinstance(source, Mapping) else read_checkpoint(source)
+    state = unwrapped(content, lambda state: any(str(key).startswith("input_blocks.") for key in state))
+    if state is None:
+        raise InputError(
+            f"{where}: not a guided-diffusion or improved-diffusion network, but {seems(content)}: give the file of one"
+        )
+    return state
+
+
+def _axes(key: str) -> tuple[int, ...]:
+    """How many axes a parameter of the public code may have."""
+    if key.endswith(".bias") or re.search(r"(in_layers\.0|out_layers\.0|^out\.0|\.norm)\.weight$", key):
+        return (1,)
+    if re.search(r"(time_embed\.\d|emb_layers\.1|label_emb)\.weight$|positional_embedding$", key):
+        return (2,)
+    return (3, 4) if re.search(r"(qkv|proj_out|qkv_proj|c_proj)\.weight$", key) else (4,)
+
+
+def _refuse_odd(state: Mapping[str, Any], where: str) -> None:
+    odd = [
+        f"{key} {tuple(getattr(value, 'shape', ()))}" if isinstance(value, Tensor) else f"{key} {type(value).__name__}"
+        for key, value in state.items()
+        if not isinstance(value, Tensor) or value.dim() not in _axes(key)
+    ]
+    first = state.get("time_embed.0.weight")
+    if not odd and isinstance(first, Tensor) and first.shape[0] != 4 * first.shape[1]:
+        odd = [f"time_embed.0.weight {tuple(first.shape)}"]
+    if odd:
+        raise InputError(f"{where}: broken: {list_keys('oddly shaped', odd)}: take a whole file")
 
 
 @dataclass(frozen=True)
@@ -116,20 +165,20 @@ class Shapes:
         return known | {"low_res_channels": self.in_channels if self.low_res else 0}
 
 
-def _blocks(state: Mapping[str, Tensor], part: str) -> dict[int, set[str]]:
+def blocks_of(state: Mapping[str, Tensor], part: str) -> dict[int, set[str]]:
     """Number of a public block -> the heads ``slot.layer`` of its parameter names."""
     blocks: dict[int, set[str]] = {}
     for key in state:
         if key.startswith(part + "."):
-            _, number, slot, layer, *_ = key.split(".")
+            _, number, slot, layer, *_ = [*key.split("."), "", ""]
             blocks.setdefault(int(number), set()).add(f"{slot}.{layer}")
     return blocks
 
 
-def _infer(state: Mapping[str, Tensor], num_res_blocks: int | None = None) -> Shapes:
+def infer(state: Mapping[str, Tensor], num_res_blocks: int | None = None) -> Shapes:
     """Read the architecture off a public state dict, of which a classifier has no decoder to tell its depth."""
     channels = state["time_embed.0.weight"].shape[1]
-    encoder, decoder = _blocks(state, "input_blocks"), _blocks(state, "output_blocks")
+    encoder, decoder = blocks_of(state, "input_blocks"), blocks_of(state, "output_blocks")
     gaps = sorted(set(range(max(encoder) + 1)) - encoder.keys())
     plain = [n for n, slots in encoder.items() if "0.op" in slots]
     if gaps or plain:  # the level's first downsampling follows its residual blocks
@@ -196,12 +245,11 @@ class AdmCheckpoint:
     public: PublicModel | None
 
 
-def read_adm(source: Source, allow_pickle: bool = False, name: str | None = None, **overrides: Any) -> AdmCheckpoint:
+def read_adm(source: Source, name: str | None = None, **overrides: Any) -> AdmCheckpoint:
     """Read a public checkpoint and find out its architecture.
 
     Args:
         source: Path of the file, or its state dict.
-        allow_pickle: See :func:`tenshot.models.pretrained.read_checkpoint`.
         name: The file that a state dict in memory came from, to recognise it by and for messages.
         **overrides: Fields of :class:`UNetConfig`; they win over the table.
 
@@ -209,13 +257,14 @@ def read_adm(source: Source, allow_pickle: bool = False, name: str | None = None
         InputError: Keys are unknown or missing; or neither the table nor the overrides tell the image size, the heads
             or the attention order.
     """
-    where = name or _name(source)
-    state = read_state_dict(source, allow_pickle)
+    where = name or name_of(source)
+    state = network_in(source, where)
     known = {field.name for field in fields(UNetConfig)}
     for override in overrides.keys() - known:
         raise InputError(f"load_adm: UNetConfig has no field {override!r}{did_you_mean(override, known)}")
-    translated = _translate(state, where, {})
-    shapes = _infer(state)
+    translated = translate(state, where, {})
+    with broken_named(where, state):
+        shapes = infer(state)
     public = _recognise(shapes, where)
     config = shapes.fields()
     if public is not None:
@@ -234,71 +283,23 @@ def read_adm(source: Source, allow_pickle: bool = False, name: str | None = None
         config |= {"head_channels": None, "dropout": 0.0}
         size = overrides["image_size"]
         config["attention_resolutions"] = tuple(size // 2**level for level in shapes.attention_levels)
-    return AdmCheckpoint(UNetConfig(**(config | overrides)), translated, public)
+    with broken_named(where, state):
+        described = UNetConfig(**(config | overrides))
+    return AdmCheckpoint(described, translated, public)
 
 
-def load_adm(source: Source, allow_pickle: bool = False, **overrides: Any) -> UNet:
+def load_adm(source: Source, **overrides: Any) -> UNet:
     """The U-Net of a public guided-diffusion or improved-diffusion checkpoint, super-resolution ones too.
 
     Args:
         source: Path of the file, or its state dict.
-        allow_pickle: Also read files that may run code of their author.
         **overrides: Fields of :class:`UNetConfig`; they win over the table.
 
     Raises:
         InputError: As :func:`read_adm`; or the weights do not fit, with the keys.
     """
-    checkpoint = read_adm(source, allow_pickle, **overrides)
-    where = _name(source)
+    checkpoint = read_adm(source, **overrides)
+    where = name_of(source)
+    with torch.device("meta"):  # a broken file may describe a network that no memory holds
+        refuse_misfit(UNet(checkpoint.config), checkpoint.state, where)
     return fill(UNet(checkpoint.config), checkpoint.state, where)
-
-
-def load_adm_classifier(source: Source, allow_pickle: bool = False, **overrides: Any) -> UNetClassifier:
-    """The classifier of noisy pictures of a public guided-diffusion checkpoint.
-
-    Args:
-        source: Path of the file, or its state dict.
-        allow_pickle: Also read files that may run code of their author.
-        **overrides: Fields of :class:`UNetConfig`, and ``pool``; they win.
-
-    Raises:
-        InputError: Keys are unknown or missing, or the depth cannot be told (give num_res_blocks).
-    """
-    where = _name(source)
-    state = read_state_dict(source, allow_pickle)
-    translated = _translate(state, where, _CLASSIFIER_HEAD)
-    depth = overrides.get("num_res_blocks")
-    if depth is None:
-        depth = _classifier_depth(state, where)
-    shapes = _infer(state, depth)
-    attention_pool = "out.2.positional_embedding" in state
-    config = shapes.fields()
-    if attention_pool:
-        config["out_channels"] = state["out.2.c_proj.weight"].shape[0]
-        side = round((state["out.2.positional_embedding"].shape[1] - 1) ** 0.5)
-        config["image_size"] = side * 2 ** (len(shapes.channel_mult) - 1)
-    else:
-        config["out_channels"] = state["out.3.weight"].shape[0]
-        if "image_size" not in overrides:
-            raise InputError(f"{where}: shapes do not tell image_size without an attention pool: give it")
-    size = overrides.get("image_size", config.get("image_size"))
-    config |= {
-        "head_channels": 64,  # the public code has no other
-        "attention_resolutions": tuple(size // 2**level for level in shapes.attention_levels),
-    }
-    pool = overrides.pop("pool", "attention" if attention_pool else "adaptive")
-    return fill(UNetClassifier(UNetConfig(**(config | overrides)), pool), translated, where)
-
-
-def _classifier_depth(state: Mapping[str, Tensor], where: str) -> int:
-    """Residual blocks a level of a public classifier: without a decoder its blocks could be grouped in several ways."""
-    blocks = max(_blocks(state, "input_blocks"))
-    for known in CLASSIFIERS:
-        levels = len(known.channel_mult)
-        if blocks != known.num_res_blocks * levels + levels - 1:
-            continue
-        starts = range(1, blocks + 1, known.num_res_blocks + 1)
-        widths = [state[f"input_blocks.{n}.0.out_layers.0.weight"].shape[0] for n in starts]
-        if widths == [int(128 * mult) for mult in known.channel_mult]:
-            return known.num_res_blocks
-    raise InputError(f"{where}: not one of the public classifiers, and shapes do not tell num_res_blocks: give it")

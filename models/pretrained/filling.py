@@ -1,13 +1,14 @@
 """Put a state dict into a network: all of it, or a line that says what differs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 from torch import Tensor, nn
 
 from tenshot.errors import InputError
 
-__all__ = ["fill", "list_keys", "refuse_misfit"]
+__all__ = ["broken_named", "fill", "list_keys", "refuse_misfit"]
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -45,6 +46,27 @@ def refuse_misfit(network: nn.Module, state: Mapping[str, Tensor], where: str) -
             f"{where}: does not fit the network: {list_keys('missing', missing)}; {list_keys('unknown', unknown)}; "
             f"{list_keys('differing', differ)}"
         )
+
+
+@contextmanager
+def broken_named(where: str, state: Mapping[str, object]) -> Iterator[None]:
+    """Inside the block, what a broken file leads to becomes one line with the keys it may be due to.
+
+    state: if no key is missing, those are named whose values are oddest: no tensors, or of the fewest axes
+
+    Raises:
+        InputError: Anything went wrong.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except KeyError as error:
+        raise InputError(f"{where}: broken: {list_keys('missing', [str(error.args[0])])}: take a whole file") from None
+    except (IndexError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError, AssertionError):
+        odd = sorted(state, key=lambda key: getattr(state[key], "ndim", -1))
+        shown = [f"{key} {tuple(getattr(state[key], 'shape', ()))}" for key in odd]
+        raise InputError(f"{where}: broken: {list_keys('odd', shown)}: take a whole file") from None
 
 
 def list_keys(what: str, names: list[str]) -> str:

@@ -1,11 +1,11 @@
 """Read weight files without running code that may be hidden in them."""
 
-import argparse
 import hashlib
 import json
+import logging
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +17,8 @@ from torch import Tensor
 
 from tenshot.errors import InputError
 from tenshot.models.pretrained.sharded import Parts, is_sharded, part_files
+from tenshot.models.pretrained.unpickling import Foreign, Inert, load_pickle, load_torch
+from tenshot.models.pretrained.wrapped import seems, unwrapped
 
 __all__ = [
     "is_plain_pickle",
@@ -28,10 +30,9 @@ __all__ = [
     "sha256",
 ]
 
+log = logging.getLogger(__name__)
 
 _TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number before an old file of torch.save
-_HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.Namespace]
-"""Allowed in files: the options of a run, which many public checkpoints hold; attributes, no code."""
 
 
 def is_plain_pickle(path: str | Path) -> bool:
@@ -70,21 +71,20 @@ def safetensors_metadata(path: str | Path) -> dict[str, Any]:
     return values
 
 
-def read_checkpoint(path: str | Path, allow_pickle: bool = False) -> Mapping[str, Any]:
+def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
     """The content of a ``.safetensors`` or ``torch.save`` file or of a checkpoint in parts, on the CPU.
 
     Args:
         path: The file or, of a checkpoint in parts, the folder.
-        allow_pickle: Also read files that may run code of their author. Only for files you trust.
 
     Raises:
-        InputError: The file is missing, truncated, holds code and allow_pickle is off, or is no checkpoint.
+        InputError: The file is missing, truncated or no checkpoint.
     """
-    parts = read_parts(path, allow_pickle)
+    parts = read_parts(path)
     return Parts(parts) if is_sharded(path) else parts[0]
 
 
-def read_parts(path: str | Path, allow_pickle: bool = False) -> list[dict[str, Any]]:
+def read_parts(path: str | Path) -> list[dict[str, Any]]:
     """The contents of a checkpoint's parts, in order; of an ordinary file, its content alone.
 
     Arguments and errors as in :func:`read_checkpoint`.
@@ -92,10 +92,10 @@ def read_parts(path: str | Path, allow_pickle: bool = False) -> list[dict[str, A
     files = part_files(path) if is_sharded(path) else [Path(path)]
     if not files:
         raise InputError(f"{path}: some of its parts are missing: copy the whole folder, or give another checkpoint")
-    return [_read_file(file, allow_pickle) for file in files]
+    return [_read_file(file) for file in files]
 
 
-def _read_file(path: Path, allow_pickle: bool) -> dict[str, Any]:
+def _read_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint file")
     if path.suffix == ".safetensors":
@@ -103,45 +103,57 @@ def _read_file(path: Path, allow_pickle: bool) -> dict[str, Any]:
             return cast(dict[str, Any], load_file(path))
         except SafetensorError as error:
             raise InputError(f"{path}: truncated or not a safetensors file ({error}): copy it again") from None
-    if is_plain_pickle(path):  # torch.load cannot read it, but where allowed would first run what it says
-        raise InputError(f"{path}: a plain pickle, not a file of torch.save: no weights are read from it")
-    try:
-        with torch.serialization.safe_globals(_HARMLESS):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_whole(path))
-    except pickle.UnpicklingError as error:
-        if not allow_pickle:
-            raise InputError(_refusal(path, str(error))) from None
-        content = torch.load(path, map_location="cpu", weights_only=False)
-    except Exception as error:  # on bytes that are no pickle the unpickler stumbles in many ways
-        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: truncated or not a checkpoint ({reason}): copy or download it again") from None
+    content = _unpickled(path)
     if not isinstance(content, Mapping):
-        raise InputError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
+        raise InputError(f"{path}: holds {_a(content)}, not a dictionary of weights: give the file of the weights")
     return dict(content)
 
 
-def _refusal(path: Path, error: str) -> str:
-    """Why a pickle was refused: a foreign class in it, or bytes that are no pickle at all."""
-    marker = "GLOBAL "
-    if marker in error:
-        name = error.split(marker, 1)[1].split()[0]
-        return (
-            f"{path}: holds {name}, which may run code when read: if you trust the file, opt in with allow_pickle "
-            "(--model.allow_pickle true; for --ckpt_path, --weights_only false)"
-        )
-    return f"{path}: truncated or not a checkpoint: copy or download it again"
+def _unpickled(path: Path) -> Any:
+    """By torch's own restricted reader; what that refuses by ours, which takes more and runs as little."""
+    with open(path, "rb") as file:
+        head = file.read(512)
+    if head.lstrip()[:1] == b"<" or head.startswith(b"version https://git-lfs"):
+        what = "a web page" if head.lstrip()[:1] == b"<" else "a pointer of Git LFS"
+        raise InputError(f"{path}: {what}, not the file itself: download it again")
+    foreign: list[str] = []
+    try:
+        if is_plain_pickle(path):
+            content, foreign = load_pickle(path)
+        else:
+            try:
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_whole(path))
+            except pickle.UnpicklingError:
+                content, foreign = load_torch(path, mmap=is_whole(path))
+    except Foreign as refused:
+        raise InputError(f"{path}: {refused}: refused, nothing of it was run") from None
+    except Exception as error:  # on bytes that are no pickle the unpickler stumbles in many ways
+        if "TorchScript" in str(error):
+            raise InputError(f"{path}: a compiled network of TorchScript: give the file of its weights") from None
+        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: truncated or not a checkpoint ({reason}): copy or download it again") from None
+    if foreign:
+        shown = ", ".join(foreign[:3]) + (", …" if len(foreign) > 3 else "")
+        log.info("%s: holds objects that are not read (%s); nothing of them was run", path, shown)
+    return content
 
 
-def read_state_dict(source: str | Path | Mapping[str, Tensor], allow_pickle: bool = False) -> dict[str, Tensor]:
+def _a(content: object) -> str:
+    return "an object of a class that is not read" if isinstance(content, Inert) else f"a {type(content).__name__}"
+
+
+def read_state_dict(source: str | Path | Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A flat dictionary name -> tensor, from a file or already in memory.
 
     Raises:
         InputError: As :func:`read_checkpoint`, or the values are not tensors.
     """
-    state = dict(source) if isinstance(source, Mapping) else read_checkpoint(source, allow_pickle)
+    state = dict(source) if isinstance(source, Mapping) else read_checkpoint(source)
+    flat = unwrapped(state, lambda inner: bool(inner) and all(isinstance(value, Tensor) for value in inner.values()))
+    state = dict(flat) if flat is not None else state
     odd = next((name for name, value in state.items() if not isinstance(value, Tensor)), None)
     if odd is not None or not state:
         where = "the state dict" if isinstance(source, Mapping) else str(source)
         found = "is empty" if odd is None else f"has {odd!r}, a {type(state[odd]).__name__}"
-        raise InputError(f"{where}: expected a plain dictionary of tensors, but it {found}")
+        raise InputError(f"{where}: {seems(state)}: expected a plain dictionary of tensors, but it {found}")
     return cast(dict[str, Tensor], state)

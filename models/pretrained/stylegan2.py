@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from tenshot.errors import InputError, did_you_mean
-from tenshot.models.pretrained.filling import fill, list_keys, refuse_misfit
-from tenshot.models.pretrained.nvlabs_pickle import PickledNetwork, read_nvlabs_pickle
-from tenshot.models.pretrained.reading import is_plain_pickle, read_checkpoint
+from tenshot.models.pretrained.filling import broken_named, fill, list_keys, refuse_misfit
+from tenshot.models.pretrained.nvlabs_pickle import PickledNetwork, networks_in
+from tenshot.models.pretrained.reading import read_checkpoint
 from tenshot.models.pretrained.stylegan2_names import NVLABS, ROSINALITY, Layout, fir_kernel
+from tenshot.models.pretrained.wrapped import seems, unwrapped
 from tenshot.models.stylegan2 import StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator
 
 __all__ = ["StyleGAN2File", "holds_stylegan2", "load_stylegan2", "read_stylegan2"]
@@ -53,14 +54,11 @@ class StyleGAN2File:
     origin: str
 
 
-def load_stylegan2(
-    source: Source, allow_pickle: bool = False, **overrides: Any
-) -> tuple[StyleGAN2Generator, StyleGAN2Discriminator | None]:
+def load_stylegan2(source: Source, **overrides: Any) -> tuple[StyleGAN2Generator, StyleGAN2Discriminator | None]:
     """The networks of a public StyleGAN2 checkpoint: the averaged generator if there is one, and the discriminator.
 
     Args:
         source: See :func:`read_stylegan2`.
-        allow_pickle: Likewise.
         **overrides: Fields of :class:`StyleGAN2Config`; they win.
 
     Raises:
@@ -69,7 +67,7 @@ def load_stylegan2(
     known = {field.name for field in fields(StyleGAN2Config)}
     for override in overrides.keys() - known:
         raise InputError(f"load_stylegan2: StyleGAN2Config has no field {override!r}{did_you_mean(override, known)}")
-    file = read_stylegan2(source, allow_pickle)
+    file = read_stylegan2(source)
     config = replace(file.config, **overrides)
     state = file.generator if file.average is None else file.average
     assert state is not None
@@ -79,56 +77,62 @@ def load_stylegan2(
     return generator, fill(StyleGAN2Discriminator(config), file.discriminator, file.path)
 
 
-def read_stylegan2(source: Source, allow_pickle: bool = False) -> StyleGAN2File:
+def read_stylegan2(source: Source, name: str | None = None) -> StyleGAN2File:
     """Read a public StyleGAN2 checkpoint and find out its architecture.
 
     Noise maps that a file lacks are drawn from a fixed seed; so is an average latent, over 4096 draws.
 
     Args:
         source: Path of a file of rosinality's, CDC's or MixDL's code or of NVlabs' StyleGAN2-ADA; or the content of
-            one of the former in memory, or the state dict of its generator.
-        allow_pickle: Read a ``.pkl`` of NVlabs: its tensors alone, nothing in it is run. For other files, see
-            :func:`tenshot.models.pretrained.read_checkpoint`.
+            one of these in memory, or the state dict of a generator.
+        name: The file that a content in memory came from, for messages.
 
     Raises:
-        InputError: The file cannot be read or is a ``.pkl`` and allow_pickle is off; it holds no generator of this
-            kind; or keys are unknown or missing, with the keys.
+        InputError: The file cannot be read; it holds no generator of this kind; or keys are unknown or missing, with
+            the keys.
     """
     with torch.device("cpu"):  # a trainer builds networks with its GPU as the default device
-        if isinstance(source, Mapping):
-            return _from_rosinality("the state dict", source)
-        path = Path(source)
-        if path.is_file() and (path.suffix == ".pkl" or is_plain_pickle(path)):
-            if not allow_pickle:
-                raise InputError(
-                    f"{path}: a pickle, as NVlabs' StyleGAN2-ADA code writes them: opt in with allow_pickle "
-                    "(--allow_pickle true, --model.allow_pickle true); its weights are read, nothing in it is run"
-                )
-            return _from_nvlabs(str(path), read_nvlabs_pickle(path))
-        return _from_rosinality(str(path), read_checkpoint(path, allow_pickle))
+        where = name or (str(source) if not isinstance(source, Mapping) else "the state dict")
+        content = source if isinstance(source, Mapping) else read_checkpoint(source)
+        with broken_named(where, content):
+            networks = networks_in(content)
+            return _from_nvlabs(where, networks) if networks else _from_rosinality(where, content)
 
 
 def holds_stylegan2(content: Mapping[str, Any]) -> bool:
-    """Whether the content of a file is that of a ``.pt`` that :func:`read_stylegan2` reads."""
-    candidates = (content, content.get("g", {}), content.get("g_ema", {}))
-    return any(
-        isinstance(state, Mapping) and {key.removeprefix("module.") for key in state} & _SIGNS for state in candidates
-    )
+    """Whether the content of a file is that of one that :func:`read_stylegan2` reads."""
+    return bool(networks_in(content)) or unwrapped(content, _is_generator) is not None
+
+
+def _is_generator(state: Mapping[str, Any]) -> bool:
+    return bool(state.keys() & _SIGNS)
+
+
+def _with_parts(content: Mapping[str, Any]) -> bool:
+    """Whether it is the dictionary that the training programs write, wherever it lies."""
+    return any(isinstance(content.get(name), Mapping) for name in ("g", "g_ema"))
 
 
 def _stripped(state: Mapping[str, Any]) -> dict[str, Any]:
     """Without the prefix of nn.DataParallel."""
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 
 def _from_rosinality(path: str, content: Mapping[str, Any]) -> StyleGAN2File:
+    content = unwrapped(content, _with_parts) or content
     found = {name: content[name] for name in ("g", "g_ema", "d") if name in content}
     for name, state in found.items():
         if not isinstance(state, Mapping):
             raise InputError(f"{path} ({name}): expected a dictionary of tensors, found a {type(state).__name__}")
     parts = {name: _stripped(state) for name, state in found.items()}
-    if not {"g", "g_ema"} & parts.keys() and _stripped(content).keys() & _SIGNS:
-        parts = {"g": _stripped(content)}
+    if not {"g", "g_ema"} & parts.keys():
+        alone = unwrapped(content, _is_generator)
+        if alone is None:
+            found_words = f"found {', '.join(parts)}" if parts else "neither is there"
+            raise InputError(
+                f"{path}: holds no generator of StyleGAN2, but {seems(content)}: expected g_ema or g, {found_words}"
+            )
+        parts |= {"g": _stripped(alone)}
     discriminator = parts.get("d")
     projection = None
     if discriminator is not None:
@@ -144,13 +148,11 @@ def _from_nvlabs(path: str, networks: Mapping[str, PickledNetwork]) -> StyleGAN2
             raise InputError(f"{path}: its {name} is class-conditional, which StyleGAN2 here is not: take another file")
     ours = {"G": "g", "G_ema": "g_ema", "D": "d"}
     file = _translate(path, {ours[name]: network.state for name, network in networks.items()}, NVLABS, None)
-    if "D" in networks:
-        epilogue = networks["D"].arguments.get("epilogue_kwargs")
-        group = epilogue.get("mbstd_group_size", 4) if isinstance(epilogue, dict) else 4
-        if group != 4:
-            words = f"its discriminator compared groups of {group or 'all'} pictures, here groups of 4"
-            file = replace(file, origin=f"{file.origin}; {words}")
-    return file
+    if "D" not in networks:
+        return file
+    epilogue = networks["D"].arguments.get("epilogue_kwargs")
+    group = epilogue.get("mbstd_group_size", 4) if isinstance(epilogue, dict) else 4
+    return replace(file, config=replace(file.config, mbstd_group_size=group or 0))
 
 
 def _translate(path: str, parts: Mapping[str, dict[str, Any]], layout: Layout, average: Any) -> StyleGAN2File:

@@ -19,6 +19,8 @@ class StyleGAN2Config:
         mapping_layers: Depth of the mapping network: 8 as published; 2 in the small-data settings of ADA.
         reduced_resolutions: How many of the highest resolutions compute in reduced precision under autocast; the
             others, the mapping network and the last layers of the discriminator stay in float32.
+        mbstd_group_size: Pictures whose deviation the discriminator is shown: 4 as published; NVlabs' ADA code takes
+            more for small pictures. 0 for the whole batch.
     """
 
     image_size: int = 256
@@ -27,6 +29,7 @@ class StyleGAN2Config:
     latent_dim: int = 512
     mapping_layers: int = 8
     reduced_resolutions: int = 4
+    mbstd_group_size: int = 4
 
     def __post_init__(self) -> None:
         if self.image_size < 8 or self.image_size & (self.image_size - 1):
@@ -34,6 +37,7 @@ class StyleGAN2Config:
         for name in ("channel_base", "max_channels", "latent_dim", "mapping_layers"):
             check_range(f"stylegan2.{name}", getattr(self, name), 1)
         check_range("stylegan2.reduced_resolutions", self.reduced_resolutions, 0)
+        check_range("stylegan2.mbstd_group_size", self.mbstd_group_size, 0)
         if self.channel_base < self.image_size:
             raise InputError(
                 f"stylegan2.channel_base is {self.channel_base}, less than one channel at {self.image_size} px: make "

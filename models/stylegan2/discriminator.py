@@ -13,7 +13,6 @@ from tenshot.models.stylegan2.layers import EqualConv, EqualLinear, dtypes
 __all__ = ["NUM_TAPS", "StyleGAN2Discriminator", "tap_channels", "tap_resolution"]
 
 NUM_TAPS = 4
-_STDDEV_GROUP = 4
 
 
 def tap_resolution(config: StyleGAN2Config, asked: int | None = None) -> int:
@@ -100,18 +99,19 @@ class StyleGAN2Discriminator(nn.Module):
             Logits (N,).
 
         Raises:
-            InputError: A batch does not split into its groups of 4.
+            InputError: A batch does not split into groups of ``mbstd_group_size``.
         """
         return self.head(self.penultimate(x, batches))
 
     def penultimate(self, x: Tensor, batches: int = 1) -> Tensor:
         """x: (N, 3, H, W) -> activated output of the first linear layer (N, C), for :meth:`head` (and MixDL)."""
         count = len(x) // batches
-        group = min(count, _STDDEV_GROUP)
+        asked = self.config.mbstd_group_size
+        group = min(count, asked or count)
         if count % group:
             raise InputError(
                 f"--data.batch_size gives the discriminator {count} pictures: its minibatch standard deviation needs "
-                f"at most {_STDDEV_GROUP} or a multiple of {_STDDEV_GROUP}"
+                f"at most {asked} or a multiple of {asked}"
             )
         precision = dtypes(self.config, self.output.weight)
         with torch.autocast(x.device.type, enabled=False):

@@ -84,7 +84,7 @@ def gan(kind: type[StyleGAN2], **options: Any) -> Callable[[Path], StyleGAN2]:
 
     def make(folder: Path) -> StyleGAN2:
         given = options | ({"init_from": str(folder / options["init_from"])} if "init_from" in options else {})
-        return kind(allow_pickle=True, **start, **given)
+        return kind(**start, **given)
 
     return make
 
@@ -139,7 +139,7 @@ def test_every_method_builds_its_networks_on_any_default_device(files: Path, met
 @pytest.mark.parametrize("name", GANS)
 def test_files_of_gans_are_read_on_the_cpu(files: Path, name: str):
     def read() -> list[dict[str, Tensor]]:
-        initial = initial_gan_from(str(files / name), "ema", True, None)
+        initial = initial_gan_from(str(files / name), "ema", None)
         return [dict(initial.generator), dict(initial.discriminator or {})]
 
     expected = read()
@@ -154,7 +154,7 @@ def test_files_of_diffusion_models_are_read_on_the_cpu(files: Path, name: str):
     overrides = {"classifier.pt": {"num_res_blocks": 1}, "adm.pt": asdict(tiny.unet_config())}.get(name, {})
 
     def read() -> dict[str, Tensor]:
-        return dict(initial_from(str(files / name), "ema", True, overrides, part=part).state)
+        return dict(initial_from(str(files / name), "ema", overrides, part=part).state)
 
     expected = read()
     with another_device():

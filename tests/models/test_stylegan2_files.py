@@ -70,8 +70,8 @@ def test_pictures_and_logits_of_a_pickle_of_nvlabs_code(tmp_path: Path):
         "D": nvlabs_files.network("Discriminator", nvlabs_files.nvlabs_discriminator(files.discriminator_state())),
     }
     path = nvlabs_files.dump(networks, tmp_path / "network.pkl")
-    found = read_stylegan2(path, allow_pickle=True)
-    generator, _ = load_stylegan2(path, allow_pickle=True)
+    found = read_stylegan2(path)
+    generator, _ = load_stylegan2(path)
 
     w = average + 0.6 * (files.mapped(state, latents()) - average)
     assert_close(drawn(generator, psi=0.6), files.pictures(state, w))
@@ -258,7 +258,7 @@ def test_widths_that_no_configuration_describes_are_refused():
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({}, ("no generator", "neither")),
+        ({}, ("no generator", "neither is there")),
         ({"d": files.discriminator_state()}, ("no generator", "found d")),
         ({"g_ema": {}}, ("not a generator of rosinality's", "0 other keys")),
         ({"g_ema": 3}, ("(g_ema)", "found a int")),
@@ -274,18 +274,31 @@ def test_a_class_conditional_pickle_is_refused(tmp_path: Path):
     state = nvlabs_files.nvlabs_state(files.generator_state(), torch.zeros(files.DIM))
     network = nvlabs_files.network("Generator", state, c_dim=10)
     path = nvlabs_files.dump({"G_ema": network}, tmp_path / "network.pkl")
-    refusal(lambda: load_stylegan2(path, allow_pickle=True), str(path), "class-conditional")
+    refusal(lambda: load_stylegan2(path), str(path), "class-conditional")
 
 
-def test_other_groups_of_the_discriminator_are_said(tmp_path: Path):
+@pytest.mark.parametrize(("told", "group"), [(8, 8), (None, 0), (4, 4)])
+def test_groups_of_the_discriminator_are_those_of_the_file(tmp_path: Path, told: int | None, group: int):
     state = nvlabs_files.nvlabs_state(files.generator_state(), torch.zeros(files.DIM))
     judge = nvlabs_files.nvlabs_discriminator(files.discriminator_state())
     networks = {
         "G_ema": nvlabs_files.network("Generator", state),
-        "D": nvlabs_files.network("Discriminator", judge, epilogue_kwargs={"mbstd_group_size": 8}),
+        "D": nvlabs_files.network("Discriminator", judge, epilogue_kwargs={"mbstd_group_size": told}),
     }
     path = nvlabs_files.dump(networks, tmp_path / "network.pkl")
-    assert "groups of 8 pictures, here groups of 4" in read_stylegan2(path, allow_pickle=True).origin
+    discriminator = load_stylegan2(path)[1]
+    assert discriminator is not None
+    assert discriminator.config.mbstd_group_size == group
+    x = torch.randn(8, 3, 16, 16)
+    size = group or 8  # shown to the last convolution, and computed here in float64 picture by picture
+    seen: list[torch.Tensor] = []
+    discriminator.final_conv.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    discriminator(x)
+    maps = seen[0][:, :-1].double()
+    for number, picture in enumerate(seen[0][:, -1]):
+        members = maps[number % (8 // size) :: 8 // size]
+        deviation = ((members - members.mean(0)).square().mean(0) + 1e-8).sqrt().mean()
+        torch.testing.assert_close(picture.double(), deviation.expand_as(picture), rtol=1e-5, atol=1e-7)
 
 
 # Writing

@@ -148,7 +148,7 @@ def test_a_pickle_of_nvlabs_code(nvlabs: SimpleNamespace, tmp_path: Path, option
     content["training_set_kwargs"] = nvlabs.EasyDict(path="data", use_labels=False)
     (tmp_path / "network.pkl").write_bytes(pickle.dumps(content))
 
-    ours, our_judge = load_stylegan2(tmp_path / "network.pkl", allow_pickle=True)
+    ours, our_judge = load_stylegan2(tmp_path / "network.pkl")
     assert ours.config == StyleGAN2Config(32, 256, 16, latent_dim=24, mapping_layers=2)
     theirs = average(latents(24), None, truncation_psi=0.7, noise_mode="const", force_fp32=True)
     assert_close(drawn(ours, 0.7), theirs, within=1e-4)

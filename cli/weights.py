@@ -1,0 +1,69 @@
+"""Draw from weights that are no run's checkpoint: a converted file, or a public one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from tenshot.cli.convert_stylegan2 import is_stylegan2
+from tenshot.cli.words import values
+from tenshot.errors import InputError
+from tenshot.lightning_modules.initial import own_words, part_in
+from tenshot.models.pretrained import read_checkpoint
+
+__all__ = ["from_weights"]
+
+
+def from_weights(words: list[str]) -> list[str]:
+    """The words of a command line, with ``--model.init_from`` where ``--ckpt_path`` names weights of no run.
+
+    Where nothing else says which method that is, the file does. ``predict`` needs no ``--data``.
+
+    Raises:
+        InputError: The file cannot be read, or holds a network that draws nothing.
+    """
+    if words[0] not in ("predict", "test") or {"--help", "-h"} & set(words):
+        return words
+    paths = values(words, "--ckpt_path")
+    weights = paths[-1] if paths and _is_of_no_run(Path(paths[-1])) else None
+    if weights is not None:
+        words = _without(words, "--ckpt_path")
+        kind = [] if _told(words, "model") else ["--model", _method(weights)]
+        words = [words[0], *kind, *words[1:], "--model.init_from", weights]
+    elif paths:
+        return words
+    if words[0] == "predict" and values(words, "--model.init_from") and not _told(words, "data"):
+        words = [*words, "--data", "tenshot.datamodules.Samples", "--data.count", "1"]  # replaced by --images.count
+    return words
+
+
+def _is_of_no_run(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    return path.suffix == ".safetensors" or own_words(path, read_checkpoint(path)) is None
+
+
+def _method(weights: str) -> str:
+    if is_stylegan2(weights):
+        return "StyleGAN2"
+    if part_in(weights) == "classifier":
+        raise InputError(f"{weights}: a classifier of noisy pictures, which draws none: guide a DDPM by it")
+    return "DDPM"
+
+
+def _told(words: Sequence[str], group: str) -> bool:
+    """Whether the words, or a configuration they name, choose a class for ``--model`` or ``--data``."""
+    if values(list(words), f"--{group}", f"--{group}.class_path"):
+        return True
+    configs = (Path(path) for path in values(list(words), "--config", "-c"))
+    return any(group in (yaml.safe_load(path.read_text()) or {}) for path in configs if path.is_file())
+
+
+def _without(words: list[str], option: str) -> list[str]:
+    kept: list[str] = []
+    after = False
+    for word in words:
+        if not after and word != option and not word.startswith(f"{option}="):
+            kept.append(word)
+        after = word == option
+    return kept
