@@ -6,7 +6,7 @@ attention reads its tokens (N, H*W, C) without a copy.
 
 import math
 from collections.abc import Callable
-from typing import Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +43,21 @@ def zeroed(module: M) -> M:
 
 def down2(x: Tensor) -> Tensor:
     """(N, C, H, W) -> (N, C, H/2, W/2), mean of each 2x2 block."""
+    if x.is_cuda and x.shape[2] % 2 == x.shape[3] % 2 == 0 and not torch.compiler.is_compiling():
+        return cast(Tensor, _Mean2.apply(x))
     return F.avg_pool2d(x, 2)
+
+
+class _Mean2(torch.autograd.Function):
+    """``F.avg_pool2d(x, 2)`` of even sides, whose gradient is repeated: the library's kernel for it is slow on GPUs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 2)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return up2(0.25 * grad)
 
 
 def up2(x: Tensor) -> Tensor:

@@ -71,6 +71,8 @@ def in_channels_last(context: Context, program: Program, unet: nn.Module, rate: 
     said = {"batch": adm.BATCH, "precision": "bf16-mixed", "benchmark": torch.backends.cudnn.benchmark}
     context.run(STAGE, "eager", lambda: step_in(nullcontext) | said)
     context.run(STAGE, "kernels", lambda: {"kernels": longest_kernels(program.step, context.device)})
+    with with_kernels():
+        context.run(STAGE, "kernels, Triton", lambda: {"kernels": longest_kernels(program.step, context.device, 25)})
     for name, change in variants(unet).items():
         context.run(STAGE, name, lambda change=change: step_in(change))
     context.run(STAGE, "eager again", lambda: step_in(nullcontext))
@@ -100,6 +102,7 @@ def variants(unet: nn.Module) -> dict[str, Callable[[], AbstractContextManager[o
         "norms' coefficients in bf16": lambda: adm.replaced(norm_act_conv, "_per_pixel", rounded),
         "the library's group norm": lambda: adm.replaced(norm_act_conv, "normalize", library_norm),
         "F.group_norm in float32": lambda: adm.replaced(norm_act_conv, "normalize", float32_norm),
+        "down2 with the library's gradient": lambda: resampling(unet, blocks.down2, lambda x: F.avg_pool2d(x, 2)),
         "up2 in float32": lambda: resampling(unet, up2, lambda x: up2(x.float())),
         "cudnn.benchmark the other way": other_benchmark,
     }

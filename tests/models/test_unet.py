@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tenshot.errors import InputError
 from tenshot.models import UNet, UNetConfig
-from tenshot.models.blocks import Attention, attend
+from tenshot.models.blocks import Attention, _Mean2, attend
 
 SMALL = UNetConfig(
     image_size=16, channels=32, channel_mult=(1, 2), num_res_blocks=1, attention_resolutions=(8,), head_channels=32
@@ -259,3 +260,20 @@ def test_a_missing_or_unwanted_condition_is_one_line(changes, given, words):
 
 def test_lists_of_a_configuration_file_become_tuples():
     assert configured(channel_mult=[1, 2], attention_resolutions=[8]) == SMALL
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_mean_of_pixels_on_gpus_has_the_bits_of_the_librarys(dtype):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 6, 4, dtype=dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+    towards = torch.randn(2, 3, 3, 2, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    found, expected = ((y, *torch.autograd.grad(y, x, towards)) for y in (_Mean2.apply(x), F.avg_pool2d(x, 2)))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours, theirs)
+        assert ours.stride() == theirs.stride()
+
+
+def test_mean_of_pixels_on_gpus_can_be_differentiated_twice():
+    x = torch.randn(1, 2, 4, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(_Mean2.apply, x)
+    assert torch.autograd.gradgradcheck(_Mean2.apply, x)
