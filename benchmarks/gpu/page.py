@@ -13,10 +13,19 @@ from benchmarks.gpu.results import Results, Row, card_of, keep, lines_of, slug
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FOLDER = CHECKOUT / "benchmarks" / "results"
-HIDDEN = ("stage", "name", "status", "seconds", "kernels", "at", "ms_10", "ms_90", "repeats")
+HIDDEN = (
+    "stage", "name", "status", "seconds", "kernels", "at", "ms_10", "ms_90", "repeats", "losses", "logged", "pictures",
+    "least_range",
+)  # fmt: skip
+LOGGED = ("train/", "speed/", "fd_", "kd_", "is_", "precision_", "recall_", "intra_", "nearest_", "pairwise_", "path_")
+"""How the names of values begin that say no more than that there were some."""
 
 TITLES = {
     "machine": "The machine",
+    "methods": "Every method in every precision, 32 px",
+    "agreement": "The GPU against the CPU, relative errors",
+    "resume": "3 + 3 steps against 6, relative differences",
+    "distributed": "What several GPUs need, on one",
     "unet256": "A training step of ADM's U-Net at 256 px (553 M weights, batch 8)",
     "adaptation": "DDPM-PA, and drawing, at 256 px",
     "stylegan2": "StyleGAN2 at 256 px, batch 16",
@@ -26,6 +35,11 @@ TITLES = {
 }
 STEP = (("ms (10 to 90 %)", "ms"), ("TFLOP/s", "tflops"), ("of the matrix rate", "share"), ("GiB", "peak_gib"))
 COLUMNS: dict[str, tuple[tuple[str, str], ...]] = {
+    "methods": (
+        ("steps", "steps"), ("losses, first to last", "losses"), ("skipped of fp16", "skipped"),
+        ("waits for the GPU a step", "waits_per_step"), ("where", "waits_at"),
+    ),
+    "agreement": (("float32, worst", "float32"), ("bf16, worst", "bf16")),
     "unet256": (("batch", "batch"), *STEP),
     "adaptation": (("batch", "batch"), *STEP[:2], STEP[3], ("images/s", "images_per_s")),
     "compiled": (*STEP[:2], STEP[3], ("s to compile", "compile_seconds")),
@@ -59,6 +73,10 @@ def cell(row: Row, key: str) -> str:
     """A column of a row."""
     if key == "share" and key in row:
         return f"{row[key]:.1%}"
+    if key == "losses" and row.get(key):
+        return f"{shown(row[key][0])} to {shown(row[key][-1])}"
+    if key in ("float32", "bf16") and row.get(key):
+        return f"{max(row[key].values()):.1e}"
     if key == "ms" and "ms_10" in row:
         return f"{shown(row['ms'])} ({shown(row['ms_10'])} to {shown(row['ms_90'])})"
     return shown(row.get(key))
@@ -79,6 +97,10 @@ def section(results: Results, stage: str) -> list[str]:
         header = ["", *(title for title, _ in columns)]
         lines += [*table(header, [[row["name"], *(cell(row, key) for _, key in columns)] for row in known]), ""]
     plain = [row for row in rows if row not in known and "kernels" not in row]
+    quiet = [row["name"] for row in plain if not in_words(row)]
+    plain = [row for row in plain if row["name"] not in quiet and row["name"] != "card"]
+    if quiet:
+        lines += [f"Went well: {', '.join(quiet)}.", ""]
     if plain:
         lines += [*table(["", "found"], [[row["name"], in_words(row)] for row in plain]), ""]
     for row in rows:
@@ -92,9 +114,9 @@ def section(results: Results, stage: str) -> list[str]:
 
 
 def in_words(row: Row) -> str:
-    """All that a row has."""
-    values = {key: value for key, value in row.items() if key not in HIDDEN and value is not None}
-    return "; ".join(f"{key} {shown(value)}" for key, value in values.items()) or "ok"
+    """All that a row has to say; nothing of one that only went well."""
+    said = {key: value for key, value in row.items() if key not in HIDDEN and not key.startswith(LOGGED)}
+    return "; ".join(f"{key} {shown(value)}" for key, value in said.items() if value is not None)
 
 
 def why(row: Row) -> str:
