@@ -33,7 +33,7 @@ def content(run: Path) -> dict[str, Any]:
 
 
 def started(path: Path | str, **arguments: Any) -> DDPM:
-    module = DDPM(init_from=str(path), **arguments)
+    module = DDPM(init_from=str(path), **({"sampler": tiny.QUICK} | arguments))
     module.configure_model()
     return module
 
@@ -92,7 +92,7 @@ def test_converted_weights(tmp_path: Path):
 
 
 def test_training_starts_from_exactly_these_weights(run: Path, content: dict[str, Any], tmp_path: Path):
-    module = started(run, optimizer=tiny.adam(0.0), sampler=tiny.QUICK)
+    module = started(run, optimizer=tiny.adam(0.0))
     ema = EMA(0.9)
     tiny.trainer(tmp_path, 1, ema=ema).fit(module, tiny.faces())
 
@@ -173,7 +173,7 @@ def test_what_dropout_is_assumed_is_said_and_an_option_sets_another(
 
 
 def test_the_dropout_asked_for_is_that_of_any_network(run: Path):
-    assert started(run, dropout=0.25, sampler=tiny.QUICK).unet.config == tiny.unet_config(dropout=0.25)
+    assert started(run, dropout=0.25).unet.config == tiny.unet_config(dropout=0.25)
     assert tiny.ddpm(unet=tiny.unet_config(dropout=0.1), dropout=0.25).unet.config.dropout == 0.25
 
 
