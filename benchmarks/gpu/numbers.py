@@ -84,7 +84,7 @@ def memory_note(results: list[Results]) -> str:
     """Of docs/memory.md's first paragraph."""
     measured = [one for one in results if one.find("memory", "state")]
     if not measured:
-        return "**Computed, not measured: we have not trained this network on a GPU.**"
+        return "**Computed: none of these rows has been measured on a GPU yet.**"
     cards = " and ".join(f"one {short(one.card)}" for one in measured)
     return f"Computed; a step was measured beside it on {cards}, below. Nothing here was trained to an end."
 

@@ -42,7 +42,7 @@ def test_without_measurements_the_documentation_says_so(copy: Path):
     for path in (copy / "benchmarks" / "results").glob("gpu_*"):
         path.unlink()
     numbers.main(copy)
-    assert "we have not trained this network on a GPU" in (copy / "docs" / "memory.md").read_text()
+    assert "none of these rows has been measured on a GPU yet" in (copy / "docs" / "memory.md").read_text()
     assert "On GPUs none of this has been run by us" in (copy / "docs" / "clusters.md").read_text()
     assert "# Cost: not measured yet." in (copy / "configs" / "ddpm" / "source256.yaml").read_text()
 
@@ -107,7 +107,7 @@ def test_memory_has_computed_beside_measured(copy: Path, monkeypatch: pytest.Mon
     assert "State: 10.25 (10.00)." in text
     assert "Kept, float32: 2.50 (2.00) for each picture, 0.75 (1.00) whatever the batch." in text
     assert "the peak of a step was 1.50 to 1.50 times what is kept" in text
-    assert "we have not trained this network on a GPU" not in text
+    assert "none of these rows has been measured on a GPU yet" not in text
 
 
 def test_each_recipe_named_is_there_and_its_step_is_of_its_batch():
