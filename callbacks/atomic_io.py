@@ -212,9 +212,9 @@ def failure_of(target: Path, error: BaseException) -> InputError:
     """What to say of a checkpoint that could not be written."""
     previous = newest_checkpoint(target.parent.parent)
     kept = f"the last whole checkpoint is {previous}" if previous else "there is no earlier checkpoint"
+    go_on = f"resume with --ckpt_path {target.parent.parent}" if previous else "start anew"
     return InputError(
-        f"{target}: could not be written ({reason(error)}); {kept}: free space or choose another folder, then "
-        "resume with --ckpt_path last"
+        f"{target}: could not be written ({reason(error)}); {kept}: free space or choose another folder, then {go_on}"
     )
 
 

@@ -26,12 +26,13 @@ from tenshot.datamodules.samples import SeedBatches
 from tenshot.errors import InputError, did_you_mean
 from tenshot.lightning_modules import ImageGenerator, LatentGenerator
 from tenshot.lightning_modules.drawing import in_precision
+from tenshot.lightning_modules.uses import kept_if_used
 from tenshot.metrics import ImageMetric, PathMetric
 from tenshot.metrics.pixels import to_pixels
 
 __all__ = ["EvaluateGenerator"]
 
-MOST_SHOTS = 1000
+MOST_SHOTS, BEST = 1000, "checkpoints/best.ckpt"
 
 
 class EvaluateGenerator(Callback):
@@ -189,8 +190,10 @@ class EvaluateGenerator(Callback):
     # tenshot fit
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A resumed run has the evaluation of the step that it was loaded from."""
+        """A resumed run has the evaluation of its step; its best one may have been set aside with later steps."""
         self._evaluated_step = trainer.global_step
+        if self.keep_best and not trainer.strategy.broadcast((Path(trainer.default_root_dir) / BEST).exists()):
+            self._best = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -226,21 +229,24 @@ class EvaluateGenerator(Callback):
         if value is None or (self._best is not None and sign * value <= sign * self._best):
             return
         self._best = value
-        said = f"step {trainer.global_step}: best {by} so far, {value:.4g}: checkpoints/best.ckpt"
+        said = f"step {trainer.global_step}: best {by} so far, {value:.4g}: {BEST}"
 
         def done(failure: InputError | None) -> None:
             rank_zero_info(f"training goes on without: {failure}" if failure else said)
 
+        if trainer.is_global_zero:
+            kept_if_used(Path(trainer.default_root_dir, BEST))
         with reported(trainer.strategy.checkpoint_io, done, later=True):
-            trainer.save_checkpoint(Path(trainer.default_root_dir, "checkpoints", "best.ckpt"), weights_only=False)
+            trainer.save_checkpoint(Path(trainer.default_root_dir, BEST), weights_only=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far."""
-        return {"best": self._best}
+        """The best value so far, and of what."""
+        return {"best": self._best, "keep_best": self.keep_best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from it."""
-        self._best = state_dict["best"]
+        """Go on from it, unless another value counts now."""
+        same = state_dict.get("keep_best", self.keep_best) == self.keep_best
+        self._best = state_dict["best"] if same else None
 
     # The work
 

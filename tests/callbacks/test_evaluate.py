@@ -158,7 +158,7 @@ def test_evaluations_do_not_disturb_training_and_are_of_the_average(tmp_path: Pa
 def test_the_best_checkpoint_is_kept_also_over_a_restart(tmp_path: Path, shots: Path, monkeypatch: pytest.MonkeyPatch):
     from tenshot.metrics import PairwiseLPIPS
 
-    evaluate, found = PairwiseLPIPS.evaluate, iter([5.0, 7.0, 6.0, 6.5, 8.0])
+    evaluate, found = PairwiseLPIPS.evaluate, iter([5.0, 7.0, 6.0, 6.5, 8.0, 1.0])
 
     def staged(self: PairwiseLPIPS) -> Any:
         report = evaluate(self)
@@ -183,6 +183,16 @@ def test_the_best_checkpoint_is_kept_also_over_a_restart(tmp_path: Path, shots: 
     (tmp_path / "checkpoints" / "step=00000008.ckpt").rename(tmp_path / "checkpoints" / "step=00000002.ckpt")
     fit(tmp_path, shots, evaluation(), steps=10, resume=True)
     assert best() == 10
+    (tmp_path / "checkpoints" / "best.ckpt").unlink()  # set aside with an abandoned branch
+    fit(tmp_path, shots, evaluation(), steps=10, resume=True)  # 1 < 8
+    assert best() == 10
+
+
+def test_the_best_is_of_the_value_that_counts_now():
+    evaluation = EvaluateGenerator(every_n_steps=1, keep_best="fid")
+    for state, best in (({"best": 3.0}, 3.0), ({"best": 3.0, "keep_best": "kid"}, None)):
+        evaluation.load_state_dict(state)
+        assert evaluation.state_dict() == {"best": best, "keep_best": "fid"}
 
 
 @pytest.mark.parametrize(
