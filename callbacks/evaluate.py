@@ -245,8 +245,7 @@ class EvaluateGenerator(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from it, unless another value counts now."""
-        same = state_dict.get("keep_best", self.keep_best) == self.keep_best
-        self._best = state_dict["best"] if same else None
+        self._best = state_dict["best"] if state_dict.get("keep_best", self.keep_best) == self.keep_best else None
 
     # The work
 
