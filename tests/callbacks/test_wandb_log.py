@@ -1,5 +1,6 @@
 """W&B without an account: what an offline run leaves, read back from its file with W&B's own messages."""
 
+import itertools
 import json
 import logging
 import os
@@ -185,7 +186,7 @@ class Server:
         self._files = list(run.glob("wandb/offline-run-*/files"))
         self._history = [row for part in parts for row in history(part)]
         self.config: dict[str, Any] = {}
-        for record in parts[0]:
+        for record in itertools.chain(*parts):  # a resumed run brings what it changed
             if record.WhichOneof("record_type") == "config":
                 self.config |= items(record.config.update)
 
