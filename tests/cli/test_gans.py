@@ -84,7 +84,7 @@ def test_a_gan_has_no_validation_loss(tenshot: tiny.Run, runs: Path):
         (["--data.batch_size", "6"], "--data.batch_size is 6, but the discriminator compares groups of 4 pictures"),
         (["--model.augmentation", "DiffAugment", "--model.augmentation.policy", "colour"], "'colour'"),
         (["--trainer.precision", "bf16-true"], "--trainer.precision bf16-true rounds the small steps"),
-        (["--model.style_mixing", "2"], "--model.style_mixing is 2.0: a probability is between 0 and 1"),
+        (["--model.style_mixing", "2"], "--model.style_mixing is 2.0: choose a number in [0, 1]"),
         (["--model", "CDC", "--model.stylegan2.image_size", "32"], "CDC adapts a trained model: give its checkpoint"),
         (["--model", "MixDL", "--model.stylegan2.image_size", "16", "--data.image_size", "16"], "32 px"),
     ],
