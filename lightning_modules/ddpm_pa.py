@@ -111,7 +111,8 @@ class DDPMPA(DDPM, AdaptsSource[UNet]):
                 "micro-batch: make it larger"
             )
         source = self.hold_on_to(*self._read_source(self.source_file(self.source_path)))
-        self._source_alike = self._alike(source.network)
+        if self.collapse_every_n_steps:
+            self._source_alike = self._alike(source.network)
         source.network.train(self.pairwise.source_dropout)
 
     def _read_source(self, path: str) -> tuple[UNet, str]:

@@ -21,7 +21,8 @@ class QuarterMeans:
 
     def update(self, losses: Mapping[str, Tensor], t: Tensor) -> None:
         """Add one value a sample: name -> (N,), t: (N,) int64."""
-        quarter = torch.nn.functional.one_hot(t * 4 // self.num_steps, 4).float()  # (N, 4)
+        quarters = torch.arange(4, device=t.device)
+        quarter = ((t * 4 // self.num_steps)[:, None] == quarters).float()  # (N, 4)
         for name, value in {**losses, "": torch.ones_like(t)}.items():  # "" counts
             total = (value.detach().float()[:, None] * quarter).sum(0)  # a product of matrices autocast would round
             self._sums[name] = self._sums[name] + total if name in self._sums else total

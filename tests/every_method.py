@@ -25,7 +25,7 @@ def sources(folder: Path) -> Path:
 
 
 def _ddpm_pa(folder: Path) -> DDPMPA:
-    module = DDPMPA(init_from=str(folder / "ddpm.ckpt"), sampler=tiny.QUICK, optimizer=tiny.adam(1e-3))
+    module = DDPMPA(init_from=str(folder / "ddpm.ckpt"), collapse_every_n_steps=0, optimizer=tiny.adam(1e-3))
     module.configure_model()
     return module
 

@@ -40,13 +40,16 @@ class Seen:
 
 def _place() -> str | None:
     """Which line of ours or of Lightning's is running; none where the work is the host's own."""
-    frames = [(frame.f_code, line) for frame, line in traceback.walk_stack(None)]  # the innermost first
-    if any(part in code.co_filename for code, _ in frames for part in ON_THE_HOST):
-        return None
-    if ON_CPUS_ALONE & {code.co_name for code, _ in frames}:
-        return None
-    files = [(code.co_filename, line) for code, line in frames if code.co_filename != __file__]
-    return next(f"{file}:{line}" for file, line in files if "/torch/" not in file)
+    inner = ""
+    for frame, line in traceback.walk_stack(None):  # the innermost first
+        file = frame.f_code.co_filename
+        if frame.f_code.co_name in ON_CPUS_ALONE:
+            return None
+        if file != __file__:
+            inner += f"{file}:{line}\n"
+            if "/torch/" not in file:
+                break
+    return None if any(part in inner for part in ON_THE_HOST) else inner.splitlines()[-1]
 
 
 class WatchOperators(TorchDispatchMode):
