@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from tenshot.callbacks import EMA, SampleGrid, StepCheckpoint
+from tenshot.callbacks import ema as ema_module
 from tenshot.callbacks.ema import averaged
 from tenshot.errors import InputError
 
@@ -220,3 +221,21 @@ def test_the_raw_weights_come_back_after_an_error(tmp_path: Path):
 def test_a_decay_that_cannot_be_is_refused(decay: float):
     with pytest.raises(InputError, match=r"ema\.decay is .*choose a number in \[0, 1\)"):
         EMA(decay)
+
+
+def test_an_average_that_a_first_validation_moved_can_still_be_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A resumed run that validates first moves the average of its checkpoint to the GPU in inference mode."""
+    walk(tmp_path, 4, EMA(0.9), StepCheckpoint(every_n_steps=4))
+    move = ema_module.shared_out_like
+    monkeypatch.setattr(ema_module, "shared_out_like", lambda value, like: move(value, like).clone())
+
+    class ValidateFirst(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            with torch.inference_mode(), averaged(trainer, pl_module):
+                pl_module.note("validate")
+
+    ema, module = EMA(0.9), Walk()
+    trainer = tiny.trainer(tmp_path, 6, ValidateFirst(), ema=ema)
+    trainer.fit(module, data(), ckpt_path=tmp_path / "checkpoints" / "step=00000004.ckpt")
+    assert module.used["validate"] == pytest.approx([plain_average(0.9, 4)], rel=1e-6)
+    assert ema.average["net"]["weight"].item() == pytest.approx(plain_average(0.9, 6), rel=1e-6)

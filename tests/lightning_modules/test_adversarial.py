@@ -205,3 +205,28 @@ def test_weights_that_are_shared_out_are_refused(strategy: Any):
     complaint = rf"^--trainer\.strategy {strategy.__name__} shards weights, which the penalties of Two .*: take ddp$"
     with pytest.raises(InputError, match=complaint):
         module.on_fit_start()
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_penalties_in_float32_have_gradients_in_float32(tmp_path: Path, precision: Any):
+    """Derivatives that autograd takes under autocast are reduced, whatever the dtype of what they are of."""
+
+    def gradient(*plugins: MixedPrecision) -> dict[str, Tensor]:
+        frozen = dict.fromkeys(("optimizer_g", "optimizer_d"), lambda weights: GANAdam(weights, lr=0.0))
+        module, found = tiny.gan(regularization=Regularization(r1_every=1, path_length=0.0), **frozen), {}
+        optimise = module.optimise
+
+        def noting(player: Any, parts: Any, counted: bool = False) -> Any:
+            terms = optimise(player, parts, counted)
+            if "r1" in terms:
+                found.update({name: weight.grad.clone() for name, weight in module.discriminator.named_parameters()})
+            return terms
+
+        module.optimise = noting  # type: ignore[method-assign]
+        tiny.trainer(tmp_path, 1, plugins=plugins).fit(module, tiny.faces(image_size=32))
+        return found
+
+    expected, found = gradient(), gradient(MixedPrecision(precision, "cpu"))
+    assert any(value.abs().max() > 0 for value in expected.values())
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6 * float(value.abs().max()), msg=name)

@@ -24,3 +24,14 @@ def test_means_by_quarter_since_the_last_time():
 
     quarters.update({"mse": torch.tensor([5.0])}, torch.tensor([600]))
     assert {name: value.item() for name, value in quarters.pop().items()} == {"mse_q2": 5.0}
+
+
+def test_sums_are_not_rounded_under_autocast():
+    """In bfloat16 a count of 278 is 280."""
+    plain, mixed = QuarterMeans(4), QuarterMeans(4)
+    losses, t = {"mse": 1 + torch.rand(278)}, torch.zeros(278, dtype=torch.int64)
+    plain.update(losses, t)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed.update(losses, t)
+    assert mixed.state_dict()[""].tolist() == [278, 0, 0, 0]
+    assert torch.equal(mixed.state_dict()["mse"], plain.state_dict()["mse"])

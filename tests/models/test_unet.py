@@ -6,10 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 
 from tenshot.errors import InputError
 from tenshot.models import UNet, UNetConfig
-from tenshot.models.blocks import Attention, _Mean2, attend
+from tenshot.models.blocks import Attention, _Mean2, attend, up2
 
 SMALL = UNetConfig(
     image_size=16, channels=32, channel_mult=(1, 2), num_res_blocks=1, attention_resolutions=(8,), head_channels=32
@@ -277,3 +278,16 @@ def test_mean_of_pixels_on_gpus_can_be_differentiated_twice():
     x = torch.randn(1, 2, 4, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(_Mean2.apply, x)
     assert torch.autograd.gradgradcheck(_Mean2.apply, x)
+
+
+def test_doubling_keeps_the_dtype_under_cuda_autocast():
+    """It takes float32 for ``interpolate`` there, and then all that follows; fake tensors need no GPU to tell."""
+    torch.set_autocast_enabled("cuda", True)  # torch.autocast would first ask for a GPU
+    try:
+        with FakeTensorMode():
+            x = torch.empty(1, 4, 2, 2, device="cuda", dtype=torch.bfloat16).to(memory_format=torch.channels_last)
+            doubled = up2(x)
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+    assert (doubled.dtype, doubled.shape) == (torch.bfloat16, (1, 4, 4, 4))
+    assert doubled.is_contiguous(memory_format=torch.channels_last)
