@@ -13,7 +13,6 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -23,7 +22,6 @@ from tenshot.callbacks import (
     TF32,
     AtomicCheckpointIO,
     EvaluateGenerator,
-    FullySharded,
     ImageWriter,
     InterpolationStrip,
     LastValues,
@@ -51,7 +49,7 @@ from tenshot.cli.parser import Parser
 from tenshot.cli.run_folder import for_evaluation, for_training
 from tenshot.cli.run_record import RunRecord
 from tenshot.cli.schedule import fit_schedule
-from tenshot.cli.trainer_checks import check_method, check_seed, check_trainer
+from tenshot.cli.trainer_checks import check_method, check_seed, check_strategy, check_trainer
 from tenshot.cli.weights import from_weights
 from tenshot.cli.words import values, with_config
 from tenshot.cli.yaml_files import check_yaml
@@ -177,12 +175,7 @@ class App(LightningCLI):
             raise InputError(f"--trainer: {' '.join(str(error).split())}") from error
         check_launch(trainer)
         self.held.enter_context(none_left_behind(trainer))
-        strategy = trainer.strategy
-        if isinstance(strategy, FSDPStrategy | ModelParallelStrategy) and not isinstance(strategy, FullySharded):
-            raise InputError(
-                f"--trainer.strategy {type(strategy).__name__} writes checkpoints that a kill can tear: take "
-                "tenshot.callbacks.FullySharded, as configs/trainer/fsdp.yaml does, or ddp"
-            )
+        check_strategy(trainer.strategy)
         return trainer
 
     def _loggers(self, asked: Logger | list[Logger] | bool | None, folder: str) -> list[Logger] | bool:
@@ -275,9 +268,7 @@ def run(words: list[str]) -> None:
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # sys.argv stays, for the other ranks
     warnings.filterwarnings("ignore", message=".*no `validation_step`")  # a GAN has no validation loss
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)  # inside Lightning
-    warnings.filterwarnings(
-        "ignore", message="Please use the new API settings to control TF32"
-    )  # see models/float32.py
+    warnings.filterwarnings("ignore", message="Please use the new API settings to control TF32")  # models/float32.py
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")  # into which nobody writes
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.getMessage()

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, Strategy
 
+from tenshot.callbacks import FullySharded
 from tenshot.errors import InputError, check_range
 
-__all__ = ["check_method", "check_seed", "check_trainer"]
+__all__ = ["check_method", "check_seed", "check_strategy", "check_trainer"]
 
 LARGEST_SEED = 2**32 - 1
 
@@ -44,6 +46,19 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
     counted = isinstance(devices, int) or (isinstance(devices, str) and devices.lstrip("-").isdigit())
     if counted and int(devices) < 1 and settings.get("accelerator") == "cpu":  # type: ignore[arg-type]
         raise InputError(f"--trainer.devices is {devices}: on CPUs choose the number of processes, at least 1")
+
+
+def check_strategy(strategy: Strategy) -> None:
+    """Refuse a strategy that shards weights and is not ours.
+
+    Raises:
+        InputError: Its checkpoints are not written as a whole.
+    """
+    if isinstance(strategy, FSDPStrategy | ModelParallelStrategy) and not isinstance(strategy, FullySharded):
+        raise InputError(
+            f"--trainer.strategy {type(strategy).__name__} writes checkpoints that a kill can tear: take "
+            "tenshot.callbacks.FullySharded, as configs/trainer/fsdp.yaml does, or ddp"
+        )
 
 
 def check_method(module: LightningModule, settings: Mapping[str, Any]) -> None:
