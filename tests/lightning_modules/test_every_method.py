@@ -160,7 +160,17 @@ def test_no_training_step_gives_channels_last_maps_to_the_library_s_group_norm(f
     assert not fitted(method, "32-true").norms
 
 
-def test_nor_does_drawing():
+@pytest.mark.parametrize("method", ["DDPM", "NoisyClassifier"])
+def test_no_validation_step_waits_for_the_device(sources: Path, method: str):
+    seen, module, data = Seen(), every_method.METHODS[method](sources), every_method.data_for(method)
+    data.setup("fit")
+    batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+    with WatchCopies(seen), WatchOperators(seen):
+        module.validation_step(batch, 0)
+    assert not seen.reads
+
+
+def test_drawing_gives_none_to_it_either():
     seen, module = Seen(), tiny.randomised(tiny.ddpm())
     with WatchOperators(seen):
         module.sample(torch.arange(2))
