@@ -126,7 +126,7 @@ def walk(root: str) -> Iterator[tuple[str, list[str], list[str]]]:
         below: list[tuple[str, str, tuple[str, ...]]] = []  # its name, real place, and folders linked to around it
         names: list[str] = []
         for entry in _entries(folder):
-            if False:
+            if is_hidden(entry.name):
                 continue
             linked = entry.is_symlink()
             place = os.path.realpath(entry.path) if linked else f"{real.rstrip('/')}/{entry.name}"
