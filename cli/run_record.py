@@ -45,7 +45,7 @@ class RunRecord(Callback):
     """
 
     def __init__(self, parser: ArgumentParser, config: Namespace, checkpoint: Path | None) -> None:
-        self.text: str = parser.dump(config, skip_link_targets=False)
+        self.text = _dumped(parser, config)
         self.checkpoint, self.before, self.changes = checkpoint, b"", Changes()
         home = run_of(checkpoint) if checkpoint else None
         if checkpoint is None or home is None:
@@ -100,14 +100,21 @@ class RunRecord(Callback):
 
 def _comparable(parser: ArgumentParser, before: Path, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Two configurations by options. What an older version did not know has today's default in both."""
-    was, now = yaml.safe_load(before.read_text()), yaml.safe_load(text)
+    written, now = yaml.safe_load(before.read_text()), dict(flat(yaml.safe_load(text)))
+    known = dict(flat(written))
     with contextlib.redirect_stderr(io.StringIO()):
         try:
-            was = yaml.safe_load(parser.dump(parser.parse_object(was), skip_link_targets=False))
+            was = dict(flat(yaml.safe_load(_dumped(parser, parser.parse_object(written)))))
         except (SystemExit, Exception):  # it has options that are no more: what both know is compared
-            known = dict(flat(was))
-            return known, {name: value for name, value in flat(now) if name in known}
-    return dict(flat(was)), dict(flat(now))
+            return known, {name: value for name, value in now.items() if name in known}
+    # older versions left out what was null, whatever its default
+    return was | {name: None for name, value in now.items() if value is None and name not in known}, now
+
+
+def _dumped(parser: ArgumentParser, config: Namespace) -> str:
+    """As YAML, with what is null, since its default may be something else; but without the checkpoint gone on from."""
+    text: str = parser.dump(config, skip_unset=False, skip_link_targets=False)
+    return text.replace("\nckpt_path: null\n", "\n")
 
 
 def _changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:

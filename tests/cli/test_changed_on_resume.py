@@ -66,6 +66,24 @@ def test_changes_take_effect_are_said_and_are_kept(resume: Any, run_copy: Path):
     assert [path.name for path in run_copy.glob("config.until*")] == [earlier.name]
 
 
+def test_what_is_null_against_its_default_is_no_change(tenshot: tiny.Run, tmp_path: Path):
+    """Also of a run whose file leaves it out, as older versions did."""
+    null = {"trainer": {"check_val_every_n_epoch": None, "val_check_interval": 2}, "checkpoint": {"every_n_steps": 1}}
+    config, run = tiny.config_file(tmp_path, null), tmp_path / "run"
+    words = ["fit", "--config", config, "--trainer.default_root_dir", run]
+    assert tenshot(*words).status == 0
+    written = run / "config.yaml"
+    assert "  check_val_every_n_epoch: null\n" in written.read_text()
+    for _ in range(2):
+        (run / "checkpoints" / "step=00000002.ckpt").unlink()
+        assert not said(tenshot(*words, "--ckpt_path", "last"))
+        assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
+            "step=00000001.ckpt",
+            "step=00000002.ckpt",
+        ]
+        written.write_text("".join(line for line in written.open() if not line.endswith(": null\n")))
+
+
 def test_an_older_checkpoint_has_the_configuration_it_was_made_with(resume: Any, run_copy: Path):
     """Lowered once and once more: each time compared with what made the checkpoint."""
     shutil.copy(run_copy / "config.yaml", run_copy.with_name("recipe.yaml"))

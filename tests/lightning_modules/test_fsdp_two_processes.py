@@ -275,7 +275,7 @@ def test_what_one_rank_meets_all_raise(ranks: Path):
     full, spoiled = torch.load(ranks / "complaints0.pt")
     assert torch.load(ranks / "complaints1.pt") == [full, spoiled]
     assert full.startswith(f"{checkpoint_path(ranks / 'full', 1)}: could not be written (No space left on device)")
-    assert spoiled.startswith("the weights became NaN or infinite at step 1: ")
+    assert spoiled.startswith("the weights became NaN or infinite at step 1, before the first checkpoint: ")
     for run in ("full", "spoiled"):
         assert not any((ranks / run).glob("checkpoints/*"))
 
@@ -310,6 +310,7 @@ def test_a_run_killed_while_it_saved_goes_on_from_the_checkpoint_before(ranks: P
     main(["fit", "--config", *config, *ONE, *words])  # one process reads what two wrote
 
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
+        "abandoned-after-step=00000002",  # rows of the log that a run configured otherwise does not do again
         "step=00000002.ckpt",
         "step=00000004.ckpt",
     ]
