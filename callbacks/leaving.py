@@ -12,13 +12,14 @@ __all__ = ["leave_together"]
 def leave_together(trainer: Trainer, message: str) -> NoReturn:
     """Raise on all ranks, after the first one has printed what is wrong: launchers end the rest once one has left.
 
-    To be called by all ranks, with the same message.
+    To be called by all ranks; the message is the first one's.
 
     Raises:
         InputError: Always.
     """
     if trainer.world_size == 1:
         raise InputError(message)
+    message = trainer.strategy.broadcast(message)
     if trainer.is_global_zero:
         say(message)
     trainer.strategy.barrier("all leave together")

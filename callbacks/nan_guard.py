@@ -9,6 +9,7 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from tenshot.callbacks.atomic_io import joined
 from tenshot.callbacks.leaving import leave_together
 from tenshot.lightning_modules.runs import newest_checkpoint
 from tenshot.lightning_modules.sharding import local
@@ -70,6 +71,7 @@ class NanGuard(Callback):
         if bad:
             step, name = min(bad, key=lambda found: found[0])
             what = "the loss" if name == "loss" else f"the loss {name!r}"
+        joined(trainer.strategy.checkpoint_io)  # the message names the last whole checkpoint
         leave_together(trainer, _message(trainer, what, step))
 
 

@@ -67,7 +67,7 @@ def test_all_ranks_leave_with_the_same_status_and_the_first_says_why(tmp_path: P
     assert [len(lines) for lines in complaints] == [1, 0], said
     expected = {
         "loss": "the loss became NaN or infinite at step 3:",
-        "weights": "the weights became NaN or infinite at step 2:",
+        "weights": "the weights became NaN or infinite at step 2, before the first checkpoint:",
     }
     assert complaints[0][0].startswith(f"tenshot: error: {expected[what]}")
     assert "Traceback" not in "".join(said)
