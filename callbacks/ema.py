@@ -77,7 +77,10 @@ class EMA(Callback):
         if self.decay and not self.average:
             first: Mapping[str, Mapping[str, Tensor]] = getattr(pl_module, "first_averages", {})
             self.average = {
-                name: {key: value.detach().clone() for key, value in (first.get(name) or network.state_dict()).items()}
+                name: {
+                    key: first.get(name, {}).get(key, value).detach().clone().to(value.dtype)
+                    for key, value in network.state_dict().items()
+                }
                 for name, network in self._networks(pl_module).items()
             }
 

@@ -56,7 +56,8 @@ class Probe(Callback):
     def _note(self, message: Any, *arguments: Any) -> None:
         if "synchroniz" not in str(message):
             return
-        stack = [frame for frame in traceback.extract_stack() if Path(frame.filename) != Path(__file__)]
+        beside = (Path(__file__).name, "warnings.py")
+        stack = [frame for frame in traceback.extract_stack() if Path(frame.filename).name not in beside]
         ours = [frame for frame in stack if _is_ours(frame)][-1:]
         inside = stack[-3:] if not ours or ours[0] is not stack[-1] else []  # the library's lines that waited
         self.waits[" < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in (*reversed(inside), *ours))] += 1

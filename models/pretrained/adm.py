@@ -191,7 +191,7 @@ def infer(state: Mapping[str, Tensor], num_res_blocks: int | None = None) -> Sha
     widths = [state[f"input_blocks.{n}.0.out_layers.0.weight"].shape[0] for n in starts]
     mult = tuple(width // channels if width % channels == 0 else width / channels for width in widths)
     fed = state["input_blocks.0.0.weight"].shape[1]
-    out = state["out.2.weight"].shape[0] if "out.2.weight" in state else 0
+    out = state["out.2.weight"].shape[0] if "out.2.weight" in state else 1  # missing, which is said later
     low_res = fed == 6  # pictures have one or three channels; six are a picture and its low-resolution condition
     embed = state["input_blocks.1.0.emb_layers.1.weight"].shape[0]
     return Shapes(

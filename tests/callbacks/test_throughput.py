@@ -70,8 +70,10 @@ def test_validation_checkpoints_grids_and_what_is_said_to_be_a_pause_are_left_ou
         clock.now += 900
         return torch.zeros(len(seeds), 3, 8, 8)
 
-    save = torch.save
-    monkeypatch.setattr(torch, "save", lambda *words: (setattr(clock, "now", clock.now + 77), save(*words))[1])
+    save = Trainer.save_checkpoint
+    monkeypatch.setattr(
+        Trainer, "save_checkpoint", lambda *a, **k: (setattr(clock, "now", clock.now + 77), save(*a, **k))[1]
+    )
     fit(
         tmp_path, module, Data(4, wait), 16, Throughput(), Slow(), SampleGrid(every_n_steps=5, count=2),
         StepCheckpoint(every_n_steps=7), log_every_n_steps=8, val_check_interval=3, check_val_every_n_epoch=None,

@@ -193,7 +193,7 @@ def test_an_average_by_pictures_has_the_same_half_life_at_any_batch(tmp_path: Pa
 
 
 def test_a_half_life_of_nothing_is_refused():
-    with pytest.raises(InputError, match=r"ema\.half_life is 0: choose at least one picture"):
+    with pytest.raises(InputError, match=r"ema\.half_life is 0: choose at least 1"):
         EMA(half_life=0)
 
 

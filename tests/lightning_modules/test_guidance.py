@@ -139,5 +139,5 @@ def test_no_classifier(tmp_path: Path):
     with pytest.raises(InputError, match="no such checkpoint file or run folder"):
         guided(tmp_path / "nowhere")
     weights = tiny.weights_file(tmp_path / "unet.safetensors", tiny.ddpm())
-    with pytest.raises(InputError, match="its header has no configuration of a classifier of noisy pictures"):
+    with pytest.raises(InputError, match="which has no classifier of noisy pictures"):
         guided(weights)

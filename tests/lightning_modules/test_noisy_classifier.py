@@ -206,7 +206,7 @@ def test_other_classes_get_a_new_last_layer_and_keep_the_rest(run: Path):
 
 
 def test_a_public_classifier_needs_nothing_where_the_table_knows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    for module in ("models.pretrained.adm", "lightning_modules.initial"):
+    for module in ("models.pretrained.adm_classifier", "lightning_modules.initial"):
         monkeypatch.setattr(f"tenshot.{module}.CLASSIFIERS", (Classifier("tiny", 16, 1, (0.5,), "cosine"),))
     config = tiny.unet_config(channels=128, channel_mult=(0.5,), attention_resolutions=(16,), out_channels=1000)
     theirs = tiny.randomised(tiny.classifier(classifier=config))
@@ -266,10 +266,10 @@ def test_a_classifier_is_no_diffusion_model_nor_the_other_way_round(run: Path, t
     with pytest.raises(InputError, match="a checkpoint of NoisyClassifier, which has no diffusion U-Net"):
         DDPM(init_from=str(run)).configure_model()
     weights = tiny.weights_file(tmp_path / "unet.safetensors", tiny.ddpm())
-    with pytest.raises(InputError, match="its header has no configuration of a classifier of noisy pictures"):
+    with pytest.raises(InputError, match="which has no classifier of noisy pictures"):
         started(weights)
     torch.save(tiny.public_state(tiny.ddpm().unet.state_dict()), tmp_path / "unet.pt")
-    with pytest.raises(InputError, match=r"unet\.pt: not a classifier of noisy pictures with an attention pool"):
+    with pytest.raises(InputError, match=r"unet\.pt: a diffusion U-Net, not a classifier of noisy pictures"):
         started(tmp_path / "unet.pt")
 
 

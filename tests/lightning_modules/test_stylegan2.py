@@ -224,7 +224,9 @@ def test_a_penalty_that_is_no_number_stops_the_run_and_is_named(tmp_path: Path):
         def r1_terms(self, real: Tensor) -> dict[str, Tensor]:
             return {"r1": super().r1_terms(real)["r1"] * float("nan")}
 
-    with pytest.raises(InputError, match=r"the loss 'r1' became NaN or infinite at step 1: lower"):
+    with pytest.raises(
+        InputError, match=r"the loss 'r1' became NaN or infinite at step 1, before the first checkpoint: lower"
+    ):
         tiny.trainer(tmp_path, 3, StepCheckpoint(every_n_steps=1)).fit(tiny.gan(Broken), faces())
     assert not list((tmp_path).glob("checkpoints/*.ckpt"))
 
