@@ -1,5 +1,7 @@
 """Group norm, modulation, SiLU and convolution as one autograd node that keeps only its input.
 
+On GPUs the norm is computed by Triton kernels (``norm_act_triton``), where :func:`kernels_for` gives them.
+
 Written out, the chain keeps three or four feature maps for the backward pass. Here the backward pass rebuilds the
 activation from the input and the norm's statistics (one multiply-add and one SiLU; no convolution is done twice), so
 that a training step keeps less than half as much. Feature maps stay in the dtype they came in: under autocast a plain
@@ -26,13 +28,6 @@ __all__ = ["norm_act", "norm_act_conv"]
 aten = torch.ops.aten
 
 
-KERNELS = False
-"""Whether GPUs compute norm, modulation and SiLU by the Triton kernels of ``norm_act_triton``.
-
-Not before ``make gpu`` has shown them right and faster on a GPU.
-"""
-
-
 @cache
 def _kernels(device: torch.device) -> ModuleType | None:
     """The kernels, loaded and tried at the first use of a GPU, or nothing where Triton is missing or does not work."""
@@ -57,8 +52,7 @@ def kernels_for(x: Tensor) -> ModuleType | None:
     which makes its own.
     """
     if (
-        not KERNELS
-        or not x.is_cuda
+        not x.is_cuda
         or torch.compiler.is_compiling()
         or type(x) not in (Tensor, nn.Parameter)
         or x.dtype not in (torch.float32, torch.bfloat16, torch.float16)
@@ -113,7 +107,15 @@ def _affine_again(x: Tensor, mean: Tensor, rstd: Tensor, factor: Tensor, offset:
     """Normalise and modulate, folded into one multiply-add per pixel, with coefficients of full precision."""
     gain = factor * _per_channel(rstd, x)  # (N, C)
     shift = torch.addcmul(offset, _per_channel(mean, x), gain, value=-1)
-    return torch.addcmul(_per_pixel(shift), x, _per_pixel(gain), out=torch.empty_like(x))
+    return _multiply_add(x, gain, shift)
+
+
+def _multiply_add(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+    """gain * x + shift, rounded once: x (N, C, H, W), whose dtype and memory format it keeps; the others (N, C)."""
+    gain, shift = _per_pixel(gain), _per_pixel(shift)
+    if torch.compiler.is_compiling():  # up to PyTorch 2.13 a graph ends at an out= in channels_last
+        return torch.addcmul(shift, x.to(shift.dtype), gain).to(x.dtype)
+    return torch.addcmul(shift, x, gain, out=torch.empty_like(x))
 
 
 def _per_channel(value: Tensor, x: Tensor) -> Tensor:
@@ -210,7 +212,7 @@ def _norm_backward(
             for part in (grad_offset, grad_factor)
         )
         constant = along_output * centre - along_mean
-        grad_x = torch.addcmul(_per_pixel(constant), x, _per_pixel(-along_output * gain), out=torch.empty_like(x))
+        grad_x = _multiply_add(x, -along_output * gain, constant)
         grad_x.addcmul_(grad, _per_pixel(factor * gain))
     if factor.dim() == 1:
         grad_factor, grad_offset = grad_factor.sum(0), grad_offset.sum(0)

@@ -86,7 +86,8 @@ def norms(context: Context) -> None:
     for channels, side, modulated, mean in ((64, 1, True, 0.0), (96, 33, False, 0.0), (768, 40, True, 30.0)):
         kind = "modulated, " if modulated else ""
         for kernels in (False, True):
-            with adm.replaced(norm_act_conv, "KERNELS", kernels):
+            chosen = norm_act_conv.kernels_for if kernels else lambda x: None
+            with adm.replaced(norm_act_conv, "kernels_for", chosen):
                 compare(
                     context,
                     f"group norm{' kernels' * kernels}, {kind}{channels} channels, mean {mean:.0f}",

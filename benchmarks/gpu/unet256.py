@@ -47,8 +47,8 @@ def run_ours(context: Context) -> None:
         release()
         few = 3 * ours.forward_flops(module.unet, adm.setting(context, FEW))
         context.run(STAGE, "few images", lambda: of_few(context, module, few, rate))
-        with with_kernels():
-            context.run(STAGE, "few images, Triton kernels", lambda: of_few(context, module, few, rate))
+        with without_kernels():
+            context.run(STAGE, "few images, PyTorch's norm", lambda: of_few(context, module, few, rate))
         release()
         with contiguous(module.unet):  # before the optimiser is made: its moments are laid out as the weights
             laid_out = program()
@@ -70,9 +70,7 @@ def in_channels_last(context: Context, program: Program, unet: nn.Module, rate: 
 
     said = {"batch": adm.BATCH, "precision": "bf16-mixed", "benchmark": torch.backends.cudnn.benchmark}
     context.run(STAGE, "eager", lambda: step_in(nullcontext) | said)
-    context.run(STAGE, "kernels", lambda: {"kernels": longest_kernels(program.step, context.device)})
-    with with_kernels():
-        context.run(STAGE, "kernels, Triton", lambda: {"kernels": longest_kernels(program.step, context.device, 25)})
+    context.run(STAGE, "kernels", lambda: {"kernels": longest_kernels(program.step, context.device, 25)})
     for name, change in variants(unet).items():
         context.run(STAGE, name, lambda change=change: step_in(change))
     context.run(STAGE, "eager again", lambda: step_in(nullcontext))
@@ -98,19 +96,21 @@ def variants(unet: nn.Module) -> dict[str, Callable[[], AbstractContextManager[o
     """By name, what changes the network's step inside a block."""
     up2 = blocks.up2
     return {
-        "group norm by Triton kernels": with_kernels,
-        "norms' coefficients in bf16": lambda: adm.replaced(norm_act_conv, "_per_pixel", rounded),
-        "the library's group norm": lambda: adm.replaced(norm_act_conv, "normalize", library_norm),
-        "F.group_norm in float32": lambda: adm.replaced(norm_act_conv, "normalize", float32_norm),
+        "PyTorch's norm": without_kernels,
+        "PyTorch's norm, coefficients in bf16": lambda: without_kernels("_per_pixel", rounded),
+        "the library's group norm": lambda: without_kernels("normalize", library_norm),
+        "F.group_norm in float32": lambda: without_kernels("normalize", float32_norm),
         "down2 with the library's gradient": lambda: resampling(unet, blocks.down2, lambda x: F.avg_pool2d(x, 2)),
         "up2 in float32": lambda: resampling(unet, up2, lambda x: up2(x.float())),
         "cudnn.benchmark the other way": other_benchmark,
     }
 
 
-def with_kernels() -> AbstractContextManager[object]:
-    """Group norm, modulation and SiLU by the Triton kernels."""
-    return adm.replaced(norm_act_conv, "KERNELS", True)
+@contextmanager
+def without_kernels(name: str = "normalize", value: object = norm_act_conv.normalize) -> Iterator[None]:
+    """Group norm without Triton's kernels, and with another function of its module."""
+    with adm.replaced(norm_act_conv, "kernels_for", lambda x: None), adm.replaced(norm_act_conv, name, value):
+        yield
 
 
 def rounded(coefficient: Tensor) -> Tensor:

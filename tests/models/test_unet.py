@@ -291,3 +291,25 @@ def test_doubling_keeps_the_dtype_under_cuda_autocast():
         torch.set_autocast_enabled("cuda", False)
     assert (doubled.dtype, doubled.shape) == (torch.bfloat16, (1, 4, 4, 4))
     assert doubled.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_compiled_it_is_one_graph_without_out_arguments():
+    # PyTorch 2.11 ends a graph at an operation that writes to an out= in channels_last
+    graphs = []
+
+    def keep(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    torch.manual_seed(0)
+    net = awake().train().to(memory_format=torch.channels_last)
+    x, t = torch.randn(2, 3, 16, 16).to(memory_format=torch.channels_last), torch.tensor([1, 7])
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = net(x, t)
+        found = torch.compile(net, backend=keep, fullgraph=True)(x, t)
+    torch.testing.assert_close(found.float(), expected.float(), rtol=0, atol=0.05 * float(expected.float().std()))
+    assert len(graphs) == 1
+    parts = [part for part in graphs[0].modules() if isinstance(part, torch.fx.GraphModule)]
+    assert not [node for part in parts for node in part.graph.nodes if "out" in node.kwargs]
+    found.float().square().mean().backward()
+    assert all(weight.grad is not None for weight in net.parameters())
