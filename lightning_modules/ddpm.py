@@ -60,7 +60,8 @@ class DDPM(LightningModule):
         preview_sampler: How the grids during training are drawn.
         guidance: Draw towards classes by a classifier of noisy pictures.
         bits_per_dim: Respacing for the variational bound in validation ("250"; "" for all steps); none to skip it.
-        compile: Compile the network with torch.compile: on GPUs faster, on CPUs not.
+        compile: Compile the network with torch.compile. Minutes before the first step (ADM's of 256 px was not done
+            after 210 s on an H200), and not seen to be faster yet; on CPUs it is not.
     """
 
     averaged = ("unet",)

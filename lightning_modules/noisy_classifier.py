@@ -46,7 +46,7 @@ class NoisyClassifier(LightningModule):
         init_weights: Which weights of a tenshot checkpoint to start from, the averaged or the raw ones.
         optimizer: Built from the parameters.
         lr_scheduler: Built from the optimiser, stepped every optimiser step.
-        compile: Compile the network with torch.compile: on GPUs faster, on CPUs not.
+        compile: Compile the network with torch.compile, as in DDPM.
     """
 
     averaged = ("classifier",)

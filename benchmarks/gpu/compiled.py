@@ -16,7 +16,7 @@ import ours  # isort: skip
 from program import Program  # isort: skip
 
 STAGE = "compiled"
-PATIENCE = 200
+PATIENCE = 300
 
 
 def run(context: Context) -> None:

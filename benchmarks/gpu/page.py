@@ -15,7 +15,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 FOLDER = CHECKOUT / "benchmarks" / "results"
 HIDDEN = (
     "stage", "name", "status", "seconds", "kernels", "at", "ms_10", "ms_90", "repeats", "losses", "logged", "pictures",
-    "least_range",
+    "least_range", "run",
 )  # fmt: skip
 LOGGED = ("train/", "speed/", "fd_", "kd_", "is_", "precision_", "recall_", "intra_", "nearest_", "pairwise_", "path_")
 """How the names of values begin that say no more than that there were some."""
@@ -132,8 +132,8 @@ def page(results: Results) -> str:
         f"# {results.card}",
         "",
         "Made by `python -m benchmarks.gpu.page` from what `make gpu` found, which is beside it as JSON. Times are of "
-        "CUDA events, medians with the 10 and 90 % points; ratios are of one call on one machine. "
-        f"{len(results.rows)} rows, {len(bad)} of them did not go well.",
+        "CUDA events, medians with the 10 and 90 % points; ratios are of one run on one machine where nothing else is "
+        f"said. {len(results.rows)} rows, {len(bad)} of them did not go well.",
         "",
         "## Goals",
         "",

@@ -85,10 +85,11 @@ def kept(folder: Path) -> list[Results]:
 
 
 def keep(folder: Path, card: str, rows: list[Row]) -> Results:
-    """Merge rows with what was kept of that card, and keep the whole."""
+    """Merge rows with what was kept of that card, and keep the whole; new ones say of which run they are."""
     path = folder / f"gpu_{slug(card)}.json"
     before = read(path).rows if path.exists() else []
-    results = Results(card, merged([*before, *rows]))
+    run = 1 + max((row["run"] for row in before), default=0)
+    results = Results(card, merged([*before, *({**row, "run": run} for row in rows)]))
     lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in results.rows)
     path.write_text(f'{{"card": {json.dumps(card)}, "rows": [\n{lines}\n]}}\n')
     return results

@@ -39,16 +39,16 @@ STAGES = (
     *(Stage(1, f"methods.{part}", 60, alone=False) for part in METHODS),
     *(Stage(1, f"resume.{part}", 45, alone=False) for part in ("ddpm", "ddpmpa", "stylegan2")),
     *(Stage(1, f"distributed.{part}", 45, alone=False) for part in ("collectives", "fsdp", "ddp", "signal")),
-    Stage(2, "unet256.ours", 40),
-    Stage(2, "unet256.official", 25),
+    Stage(2, "unet256.ours", 50),
+    Stage(2, "unet256.official", 12),
     Stage(2, "adaptation.ours", 50),
     Stage(2, "adaptation.authors", 15),
-    Stage(2, "stylegan2.ours", 30),
-    Stage(2, "stylegan2.nvlabs", 15),
-    Stage(2, "stylegan2.rosinality", 10),
+    Stage(2, "stylegan2.ours", 100),
+    Stage(2, "stylegan2.nvlabs", 40),
+    Stage(2, "stylegan2.rosinality", 20),
     Stage(2, "memory", 40),
     Stage(2, "metrics", 20),
-    Stage(2, "compiled", 60),
+    Stage(2, "compiled", 150),
 )
 
 

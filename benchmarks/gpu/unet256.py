@@ -97,10 +97,8 @@ def variants(unet: nn.Module) -> dict[str, Callable[[], AbstractContextManager[o
     up2 = blocks.up2
     return {
         "PyTorch's norm": without_kernels,
-        "PyTorch's norm, coefficients in bf16": lambda: without_kernels("_per_pixel", rounded),
         "the library's group norm": lambda: without_kernels("normalize", library_norm),
         "F.group_norm in float32": lambda: without_kernels("normalize", float32_norm),
-        "down2 with the library's gradient": lambda: resampling(unet, blocks.down2, lambda x: F.avg_pool2d(x, 2)),
         "up2 in float32": lambda: resampling(unet, up2, lambda x: up2(x.float())),
         "cudnn.benchmark the other way": other_benchmark,
     }
@@ -111,11 +109,6 @@ def without_kernels(name: str = "normalize", value: object = norm_act_conv.norma
     """Group norm without Triton's kernels, and with another function of its module."""
     with adm.replaced(norm_act_conv, "kernels_for", lambda x: None), adm.replaced(norm_act_conv, name, value):
         yield
-
-
-def rounded(coefficient: Tensor) -> Tensor:
-    """Of a norm, for each pixel, in the dtype of the maps: a multiply-add of one dtype is another kernel."""
-    return coefficient.to(torch.bfloat16)[..., None, None]
 
 
 def library_norm(x: Tensor, factor: Tensor, offset: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:

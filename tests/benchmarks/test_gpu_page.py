@@ -68,7 +68,7 @@ def test_goals_are_held_against_what_was_reached(tmp_path: Path):
     text = page_of(
         tmp_path, NAMED,
         row("unet256", "matrix rate", tflops=100.0),
-        row("unet256", "eager", ms=100.0, share=0.3, batch=8), row("unet256", "official float16", ms=120.0, batch=4),
+        row("unet256", "eager", ms=100.0, tflops=30.0, batch=8), row("unet256", "official float16", ms=120.0, batch=4),
         row("compiled", "compiled", ms=80.0, tflops=45.0, batch=8),
         row("adaptation", "DDPM", ms=100.0), row("adaptation", "DDPM-PA, all compared", ms=140.0),
         row("adaptation", "DDPM-PA, 3 compared", ms=110.0, batch=8),
@@ -90,6 +90,19 @@ def test_nvlabs_without_extensions_is_not_compared_as_with_them(tmp_path: Path):
         row("stylegan2", "NVlabs float16", ms=90.0, extensions=False),
     )  # fmt: skip
     assert "bf16 1.80 times NVlabs float16, which ran without its extensions (see below) | not comparable |" in text
+
+
+def test_what_another_run_measured_decides_no_goal(tmp_path: Path):
+    page_of(
+        tmp_path, NAMED, row("unet256", "matrix rate", tflops=100.0),
+        row("unet256", "eager", ms=100.0, tflops=30.0), row("compiled", "eager", ms=70.0, tflops=42.0),
+        row("adaptation", "DDPM", ms=70.0, tflops=43.0), row("stylegan2", "NVlabs float16", ms=50.0, extensions=True),
+    )  # fmt: skip
+    text = page_of(
+        tmp_path, NAMED, row("stylegan2", "bf16", ms=40.0), row("adaptation", "DDPM", ms=50.0, tflops=60.0)
+    )
+    assert "| eager 30.0% to 42.0% in 2 measurements | reached in part |" in text
+    assert "bf16 1.25 times NVlabs float16, which was measured in another run | not decided |" in text
 
 
 def test_kernels_have_a_table(tmp_path: Path):
