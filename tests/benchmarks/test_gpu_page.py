@@ -98,9 +98,7 @@ def test_what_another_run_measured_decides_no_goal(tmp_path: Path):
         row("unet256", "eager", ms=100.0, tflops=30.0), row("compiled", "eager", ms=70.0, tflops=42.0),
         row("adaptation", "DDPM", ms=70.0, tflops=43.0), row("stylegan2", "NVlabs float16", ms=50.0, extensions=True),
     )  # fmt: skip
-    text = page_of(
-        tmp_path, NAMED, row("stylegan2", "bf16", ms=40.0), row("adaptation", "DDPM", ms=50.0, tflops=60.0)
-    )
+    text = page_of(tmp_path, NAMED, row("stylegan2", "bf16", ms=40.0), row("adaptation", "DDPM", ms=50.0, tflops=60.0))
     assert "| eager 30.0% to 42.0% in 2 measurements | reached in part |" in text
     assert "bf16 1.25 times NVlabs float16, which was measured in another run | not decided |" in text
 
