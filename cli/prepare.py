@@ -24,6 +24,7 @@ from tenshot.cli.parser import Parser
 from tenshot.cli.prepare_output import Output, only_writer, output_at
 from tenshot.datamodules.conventions import CONVENTIONS
 from tenshot.datamodules.index import PictureIndex, open_index
+from tenshot.datamodules.labels import DATASET_JSON
 from tenshot.datamodules.reading import MOST_PIXELS, PictureError, opened, require_size
 from tenshot.errors import InputError
 
@@ -55,7 +56,8 @@ def prepare_pictures(
 
     OUTPUT is a folder of PNGs in the folders of SOURCE; with the ending .zip or .tar it is archives, which --data
     ImageFolder reads as they are. A run that was stopped goes on with the same command. prepare_report.json, in the
-    folder or beside the archives, lists the pictures that cannot be used, and why.
+    folder or beside the archives, lists the pictures that cannot be used, and why. Where SOURCE has its classes as
+    numbers, OUTPUT has a dataset.json with the same numbers, one an archive.
 
     Args:
         source: Folder of pictures, a .zip or .tar of them, a folder of such archives, or a pattern of them.
@@ -86,10 +88,12 @@ def prepare_pictures(
     if Path(output).resolve().is_relative_to(Path(source).resolve()):
         raise InputError(f"{output} lies in {source}: choose a place outside, or it would be read as a source too")
     index = open_index(source, "SOURCE")
-    target = output_at(output, output_names(index), shard_size)
+    labels = _labels_to_write(index)
+    target = output_at(output, output_names(index), shard_size, labels)
     settings: Settings = {
         "source": source, "digest": index.digest, "convention": convention, "image_size": image_size,
         "shard_size": shard_size if target.path.suffix else None, "pictures": len(index),
+        **({} if labels is None else {"labels": DATASET_JSON}),
     }  # fmt: skip
     try:
         with only_writer(target):
@@ -127,13 +131,26 @@ def output_names(index: PictureIndex) -> list[str]:
         name = PurePosixPath(index.name(row).removeprefix(index.prefix)).with_suffix("")
         label = int(index.entries["label"][row])
         if label >= 0 and (len(name.parts) == 1 or name.parts[0] != index.classes[label]):
-            name = index.classes[label].replace("/", "_").strip(".") / name
+            name = _folder_of(index.classes[label]) / name
         candidate, number = f"{name}.png", 2
         while candidate in taken:
             candidate, number = f"{name}-{number}.png", number + 1
         taken.add(candidate)
         names.append(candidate)
     return names
+
+
+def _folder_of(name: str) -> str:
+    return name.replace("/", "_").strip(".")
+
+
+def _labels_to_write(index: PictureIndex) -> list[int] | None:
+    """The class numbers, where class folders, which are numbered in sorted order, would give others."""
+    folders = [_folder_of(name) for name in index.classes]
+    numbered = index.labels_from.endswith(DATASET_JSON) or folders != sorted(folders)
+    if not index.labels_from or index.labels_problem or not numbered:
+        return None
+    return [int(label) for label in index.entries["label"]]
 
 
 def _fill(target: Output, index: PictureIndex, settings: Settings, workers: int, max_pixels: int) -> list[Refused]:

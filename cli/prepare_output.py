@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import io
+import json
 import os
 import tarfile
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from tenshot.datamodules.files import ENDINGS
+from tenshot.datamodules.labels import DATASET_JSON
 from tenshot.errors import InputError
 
 __all__ = ["FolderOutput", "Output", "ShardOutput", "only_writer", "output_at"]
@@ -31,11 +33,20 @@ class Output(ABC):
     Args:
         path: What the user named.
         names: Of all pictures, in order; those that are refused will be missing.
+        labels: The class of each, -1 for none, where folders would not tell it; written as a dataset.json.
     """
 
-    def __init__(self, path: Path, names: Sequence[str]) -> None:
+    def __init__(self, path: Path, names: Sequence[str], labels: Sequence[int] | None = None) -> None:
         self.path = path
         self.names = names
+        self.labels = labels
+
+    def label_file(self, numbers: Iterable[int]) -> bytes | None:
+        """The dataset.json of these pictures; none where no label is told."""
+        if self.labels is None:
+            return None
+        told = [[self.names[number], self.labels[number]] for number in numbers if self.labels[number] >= 0]
+        return json.dumps({"labels": told}).encode() if told else None
 
     @property
     @abstractmethod
@@ -79,6 +90,9 @@ class FolderOutput(Output):
             target.parent.mkdir(parents=True, exist_ok=True)
             begun.write_bytes(data)
             begun.replace(target)
+        if labels := self.label_file(range(len(self.names))):
+            begun.write_bytes(labels)
+            begun.replace(self.path / DATASET_JSON)
         begun.unlink(missing_ok=True)
         before()
 
@@ -86,8 +100,8 @@ class FolderOutput(Output):
 class ShardOutput(Output):
     """Archives of ``shard_size`` source pictures each; ``faces.tar`` alone, or ``faces-00000.tar`` and so on."""
 
-    def __init__(self, path: Path, names: Sequence[str], shard_size: int) -> None:
-        super().__init__(path, names)
+    def __init__(self, path: Path, names: Sequence[str], shard_size: int, labels: Sequence[int] | None = None) -> None:
+        super().__init__(path, names, labels)
         self.parts = [range(first, min(first + shard_size, len(names))) for first in range(0, len(names), shard_size)]
         several = [path.with_name(f"{path.stem}-{number:05d}{path.suffix}") for number in range(len(self.parts))]
         self.targets = several if len(several) > 1 else [path]
@@ -105,15 +119,19 @@ class ShardOutput(Output):
         """Each archive that is not there, as a part."""
         for target, part in zip(self.targets, self.parts, strict=True):
             if not target.exists():
-                yield part, partial(self._write, target)
+                yield part, partial(self._write, target, part)
 
-    def _write(self, target: Path, pictures: Iterable[tuple[int, bytes]], before: Callable[[], None]) -> None:
+    def _write(
+        self, target: Path, part: range, pictures: Iterable[tuple[int, bytes]], before: Callable[[], None]
+    ) -> None:
         begun = target.with_name(f".{target.name}.partial")
         count = 0
         with begun.open("wb") as file:
             with _archive(file, target) as add:
                 for count, (number, data) in enumerate(pictures, 1):  # noqa: B007
                     add(self.names[number], data)
+                if labels := self.label_file(part):
+                    add(DATASET_JSON, labels)
             file.flush()
             os.fsync(file.fileno())
         before()
@@ -140,7 +158,7 @@ def _archive(file: io.BufferedWriter, target: Path) -> Iterator[Callable[[str, b
         yield add
 
 
-def output_at(path: str, names: Sequence[str], shard_size: int) -> Output:
+def output_at(path: str, names: Sequence[str], shard_size: int, labels: Sequence[int] | None = None) -> Output:
     """A folder, or archives if ``path`` ends in .zip or .tar.
 
     Raises:
@@ -150,12 +168,12 @@ def output_at(path: str, names: Sequence[str], shard_size: int) -> Output:
     if place.suffix.lower() in ENDINGS:
         if place.is_dir():
             raise InputError(f"{path} is a folder: name archives otherwise, or take the ending off")
-        return ShardOutput(place, names, shard_size)
+        return ShardOutput(place, names, shard_size, labels)
     if place.suffix.lower() in (".gz", ".tgz", ".bz2", ".xz", ".zst"):
         raise InputError(f"{path}: pictures could not be reached by themselves in there: name a folder, .zip or .tar")
     if place.exists() and not place.is_dir():
         raise InputError(f"{path} is a file: name a folder to write to, or archives ending in .zip or .tar")
-    return FolderOutput(place, names)
+    return FolderOutput(place, names, labels)
 
 
 @contextlib.contextmanager
