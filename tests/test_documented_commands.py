@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -134,6 +135,28 @@ def test_what_is_made_has_a_rule(command: str):
 @pytest.mark.parametrize("command", documented("python"))
 def test_a_script_is_there(command: str):
     assert (TOP / command.split()[1]).is_file()
+
+
+TINY = {"image_size=32": "image_size=16", "max_steps=300": "max_steps=1", "arange(64)": "arange(3)"}
+
+
+def test_the_python_example_runs(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """On a tiny source model, by changing these numbers alone."""
+    [block] = re.findall(r"^```python\n(.*?)^```", (TOP / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    for written, small in TINY.items():
+        assert block.count(written) == 1
+        block = block.replace(written, small)
+    monkeypatch.chdir(Path(shutil.copytree(place, tmp_path / "place", symlinks=True)))
+    names: dict[str, Any] = {}
+    exec(compile(block, "README.md", "exec"), names)
+    images = names["images"]
+    assert images.shape == (3, 3, 16, 16)
+    assert images.abs().max() <= 1
+    assert len(images.unique(dim=0)) == 3
+    start = torch.load(max(place.glob(f"{RUNS[0]}/checkpoints/*.ckpt")), weights_only=True)
+    before, after = start["ema"]["weights"]["unet"], names["model"].unet.state_dict()
+    assert sum(not torch.equal(after[name], value) for name, value in before.items()) > 10
+    assert Image.open("samples.png").width > 16
 
 
 def test_commands_are_found_in_all_their_forms():
