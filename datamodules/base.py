@@ -127,11 +127,15 @@ class Pictures(LightningDataModule, ABC):
         return self._sources[1]
 
     def train_stream(self) -> EndlessBatches:
-        """The rest of the training stream, from where the trainer stands (from its beginning without a trainer)."""
+        """The rest of the training stream, from where the trainer stands (from its beginning without a trainer).
+
+        Where the trainer has ``overfit_batches`` N, the stream's first N micro-batches again and again.
+        """
         rank, world_size = self._rank()
         done = self.trainer.global_step * self.trainer.accumulate_grad_batches if self.trainer else 0
+        among = int(self.trainer.overfit_batches) or None if self.trainer else None
         return EndlessBatches(
-            self.train_source, self.batch_size, self.seed, self.flip, rank=rank, world_size=world_size, start=done
+            self.train_source, self.batch_size, self.seed, self.flip, rank, world_size, start=done, among=among
         )
 
     def train_dataloader(self) -> EndlessLoader:

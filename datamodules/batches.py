@@ -92,6 +92,7 @@ class EndlessBatches(Batches):
         flip: Add "flip", bool (N,): whether to mirror the picture, with probability one half, drawn from
             (seed, position in the stream).
         start: First micro-batch, counted from the beginning of training.
+        among: Repeat the first so many micro-batches for ever, to overfit them on purpose.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class EndlessBatches(Batches):
         rank: int = 0,
         world_size: int = 1,
         start: int = 0,
+        among: int | None = None,
     ) -> None:
         self.source = source
         self.batch_size = batch_size
@@ -111,11 +113,12 @@ class EndlessBatches(Batches):
         self.rank = rank
         self.world_size = world_size
         self.start = start
+        self.among = among
         self._drawn: tuple[int, np.ndarray, np.ndarray] | None = None
 
     def numbers(self) -> Iterable[int]:
-        """start, start + 1, …"""
-        return count(self.start)
+        """start, start + 1, …, modulo ``among`` where it is given."""
+        return count(self.start) if self.among is None else (number % self.among for number in count(self.start))
 
     def batch(self, number: int) -> Batch:
         """Micro-batch ``number`` of this rank."""

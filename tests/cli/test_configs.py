@@ -10,9 +10,10 @@ import yaml
 from debug_size import debug_size
 
 from tenshot.callbacks import StepCheckpoint
+from tenshot.lightning_modules import DDPM
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-FRAGMENTS = [path for folder in ("trainer", "logger") for path in sorted((CONFIGS / folder).glob("*.yaml"))]
+FRAGMENTS = [path for folder in ("trainer", "logger", "debug") for path in sorted((CONFIGS / folder).glob("*.yaml"))]
 RECIPES = [path for path in sorted(CONFIGS.glob("**/*.yaml")) if path not in FRAGMENTS]
 
 
@@ -117,3 +118,22 @@ def test_a_fragment_goes_on_top_of_a_recipe(tenshot: tiny.Run, tmp_path: Path, p
         found = merged[name]
         assert found == value or found["class_path"].endswith(value["class_path"].rsplit(".")[-1])
     assert merged["max_steps"] == 2
+
+
+def test_every_step_of_overfitting_sees_the_same_images(
+    tenshot: tiny.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[torch.Tensor] = []
+    step = DDPM.training_step
+
+    def watched(self: DDPM, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        seen.append(batch["image"])
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(DDPM, "training_step", watched)
+    config = tiny.config_file(tmp_path, {"trainer": {"max_steps": 3}})
+    words = ("--config", config, "--config", CONFIGS / "debug" / "overfit.yaml")
+    outcome = tenshot("fit", *words, "--trainer.default_root_dir", tmp_path / "run")
+    assert outcome.status == 0, outcome.err
+    assert len(seen) == 3
+    assert all(torch.equal(images, seen[0]) for images in seen)

@@ -119,7 +119,9 @@ def test_rank_and_world_size_come_from_the_trainer():
     parts, validated = [], []
     for rank in range(2):
         data = PatchPictures(Patches(7), Patches(7), batch_size=3)
-        data.trainer = SimpleNamespace(global_rank=rank, world_size=2, global_step=0, accumulate_grad_batches=1)
+        data.trainer = SimpleNamespace(
+            global_rank=rank, world_size=2, global_step=0, accumulate_grad_batches=1, overfit_batches=0
+        )
         parts.append(next(iter(data.train_dataloader()))["image"])
         validated += [label for batch in data.val_dataloader() for label in batch["label"].tolist()]
     torch.testing.assert_close(torch.cat(parts), joint["image"])
@@ -204,3 +206,16 @@ def test_numbers_out_of_range_are_refused_by_name(option: str, value: int):
     with pytest.raises(InputError, match=rf"--data\.{option} is {value}: choose at least") as caught:
         PatchPictures(Patches(1), **{option: value})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_overfitting_repeats_the_first_micro_batches_mirrored_alike(tmp_path: Path, workers: int):
+    """Lightning opens the loader anew for each epoch, which must not go on in the stream."""
+    data, module = PatchPictures(Patches(50), seed=4, num_workers=workers), Recorder()
+    trainer(tmp_path, max_steps=5, overfit_batches=2, enable_checkpointing=False).fit(module, data)
+    plain = Recorder()
+    trainer(tmp_path, max_steps=2, enable_checkpointing=False).fit(plain, PatchPictures(Patches(50), seed=4))
+    assert not torch.equal(*plain.trained)
+    assert len(module.trained) == 5
+    for number, images in enumerate(module.trained):
+        torch.testing.assert_close(images, plain.trained[number % 2], rtol=0, atol=0)
