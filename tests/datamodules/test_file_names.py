@@ -1,0 +1,65 @@
+"""Which files are images, by their names and by where links lead: no file is read."""
+
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tenshot.datamodules import files
+from tenshot.datamodules.reading import list_pictures
+
+
+@pytest.mark.parametrize("avif", [True, False, None])
+@pytest.mark.parametrize("jpeg_2000", [True, False])
+def test_formats_are_those_that_this_pillow_decodes(monkeypatch: pytest.MonkeyPatch, jpeg_2000: bool, avif: bool):
+    """An older Pillow does not know of AVIF."""
+
+    def check_module(name: str) -> bool:
+        assert avif is not None
+        return {"avif": avif}[name]
+
+    modules = {"pil": ""} | ({} if avif is None else {"avif": ""})
+    codecs = {"jpg_2000": jpeg_2000}
+    pillow = SimpleNamespace(check_codec=codecs.__getitem__, modules=modules, check_module=check_module)
+    monkeypatch.setattr(files, "features", pillow)
+    readable = files._readable()
+    assert (".jp2" in readable) == (".j2k" in readable) == jpeg_2000
+    assert (".avif" in readable) == bool(avif)
+    assert {".jpg", ".jfif", ".jpe", ".png", ".tga", ".webp"} <= set(readable)
+
+
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [
+        ("a/b.TAR.GZ", ".tar.gz"), ("b.PSD", ".psd"), ("b.jpg_large", ".jpg_large"), ("b.png", None), ("b", None),
+        ("png.txt", None), ("@EADIR/b.psd", None),
+    ],
+)  # fmt: skip
+def test_what_is_left_out_by_its_ending(name: str, ending: str | None):
+    assert files.left_out_ending(name) == ending
+
+
+def test_what_would_read_it_is_said():
+    count = Counter({".avif": 1, ".hif": 2, ".psd": 2})
+    assert files.left_out_words(count) == (
+        "2 .hif (install pillow-heif to read them), 2 .psd, 1 .avif (Pillow 11.3 reads them)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("links", "found"),
+    [
+        ({"a": "set/z/deep"}, []),  # comes before the folder itself
+        ({"up": "."}, []),  # what lies beside the set is not in it
+        ({"a": "other/deep", "b": "other"}, ["a/1.png", "b/0.png"]),  # comes before a link to a folder around it
+    ],
+)
+def test_links_that_lead_to_a_folder_twice(tmp_path: Path, links: dict[str, str], found: list[str]):
+    for name in ("set/z/deep/2.png", "other/0.png", "other/deep/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name, target in links.items():
+        (tmp_path / "set" / name).symlink_to(tmp_path / target)
+    expected = [tmp_path / "set" / name for name in [*found, "z/deep/2.png"]]
+    assert list_pictures(str(tmp_path / "set"), "--data.root") == expected
