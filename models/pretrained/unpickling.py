@@ -156,6 +156,7 @@ class _Reader(pickle.Unpickler):
             "builtins.set": lambda *of: set(*of),
             "builtins.frozenset": lambda *of: frozenset(*of),
             "builtins.bytearray": _bytearray,
+            "builtins.bytes": lambda *of: bytes(_bytearray(*of)),  # of none, in Python 2's protocol
             "builtins.complex": lambda *of: complex(*of),
             "_codecs.encode": _encoded,
             "copy_reg._reconstructor": self._reconstructed,
