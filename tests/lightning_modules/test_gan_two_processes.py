@@ -6,6 +6,7 @@ Run by torchrun, this file is the script of one rank.
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +118,37 @@ def train_head(folder: Path) -> None:
     torch.save({**state, "head": module.head.weight.detach()}, folder / f"head{os.environ['RANK']}.pt")
 
 
+def frozen_parts(module: StyleGAN2) -> list[nn.Module]:
+    """As FreezeD's, the first layers of the discriminator; and one of the generator."""
+    return [module.discriminator.from_rgb, module.discriminator.blocks[0], module.generator.mapper[0]]
+
+
+def train_frozen(folder: Path) -> None:
+    module = tiny.gan(MixDL, regularization=Regularization(r1_every=1, path_length_every=1))
+    for part in frozen_parts(module):
+        part.requires_grad_(False)
+    before = deepcopy(module.state_dict())
+    data = SyntheticFaces(image_size=32, batch_size=4, num_images=24, num_val=0)
+    tiny.trainer(folder / "frozen", 2, devices=2, strategy="ddp").fit(module, data)
+    weights = {weight for part in frozen_parts(module) for weight in part.parameters()}
+    found = {
+        "before": before,
+        "after": module.state_dict(),
+        "frozen": [name for name, weight in module.named_parameters() if weight in weights],
+        "moving": [name for name, weight in module.named_parameters() if weight.requires_grad],
+        "optimised": [
+            name
+            for name, weight in module.named_parameters()
+            if any(weight in optimizer.optimizer.state for optimizer in module.optimizers())  # type: ignore[union-attr]
+        ],
+    }
+    torch.save(found, folder / f"frozen{os.environ['RANK']}.pt")
+
+
 def one_rank(folder: Path) -> None:
     torch.set_num_threads(1)
     train_head(folder)
+    train_frozen(folder)
     torch.save(train(folder, 4, devices=2, strategy="ddp"), folder / f"stylegan2{os.environ['RANK']}.pt")
     train_mixdl(folder)
 
@@ -163,6 +192,17 @@ def test_a_weight_that_one_rank_uses_counts_as_used_on_all(ranks: Path):
     tiny.assert_same(states[0], states[1])
     assert states[0]["step"] == 2
     assert states[0]["exp_avg_sq"].item() == pytest.approx(0.01 * 2**2 * 0.99)
+
+
+def test_what_a_method_freezes_stays_frozen_and_unchanged(ranks: Path):
+    first, second = (torch.load(ranks / f"frozen{rank}.pt") for rank in range(2))
+    frozen = first["frozen"]
+    assert len(frozen) > 5
+    assert not set(frozen) & {*first["moving"], *first["optimised"]}
+    tiny.assert_same(*({name: first[when][name] for name in frozen} for when in ("after", "before")))
+    moved = [name for name in first["moving"] if not torch.equal(first["before"][name], first["after"][name])]
+    assert {"discriminator.output.weight", "generator.const"} <= set(moved)
+    tiny.assert_same(first, second)
 
 
 if __name__ == "__main__":
