@@ -216,6 +216,8 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
         rest = self.regularization
         with torch.autocast(self.device.type, enabled=False):
             styles = self.styles(max(1, count // rest.path_length_shrink))
+            if not styles.requires_grad:
+                styles.requires_grad_()  # of a mapping network that is frozen as a whole
             lengths = path_lengths(self.generator.synthesis(styles), styles)
             penalty, mean = path_length_penalty(
                 lengths, self.path_length_mean, self.mean_over_ranks(lengths.mean()), decay=rest.path_length_decay

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,12 @@ def _one_thread() -> None:
     """
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _this_checkout() -> None:
+    """What a test starts as a process imports what the test does, not an installed copy."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,5 +1,7 @@
 """A wheel would lack, without a word, what pyproject.toml does not list."""
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -53,3 +55,9 @@ def test_what_is_imported_is_this_checkout():
     import tenshot.models
 
     assert Path(tenshot.models.__file__).resolve() == TOP / "models" / "__init__.py"
+
+
+def test_a_process_that_a_test_starts_imports_this_checkout_too(tmp_path: Path):
+    words = [sys.executable, "-c", "import tenshot.models; print(tenshot.models.__file__)"]
+    printed = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert Path(printed.strip()).resolve() == TOP / "models" / "__init__.py"

@@ -1,6 +1,7 @@
 """Two players, several optimisers: closed forms on two numbers."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -148,6 +149,28 @@ def test_what_a_method_freezes_stays_frozen_and_unchanged(tmp_path: Path):
     states = [optimizer.optimizer.state for optimizer in module.optimizers()]  # type: ignore[union-attr]
     assert not any(weight in state for weight in weights for state in states)
     assert not torch.equal(module.discriminator.blocks[1].conv1.weight, moving)  # type: ignore[union-attr,arg-type]
+
+
+def test_what_is_frozen_after_some_steps_stays_as_it_is(tmp_path: Path):
+    """With a first moment, a gradient of zero would move it further."""
+
+    class Freezes(Sometimes):
+        def configure_optimizers(self) -> Any:
+            return [
+                torch.optim.Adam([p for m in modules for p in m.parameters()]) for modules in self.players().values()
+            ]
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            if self.trainer.global_step == 2:
+                self.head.requires_grad_(False)
+                self.then = deepcopy([self.head.weight.detach(), self.state_of(self.head.weight)])
+            return super().training_step(batch, batch_idx)
+
+    module = Freezes(at=[0])
+    tiny.trainer(tmp_path, 4).fit(module, tiny.faces())
+    assert not module.head.weight.requires_grad
+    tiny.assert_same([module.head.weight.detach(), module.state_of(module.head.weight)], module.then)
+    assert module.then[1]["step"] == 2
 
 
 def test_each_player_has_a_loss_scale_of_its_own_and_a_checkpoint_keeps_them(tmp_path: Path):

@@ -98,6 +98,25 @@ def test_the_bound_alone(tmp_path: Path):
     assert (history["history"][history["counts"] > 0].sum(1) > 0).all()
 
 
+@pytest.mark.parametrize("objective", ["hybrid", "vlb"])
+def test_losses_of_timesteps_that_are_drawn_often_count_less(objective: Any):
+    """Improved DDPM, section 3.3: p(t) as sqrt(E[L^2]), and the weight 1 / (T p(t)), which leaves the mean unbiased."""
+    module = tiny.randomised(tiny.ddpm(objective=objective, timesteps="loss_aware", diffusion=tiny.process()))
+    seen: list[tuple[Tensor, dict[str, Tensor]]] = []
+    loss_terms = module.loss_terms
+    module.loss_terms = lambda step: (seen.append((step.t, loss_terms(step))), seen[-1][1])[1]  # type: ignore[method-assign]
+    rms = np.arange(1.0, 51.0) ** 2
+    history = torch.from_numpy(rms)[:, None].repeat(1, 10)
+    module.timesteps.load_state_dict({"history": history, "counts": torch.full((50,), 10)})
+    loss = module.training_step({"image": torch.rand(64, 3, 16, 16)}, 0)
+
+    [(t, terms)] = seen
+    p = 0.999 * rms / rms.sum() + 0.001 / 50
+    per_sample = sum(value.detach().double().numpy() for value in terms.values())
+    assert loss.item() == pytest.approx(np.mean(per_sample / (50 * p[t.numpy()])), rel=1e-5)
+    assert loss.item() != pytest.approx(per_sample.mean(), rel=0.1)
+
+
 def test_the_bound_alone_with_a_fixed_variance_warns():
     with pytest.warns(UserWarning, match="the bound trains the mean only"):
         tiny.ddpm(**FIXED, objective="vlb")
@@ -120,6 +139,17 @@ def test_only_the_network_is_compiled_and_its_names_stay(monkeypatch: pytest.Mon
     assert not compiled
     assert tiny.ddpm(compile=True).state_dict().keys() == names
     assert compiled == [UNet]
+
+
+def test_drawn_images_are_clamped(monkeypatch: pytest.MonkeyPatch):
+    """A sampler ends near [-1, 1], not in it: unless told to clip, beyond by far."""
+    module = tiny.randomised(tiny.ddpm(sampler=Sampler("ddim", "ddim2", clip_denoised=False)))
+    before: list[Tensor] = []
+    draw = Sampler.__call__
+    monkeypatch.setattr(Sampler, "__call__", lambda *args: (before.append(draw(*args)), before[-1])[1])
+    drawn = module.sample(torch.arange(2))
+    assert before[0].abs().max() > 1.5
+    assert torch.equal(drawn, before[0][:2].clamp(-1, 1))
 
 
 # Validation

@@ -17,6 +17,7 @@ from tenshot.callbacks import StepSeed
 from tenshot.cli import main
 from tenshot.errors import InputError
 from tenshot.lightning_modules import MixDL, Mixup, Regularization
+from tenshot.lightning_modules import mixdl as module_of_mixdl
 
 QUIET = Regularization(r1=0.0, path_length=0.0)
 R1_ONLY = Regularization(r1=10.0, r1_every=2, path_length=0.0)
@@ -132,6 +133,26 @@ def test_the_generators_distance_is_of_new_latents_with_the_judged_coefficients(
         [F.cosine_similarity(mixed[at][a].flatten()[None], plain[at].flatten(1)) for a, at in enumerate(layers)]
     )
     assert terms["distance_g"].item() == pytest.approx(1000 * kl_of_rows(coefficients, similarities), rel=1e-3)
+
+
+@pytest.mark.parametrize("concentration", [0.05, 20.0])
+def test_latents_are_mixed_with_the_concentration_asked_for(monkeypatch: pytest.MonkeyPatch, concentration: float):
+    """A coefficient of a symmetric Dirichlet distribution of n numbers has the variance (n - 1) / n^2 / (n c + 1)."""
+    module, n = tiny.gan(MixDL, mixup=Mixup(concentration=concentration)), 32
+    module.step = 1
+    drawn: list[Tensor] = []
+    distance = module_of_mixdl.mixup_distance_loss
+    monkeypatch.setattr(
+        module_of_mixdl,
+        "mixup_distance_loss",
+        lambda *args, **options: (drawn.append(args[2]), distance(*args, **options))[1],
+    )
+    torch.manual_seed(0)
+    module.discriminator_terms(torch.rand(n, 3, 32, 32) * 2 - 1)
+    module.generator_terms(n)
+    assert len(drawn) == 2
+    for coefficients in drawn:
+        assert coefficients.var().item() == pytest.approx((n - 1) / n**2 / (n * concentration + 1), rel=0.25)
 
 
 def test_judged_pictures_are_of_mixed_latents(monkeypatch: pytest.MonkeyPatch):

@@ -104,6 +104,48 @@ def test_two_steps_are_those_of_a_plain_loop(tmp_path: Path, monkeypatch: pytest
     torch.testing.assert_close(module.generator.latent_average, average, rtol=1e-4, atol=1e-7)
 
 
+def test_micro_batches_go_through_the_networks_one_at_a_time_and_their_gradients_are_averaged(tmp_path: Path):
+    """The discriminator compares the images of a micro-batch only, so the whole batch at once gives another step."""
+    sgd = lambda weights: torch.optim.SGD(weights, lr=0.1)  # noqa: E731
+    arguments = {"regularization": Regularization(r1_every=1, path_length_every=1), "style_mixing": 0.0}
+    module = tiny.gan(Noiseless, micro_batch=2, optimizer_g=sgd, optimizer_d=sgd, **arguments)
+    plain = tiny.gan()  # of the same seed
+    judged: list[int] = []
+    module.discriminator.register_forward_pre_hook(lambda _, args: judged.append(len(args[0])))
+    moved: list[Tensor] = []
+    optimise = module.optimise
+
+    def noting(*given: Any, **options: Any) -> Any:
+        terms = optimise(*given, **options)
+        moved.append(module.discriminator.from_rgb.weight.detach().clone())
+        return terms
+
+    module.optimise = noting  # type: ignore[method-assign]
+    tiny.trainer(tmp_path, 1).fit(module, faces(flip=False))
+    assert judged == [4, 4, 2, 2, 2, 2]  # two real and two drawn; R1's; the generator's
+
+    real = next(iter(faces(flip=False).train_dataloader()))["image"].float() / 127.5 - 1
+    for number, part in enumerate(real.split(2)):
+        w = plain.generator.mapping(normal(number + 1, 2))
+        fake = plain.generator.synthesis(plain.generator.broadcast(w), noise="fixed").detach()
+        loss = F.softplus(-plain.discriminator(part)).mean() + F.softplus(plain.discriminator(fake)).mean()
+        (loss / 2).backward()
+    weight = plain.discriminator.from_rgb.weight
+    rate = 0.1 / 2  # as lazy regularisation corrects it
+    torch.testing.assert_close(moved[0], (weight - rate * weight.grad).detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_drawn_images_are_clamped():
+    module = tiny.gan()
+    for name, weight in module.generator.named_parameters():
+        if name.startswith("to_rgb") and name.endswith("bias"):
+            weight.data += 1 / len(module.generator.to_rgb)
+    seeds = torch.arange(2)
+    decoded = module.decode(module.latents(seeds), seeds)
+    assert 0.1 < (decoded > 1.2).float().mean() < 0.9
+    torch.testing.assert_close(module.sample(seeds), decoded.clamp(-1, 1))
+
+
 @pytest.mark.parametrize(("name", "left"), [("r1", "train/path_length"), ("path_length", "train/r1")])
 def test_a_weight_of_zero_switches_a_regulariser_off_and_corrects_nothing(tmp_path: Path, name: str, left: str):
     module = tiny.gan(regularization=replace(Regularization(), **{name: 0.0}))
