@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from einops import rearrange
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from PIL import Image
@@ -22,7 +23,8 @@ __all__ = ["ImageWriter", "MissingSamples", "to_uint8", "write_png"]
 
 def to_uint8(images: Tensor) -> Tensor:
     """float (N, C, H, W) in [-1, 1] -> uint8 (N, H, W, C), rounded as the metrics round, so that files lose nothing."""
-    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+    levels = ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return rearrange(levels, "n c h w -> n h w c").cpu()
 
 
 def write_png(pixels: Tensor, path: Path, mark: str | None = None) -> None:

@@ -3,6 +3,7 @@
 from typing import cast
 
 import torch
+from einops import rearrange
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
@@ -54,7 +55,8 @@ def _pictures(metric: PathMetric, pl_module: LightningModule, first: Tensor) -> 
     start, end = (generator.latents(seeds, metric.space) for seeds in (first, first + 1))
     latents = metric.latents(start, end, _uniform(first))
     noise = first.repeat_interleave(metric.pictures)
-    return generator.decode(latents.flatten(0, 1), noise, metric.space).unflatten(0, latents.shape[:2])
+    pictures = generator.decode(rearrange(latents, "path point d -> (path point) d"), noise, metric.space)
+    return rearrange(pictures, "(path point) c h w -> path point c h w", point=metric.pictures)
 
 
 def _uniform(seeds: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from einops import rearrange
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
@@ -76,9 +77,9 @@ def drawn_together(
     padded = -(-count // trainer.world_size) * trainer.world_size
     with in_precision(pl_module):
         drawn = draw(torch.arange(trainer.global_rank, padded, trainer.world_size))
-    gathered = cast(Tensor, pl_module.all_gather(drawn))  # (world, n, C, H, W), or (n, C, H, W) without a process group
+    gathered = cast(Tensor, pl_module.all_gather(drawn))  # without a process group as it was
     if gathered.dim() > drawn.dim():
-        gathered = gathered.transpose(0, 1).flatten(0, 1)
+        gathered = rearrange(gathered, "rank n c h w -> (n rank) c h w")
     return gathered[:count].cpu()
 
 

@@ -1,6 +1,7 @@
 """How near generated pictures come to the shots: whether they are copies, and whether every shot is reached."""
 
 import torch
+from einops import reduce
 from torch import nn
 
 from tenshot.errors import InputError
@@ -70,7 +71,7 @@ class NearestLPIPS(LPIPSMetric):
         mine = self.share(torch.arange(len(generated)))
         with full_precision(self.workplace):
             found = target_distances(generated, mine, real)
-            distances[mine] = found.view(len(mine), -1, shots).amin(dim=1)  # of a shot and its mirror image
+            distances[mine] = reduce(found, "image (mirrored shot) -> image shot", "min", shot=shots)
             distances = self.together(distances)
         nearest, which = distances.min(dim=1)
         reached = distances.amin(dim=0)

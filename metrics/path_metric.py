@@ -4,6 +4,7 @@ from abc import abstractmethod
 from typing import ClassVar
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -116,8 +117,8 @@ class PathMetric(ImageMetric):
                 self.append("size", torch.tensor([images.shape[-2:]]))
         for part in images.split(self._at_a_time(images)):
             with full_precision(images.device):
-                embedded = [tap.unflatten(0, (len(part), self.pictures)) for tap in self._rows(part.flatten(0, 1))]
-                found = self.measure(embedded)
+                rows = self._rows(rearrange(part, "path point ... -> (path point) ..."))
+                found = self.measure([rearrange(tap, "(path point) d -> path point d", path=len(part)) for tap in rows])
             self.append("paths", found)
 
     def _at_a_time(self, images: Tensor) -> int:

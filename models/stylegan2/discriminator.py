@@ -4,6 +4,7 @@ import math
 from typing import cast
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from tenshot.errors import InputError
@@ -177,6 +178,6 @@ def minibatch_deviation(x: Tensor, group: int) -> Tensor:
         (N, 1, H, W)
     """
     n, _, height, width = x.shape
-    groups = x.reshape(group, n // group, -1)
-    deviation = (groups.var(0, unbiased=False) + 1e-8).sqrt().mean(1)  # (N / group,)
+    members = rearrange(x, "(member group) c h w -> member group (c h w)", member=group)
+    deviation = (members.var(0, unbiased=False) + 1e-8).sqrt().mean(1)  # (N / group,)
     return deviation.repeat(group)[:, None, None, None].expand(n, 1, height, width)
