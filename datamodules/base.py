@@ -133,7 +133,7 @@ class Pictures(LightningDataModule, ABC):
         """
         rank, world_size = self._rank()
         done = self.trainer.global_step * self.trainer.accumulate_grad_batches if self.trainer else 0
-        among = int(self.trainer.overfit_batches) or None if self.trainer else None
+        among = int(self.trainer.overfit_batches) or None if self.trainer else None  # type: ignore[attr-defined]
         return EndlessBatches(
             self.train_source, self.batch_size, self.seed, self.flip, rank, world_size, start=done, among=among
         )
