@@ -80,6 +80,12 @@ class Row:
     apart: str | None = None
     cells: dict[str, Cell] = field(default_factory=dict)
 
+    @property
+    def extent(self) -> tuple[float, float]:
+        """The least and the largest value of any method."""
+        defined = [value for cell in self.cells.values() for value in cell.defined]
+        return min(defined), max(defined)
+
     @cached_property
     def best(self) -> str | None:
         """The method of the best mean; None where neither is better, two share it, or there is nothing to compare."""

@@ -1,12 +1,13 @@
 """The page: one file of HTML that loads nothing."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from importlib.resources import files
+
+from markupsafe import Markup
 
 from tenshot.reports.comparison import Row
 from tenshot.reports.groups import Group, method_differences
-from tenshot.reports.markup import warning
+from tenshot.reports.markup import render
 from tenshot.reports.pictures import Nearest, PictureRow
 from tenshot.reports.section_metrics import metrics_section
 from tenshot.reports.section_pictures import samples_section, shots_section, strips_section
@@ -14,30 +15,6 @@ from tenshot.reports.section_runs import config_section, cost_section, curves_se
 from tenshot.reports.shots import NotAvailable
 
 __all__ = ["page"]
-
-SHELL = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header>
-<h1>{title}</h1>
-<p>{about}</p>
-{warnings}
-<nav aria-label="sections">{links}</nav>
-</header>
-<main>
-{sections}
-</main>
-</body>
-</html>
-"""
 
 LINKS = {
     "metrics": "Metrics", "samples": "Samples", "shots": "Nearest training pictures", "strips": "Between latents",
@@ -74,14 +51,16 @@ def page(
         config_section(groups, colours),
         runs_section(groups, colours),
     ]
-    return SHELL.format(
-        title=escape(f"{methods} compared"),
-        style=files("tenshot.reports").joinpath("page.css").read_text(),
-        about=escape(f"{runs}; {made}"),
-        warnings="\n".join(map(warning, caveats(groups))),
-        links="".join(f'<a href="#{name}">{text}</a>' for name, text in LINKS.items()),
-        sections="\n".join(sections),
+    filled = render(
+        "page.html",
+        title=f"{methods} compared",
+        style=Markup(files("tenshot.reports").joinpath("page.css").read_text()),
+        about=f"{runs}; {made}",
+        caveats=caveats(groups),
+        links=LINKS,
+        sections=sections,
     )
+    return str(filled)
 
 
 def caveats(groups: Sequence[Group]) -> list[str]:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
+
+from markupsafe import Markup
 
 from tenshot.reports.curves import Chart, Line
 
@@ -16,18 +17,19 @@ LOG_BEYOND = 50.0
 """Values that span a larger factor are drawn on a logarithmic axis."""
 
 
-def dots(values: Sequence[float], low: float, high: float, mean: float | None, colour: int) -> str:
-    """Values on the way from ``low`` to ``high``, and a stroke at their mean."""
+def dots(values: Sequence[float], extent: tuple[float, float], mean: float | None, colour: int) -> Markup:
+    """Values on the way from the least to the largest of ``extent``, and a stroke at their mean."""
+    low, high = extent
     at = lambda value: 5 + 110 * ((value - low) / (high - low) if high > low else 0.5)  # noqa: E731
     marks = "".join(f'<circle cx="{at(value):.1f}" cy="6" r="3.2"/>' for value in values)
     stroke = "" if mean is None else f'<path d="M{at(mean):.1f} 1v10"/>'
-    return (
+    return Markup(
         f'<svg class="dots c{colour % COLOURS}" viewBox="0 0 120 12" aria-hidden="true">'
         f'<path class="rail" d="M5 6h110"/>{marks}{stroke}</svg>'
     )
 
 
-def chart(drawn: Chart, colours: Mapping[str, int]) -> str:
+def chart(drawn: Chart, colours: Mapping[str, int]) -> Markup:
     """A line a run, in the colour of its method; the axis is logarithmic where values span a large factor."""
     points = [point for lines in drawn.lines.values() for line in lines for point in line]
     steps, values = [step for step, _ in points], [value for _, value in points]
@@ -51,16 +53,12 @@ def chart(drawn: Chart, colours: Mapping[str, int]) -> str:
     for step, anchor in ((first, "start"), (last, "end")):
         parts.append(f'<text x="{x(step):.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{step:,.0f}</text>')
     for name, lines in drawn.lines.items():
-        title = escape(name)
-        parts += [
-            f'<path class="line {colour_class(colours[name])}" d="{_path(line, x, y)}"><title>{title}</title></path>'
-            for line in lines
-        ]
+        one = Markup('<path class="line {}" d="{}"><title>{}</title></path>')
+        parts += [one.format(colour_class(colours[name]), _path(line, x, y), name) for line in lines]
     about = f"{drawn.title} over steps {first:,.0f} to {last:,.0f}, of {', '.join(drawn.lines)}"
-    return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(about)}">'
-        f"{''.join(parts)}</svg>" + (' <small class="note">logarithmic</small>' if logarithmic else "")
-    )
+    svg = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>')
+    note = Markup(' <small class="note">logarithmic</small>') if logarithmic else ""
+    return svg.format(WIDTH, HEIGHT, about, Markup("".join(parts))) + note
 
 
 def colour_class(colour: int) -> str:
