@@ -162,5 +162,5 @@ def _within(place: str, folder: str) -> bool:
 def _listed(place: str, tops: list[str], endings: tuple[str, ...] = ("",)) -> bool:
     """Whether a real place is in one of these folders, not hidden there, and with one of these endings."""
     return place.lower().endswith(endings) and any(
-        _within(place, top) and not is_hidden(place[len(top) :].strip("/")) for top in tops
+        _within(place, top) and not is_hidden(place[len(top) :]) for top in tops
     )

@@ -142,7 +142,7 @@ def _archives(root: str) -> list[str] | None:
         return None
     fixed = re.split(r"[*?\[]", root, maxsplit=1)[0].rpartition("/")[0]
     matches = [path for path in sorted(glob(root)) if path.lower().endswith(ENDINGS)]
-    matches = [path for path in matches if not is_hidden(path[len(fixed) :].strip("/"))]
+    matches = [path for path in matches if not is_hidden(path[len(fixed) :])]
     real = {path for path in matches if not os.path.islink(path)}
     return [path for path in matches if path in real or os.path.realpath(path) not in real] or None
 

@@ -119,7 +119,7 @@ class _Reader(pickle.Unpickler):
         # classes of this file alone: a pickle may set their attributes
         self._namespace = type("Namespace", (argparse.Namespace,), {})
         self._easy_dict = type("EasyDict", (dict,), {})
-        self._array = type("ndarray", (_Array,), {"__setstate__": _Array.__setstate__})
+        self._array = type("ndarray", (_Array,), {})
 
     def find_class(self, module: str, name: str) -> Any:
         """The table's entry for a name in the file, or a stand-in."""
@@ -136,7 +136,7 @@ class _Reader(pickle.Unpickler):
         if module.startswith("dnnlib.tflib"):
             raise Foreign("of the TensorFlow code: convert it with legacy.py of stylegan2-ada-pytorch first")
         if path not in self.foreign:
-            self.foreign[path] = type("Inert", (Inert,), {"__slots__": ()})
+            self.foreign[path] = type("Inert", (Inert,), {})
         return self.foreign[path]
 
     def _known(self, path: str) -> Callable[..., Any] | None:

@@ -55,6 +55,7 @@ def seems(content: Mapping[str, Any]) -> str:
     for sign, words in (
         ("down_blocks.", "a network of diffusers"),
         ("model.diffusion_model.", "a latent diffusion model"),
+        ("diffusion_model.", "a latent diffusion model"),
         ("input_blocks.", "a diffusion U-Net or a classifier of noisy images"),
         ("synthesis.", "a StyleGAN2 or StyleGAN3"),
         ("to_rgb", "a generator of StyleGAN2"),

@@ -39,7 +39,7 @@ def test_names_as_other_systems_write_them(written: str):
     ("content", "problem"),
     [
         *((content, "has no list of labels as StyleGAN2-ADA writes it") for content in (
-            b"", b"torn", b"[]", b"3", b"[" * 100_000, b"{}", b'{"labels": "words"}', b'{"labels": {"cat/0.png": 1}}',
+            b"", b"torn", b"[]", b"3", b"[" * 100_000, b"{}", b'{"labels": 3}', b'{"labels": {"cat/0.png": 1}}',
             b'{"labels": ["ab"]}', b'{"labels": [["cat/0.png"]]}', b'{"labels": [["cat/0.png", 1, 2]]}',
             b'{"labels": [[0, 1]]}', b'{"labels": [["cat/0.png", 1], "ab"]}',
         )),

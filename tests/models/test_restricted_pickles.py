@@ -66,7 +66,9 @@ def test_arrays_and_numbers_of_numpy(tmp_path: Path, name: str, protocol: int):
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_options_of_a_program_and_a_dictionary_with_a_default(tmp_path: Path, protocol: int):
     written = {"args": argparse.Namespace(lr=0.1, size=256), "losses": defaultdict(list, a=[1])}
+    (tmp_path / "3.pkl").write_bytes(pickle.dumps(written, protocol, fix_imports=False))
     found, foreign = loaded(written, tmp_path, protocol)
+    assert vars(load_pickle(tmp_path / "3.pkl")[0]["args"]) == vars(found["args"])
     assert vars(found["args"]) == {"lr": 0.1, "size": 256}
     assert isinstance(found["args"], argparse.Namespace)
     assert found["losses"] == {"a": [1]}
@@ -75,10 +77,12 @@ def test_options_of_a_program_and_a_dictionary_with_a_default(tmp_path: Path, pr
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_tensors(tmp_path: Path, zipped: bool):
-    whole = torch.arange(12.0).view(3, 4)
+    whole, marked = torch.arange(12.0).view(3, 4), nn.Parameter(torch.ones(2))
+    marked.learning_rate = 0.1  # type: ignore[attr-defined]
     written = {
         "part": whole[1:, ::2], "turned": whole.T, "scalar": torch.tensor(2), "none": torch.empty(0, 3),
         "half": whole.bfloat16(), "weight": nn.Parameter(whole.clone()),
+        "marked": marked,
         "buffer": torch.nn.Buffer(whole.clone()), "state": nn.Linear(2, 2).state_dict(),
     }  # fmt: skip
     path = tmp_path / "content.pt"
@@ -134,7 +138,7 @@ def array(shape: tuple[int, ...], dtype: np.dtype, content: object) -> Call:
         (np.zeros(1, [("a", "i4")]), "it has an array of V4"),
         (array((3,), np.dtype("f8"), bytes(16)), "an array in it is larger than its numbers"),
         (array((3,), np.dtype("f8"), bytes(32)), "an array in it is larger than its numbers"),
-        (array((2,), np.dtype("f8"), [1.0, 2.0]), "an array in it is larger than its numbers"),
+        (array((2,), np.dtype("f8"), [0] * 16), "an array in it is larger than its numbers"),
         (Call(torch._utils._rebuild_tensor_v2, (3, 0, (1,), (1,), False, None)), "a int stands where the numbers"),
         (Call(torch._utils._rebuild_tensor_v2, (b"", 0, (1,), (1,), False, None)), "a bytes stands where the numbers"),
         (Call(torch.storage._load_from_bytes, (b"torn",)), "torn are the numbers of a tensor"),
@@ -144,6 +148,28 @@ def array(shape: tuple[int, ...], dtype: np.dtype, content: object) -> Call:
 def test_what_cannot_be_is_refused(tmp_path: Path, written: object, said: str, protocol: int):
     with pytest.raises(Foreign, match=said):
         loaded(written, tmp_path, protocol)
+
+
+def test_tensors_of_the_first_versions_of_torch(tmp_path: Path):
+    numbers = torch.arange(4.0)
+    old = Call(torch._utils._rebuild_tensor, (numbers._typed_storage(), 1, (2,), (2,)))
+    assert torch.equal(loaded(old, tmp_path, 2)[0], torch.tensor([1.0, 3.0]))
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "stride"),
+    [(4, (1,), (1,)), (3, (1, 2), (9, 1)), (0, (2,), (-1,)), (0, (-2,), (1,)), (5, (), ())],
+)
+def test_a_tensor_lies_within_its_numbers(tmp_path: Path, offset: int, size: tuple[int, ...], stride: tuple[int, ...]):
+    numbers = torch.arange(4.0)._typed_storage()
+    with pytest.raises(Foreign, match="a tensor in it is larger than its numbers"):
+        loaded(Call(torch._utils._rebuild_tensor_v2, (numbers, offset, size, stride, False, None)), tmp_path, 2)
+
+
+def test_types_of_numpy_are_none_of_torch(tmp_path: Path):
+    found, foreign = loaded({"type": np.float32}, tmp_path, 4)
+    assert issubclass(found["type"], Inert)
+    assert foreign == ["numpy.float32"]
 
 
 class Elsewhere:
