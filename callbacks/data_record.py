@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import WandbLogger
 from tenshot.datamodules import Pictures
 from tenshot.datamodules.choice import BY_LISTING, Record
 from tenshot.errors import InputError
-from tenshot.lightning_modules.runs import run_of
+from tenshot.lightning_modules.runs import holds_run, run_of
 from tenshot.models.pretrained import read_checkpoint
 
 __all__ = ["FILE", "KEY", "DataRecord", "choice_as_recorded", "go_on_with_data_of"]
@@ -36,7 +36,7 @@ class DataRecord(Callback):
         if self._record is None or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         path = Path(trainer.default_root_dir) / FILE
-        before = _read(path)
+        before = _read(path) if holds_run(path.parent) else None  # not what a start that failed has left
         if before is None or {**before, "earlier": None} != {**self._record, "earlier": None}:
             self._write(path, self._record if before is None else {**self._record, "earlier": before})
         for logger in trainer.loggers:

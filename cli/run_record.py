@@ -5,6 +5,7 @@ import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from time import time
 from typing import Any
 
 import yaml
@@ -14,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from tenshot.callbacks.abandoned import set_aside
 from tenshot.callbacks.provenance import code_version
+from tenshot.callbacks.tolerance import tolerated
 from tenshot.errors import InputError
 from tenshot.lightning_modules.runs import (
     checkpoint_step,
@@ -35,6 +37,9 @@ Changes = dict[str, tuple[Any, Any]]
 class RunRecord(Callback):
     """Write the configuration to the run's folder and to every logger; of a resumed run say and keep what changed.
 
+    A new run gets its ``config.yaml``, dated to when it began, once its first step is done: a start that fails before
+    leaves a folder that is no run's.
+
     Args:
         parser: Of the command.
         config: Of the command, as it was asked for, not as the checkpoint completes it.
@@ -47,6 +52,7 @@ class RunRecord(Callback):
     def __init__(self, parser: ArgumentParser, config: Namespace, checkpoint: Path | None) -> None:
         self.text = _dumped(parser, config)
         self.checkpoint, self.before, self.changes = checkpoint, b"", Changes()
+        self.began, self.first, self.recorded = time(), 0, False
         home = run_of(checkpoint) if checkpoint else None
         if checkpoint is None or home is None:
             return
@@ -62,15 +68,34 @@ class RunRecord(Callback):
         return bool(self.before)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Tell the loggers, and begin the record of a new run."""
-        if not trainer.is_global_zero:
-            return
-        for logger in trainer.loggers:
-            logger.log_hyperparams(yaml.safe_load(self.text) | {"code_version": code_version()})
-        path = Path(trainer.default_root_dir) / "config.yaml"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, self.text.encode())
+        """Tell the loggers."""
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.log_hyperparams(yaml.safe_load(self.text) | {"code_version": code_version()})
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Begin the record of a new run, once a step is done."""
+        if not self.recorded and trainer.global_step > self.first:
+            self._record(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Begin it at the latest now: a checkpoint that lies beside no configuration is of no run."""
+        if not self.recorded:
+            self._record(trainer)
+
+    def _record(self, trainer: Trainer) -> None:
+        self.recorded = True
+        run = Path(trainer.default_root_dir)
+        if trainer.is_global_zero and not (self.checkpoint and self._goes_on_in(run)):
+            with tolerated(str(run)):
+                run.mkdir(parents=True, exist_ok=True)
+                _write(run / "config.yaml", self.text.encode(), self.began)
+
+    def _goes_on_in(self, run: Path) -> bool:
+        home = run_of(self.checkpoint) if self.checkpoint else None
+        return home is not None and home.resolve() == run.resolve()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Let a changed method begin its log anew: it may not log what it did."""
@@ -79,6 +104,7 @@ class RunRecord(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Once the checkpoint is loaded: set aside what came after it, and record what changed."""
+        self.first = trainer.global_step
         if self.checkpoint is None or not trainer.is_global_zero:
             return
         run, step = Path(trainer.default_root_dir), trainer.global_step
@@ -87,8 +113,7 @@ class RunRecord(Callback):
             rank_zero_info(said)
         for name, (was, now) in self.changes.items():
             rank_zero_info(f"resume: --{name} {_shown(was)} -> {_shown(now)} from step {step}")
-        home = run_of(self.checkpoint)
-        if not self.before or home is None or home.resolve() != run.resolve():
+        if not self.before or not self._goes_on_in(run):
             return
         if self.changes and not configuration_until(run, step).exists():
             _write(configuration_until(run, step), self.before, self.written)
@@ -157,10 +182,10 @@ def _refuse_what_cannot_change(changes: Changes, checkpoint: Path) -> None:
         )
 
 
-def _write(path: Path, content: bytes, time: float | None = None) -> None:
+def _write(path: Path, content: bytes, dated: float | None = None) -> None:
     """The file is the old or the new one at any moment. Given a time, it is as old as that: when the run began."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(content)
-    if time is not None:
-        os.utime(partial, (time, time))
+    if dated is not None:
+        os.utime(partial, (dated, dated))
     os.replace(partial, path)

@@ -1,12 +1,18 @@
 """A checkpoint belongs to the run in whose folder it lies, and nothing of another run is written over."""
 
+import json
 import shutil
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
+import torch
 import yaml
 
+from tenshot.lightning_modules import DDPM
+from tenshot.lightning_modules.runs import holds_run
 from tenshot.models.pretrained import sha256
 
 
@@ -28,6 +34,66 @@ def two_runs(trained: Path, tmp_path: Path) -> Path:
         tiny.write_yaml(run / "config.yaml", whole)
     shutil.copy(tmp_path / "a" / "config.yaml", tmp_path / "c.yaml")
     return tmp_path
+
+
+def out_of_memory(*_: object) -> None:
+    raise torch.OutOfMemoryError("out of memory")
+
+
+def stopped(*_: object) -> None:
+    raise SystemExit(1)
+
+
+@pytest.mark.parametrize("what", ["size", "memory", "stop"])
+def test_a_start_that_failed_before_its_first_step_is_no_run(
+    tenshot: tiny.Run, tmp_path: Path, shots: Path, what: str, monkeypatch: pytest.MonkeyPatch
+):
+    run = tmp_path / "run"
+    words = ["fit", "--config", tiny.config_file(tmp_path), "--trainer.default_root_dir", run]
+    words += ["--data", "FewShot", "--data.root", shots, "--data.shots", "5"]
+    wrong = ["--data.shots", "4", "--model.vlb_weight", "0.5"]
+    with monkeypatch.context() as patch:
+        if what == "size":
+            wrong += ["--data.image_size", "32"]
+        else:
+            patch.setattr(DDPM, "training_step", out_of_memory if what == "memory" else stopped)
+        assert tenshot(*words, *wrong).status == 1
+    assert not holds_run(run)
+    for again in ([], ["--ckpt_path", "last"]):
+        shutil.rmtree(run / "checkpoints", ignore_errors=True)
+        outcome = tenshot(*words, *again, "--trainer.max_steps", "1")
+        assert outcome.status == 0, outcome.err
+        assert "holds a run" not in outcome.log
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        assert (config["model"]["init_args"]["vlb_weight"], config["data"]["init_args"]["shots"]) == (0.001, 5)
+        assert "earlier" not in json.loads((run / "data.json").read_text())
+        if not again:
+            (run / "config.yaml").unlink()
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["run"]
+
+
+def test_a_run_that_was_killed_after_its_first_step_stays_one(
+    tenshot: tiny.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Though it has saved and logged nothing yet; and it is as old as its start."""
+    run, step = tmp_path / "run", DDPM.training_step
+    words = ["fit", "--config", tiny.config_file(tmp_path), "--trainer.default_root_dir", run]
+
+    stepped = []
+
+    def second(module: DDPM, batch: Any, batch_idx: int) -> Any:
+        stepped.append(time.time())
+        return stopped() if batch_idx else step(module, batch, batch_idx)
+
+    began = time.time()
+    with monkeypatch.context() as patch:
+        patch.setattr(DDPM, "training_step", second)
+        assert tenshot(*words).status == 1
+    assert holds_run(run)
+    assert began <= (run / "config.yaml").stat().st_mtime < stepped[0]
+    before = (run / "config.yaml").read_bytes()
+    assert f"this one goes to {run}-2" in tenshot(*words).log
+    assert (run / "config.yaml").read_bytes() == before
 
 
 @pytest.mark.parametrize("path", ["a-2", "a-2/checkpoints/step=00000004.ckpt", "link"])
