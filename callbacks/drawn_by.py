@@ -28,7 +28,8 @@ class DrawnBy:
 
     Args:
         depends_on: All that sample i is a function of besides i; a set of samples is continued only where it is equal.
-        origin: Where that is from: ``checkpoint``, ``step``, ``weights`` (ema or raw), ``code``. For the reader.
+        origin: Where that is from: ``checkpoint`` (or the file that was drawn from without training), ``step``,
+            ``weights`` (ema, raw, or what was read), ``code``. For the reader.
     """
 
     depends_on: dict[str, Any]
@@ -65,10 +66,12 @@ def drawn_by(trainer: Trainer, pl_module: LightningModule, seed: int, step: int)
         "precision": str(trainer.precision),
         "image_size": getattr(config, "image_size", None) or getattr(pl_module, "size", None),
     }
+    file = trainer.ckpt_path or (None if trainer.training else getattr(pl_module, "init_from", None))
+    read = "raw" if trainer.ckpt_path or trainer.training else getattr(pl_module, "weights_origin", None) or "raw"
     origin = {
-        "checkpoint": str(Path(trainer.ckpt_path).resolve()) if trainer.ckpt_path else None,
+        "checkpoint": str(Path(file).resolve()) if file else None,
         "step": step,
-        "weights": "ema" if ema is not None and ema.average and ema.evaluate == "ema" else "raw",
+        "weights": "ema" if ema is not None and ema.average and ema.evaluate == "ema" else read,
         "code": code_version(),
     }
     return DrawnBy(depends_on, origin)

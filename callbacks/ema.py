@@ -139,7 +139,7 @@ class EMA(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Test the averaged weights."""
-        rank_zero_info(self.weights_used())
+        rank_zero_info(self.weights_used(trainer, pl_module))
         self._begin(pl_module)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -148,7 +148,7 @@ class EMA(Callback):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw from the averaged weights."""
-        rank_zero_info(self.weights_used())
+        rank_zero_info(self.weights_used(trainer, pl_module))
         self._begin(pl_module)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -163,10 +163,13 @@ class EMA(Callback):
         if self._applied:
             self._exchange(pl_module)
 
-    def weights_used(self) -> str:
+    def weights_used(self, trainer: Trainer, pl_module: LightningModule) -> str:
         """Which weights evaluation uses, in words."""
         if self.average and self.evaluate == "ema":
             return f"weights: average over {self.updates} updates (decay {self.decay:.6g})"
+        origin = getattr(pl_module, "weights_origin", None)
+        if origin is not None and not trainer.training and trainer.ckpt_path is None:  # drawn from as they were read
+            return f"weights: {origin}"
         return "weights: raw" + ("" if self.average else " (there is no average)")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

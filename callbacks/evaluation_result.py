@@ -65,7 +65,7 @@ def result_of(
         "run": str(Path(trainer.default_root_dir).resolve()),
         "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
         "step": by.origin["step"],
-        "weights": ema.weights_used() if ema is not None and has_weights else None,
+        "weights": ema.weights_used(trainer, pl_module) if ema is not None and has_weights else None,
         "sampler": asdict(sampler) if is_dataclass(sampler) and not isinstance(sampler, type) else None,
         "samples": count,
         "seed": by.depends_on["seed"],

@@ -66,22 +66,18 @@ class App(LightningCLI):
 
     Args:
         held: What is to be let go when the command ends, however it ends.
-        command: Which of them.
-        folder_given: Whether the command line names the folder of the run.
-        weights_given: Whether it names weights to start from, which are drawn from without a checkpoint.
+        words: The command line. Weights to start from that it names are drawn from without a checkpoint.
         arguments: Lightning's.
     """
 
-    def __init__(
-        self, held: ExitStack, command: str, folder_given: bool, weights_given: bool, **arguments: Any
-    ) -> None:
-        self.held, self.command = held, command
-        self.folder_given, self.weights_given = folder_given, weights_given
-        super().__init__(**arguments)
+    def __init__(self, held: ExitStack, words: list[str], **arguments: Any) -> None:
+        self.held, self.words = held, words
+        self.folder_given = bool(values(words, "--trainer.default_root_dir"))
+        super().__init__(args=words, **arguments)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The one that was asked for: parsers of the others would only take time."""
-        return {self.command: LightningCLI.subcommands()[self.command] | {"weights_only"}}
+        return {self.words[0]: LightningCLI.subcommands()[self.words[0]] | {"weights_only"}}
 
     def _set_seed(self) -> None:
         """Lightning's, but a seed that is none is told in one line."""
@@ -115,7 +111,10 @@ class App(LightningCLI):
         if self.subcommand == "fit":
             folder, checkpoint = for_training(asked, folder, self.folder_given)
         elif trained:
-            weights = config.model.init_args.get("init_from") if self.weights_given else None
+            weights = config.model.init_args.get("init_from") if values(self.words, "--model.init_from") else None
+            told = values(self.words, "--model.init_weights") or "init_weights" not in config.model.init_args
+            if asked is None and weights is not None and not told:
+                config.model.init_args.init_weights = config.ema.evaluate
             if asked is None and weights is not None and config.trainer.default_root_dir is None:
                 folder = Path("runs") / Path(weights).stem
             folder, checkpoint = for_evaluation(str(self.subcommand), asked, folder, self.folder_given, weights)
@@ -280,9 +279,7 @@ def run(words: list[str]) -> None:
         with ExitStack() as held:
             App(
                 held,
-                words[0],
-                bool(values(words, "--trainer.default_root_dir")),
-                bool(values(words, "--model.init_from")),
+                words,
                 model_class=LightningModule,
                 datamodule_class=LightningDataModule,
                 subclass_mode_model=True,
@@ -292,7 +289,6 @@ def run(words: list[str]) -> None:
                 seed_everything_default=0,
                 trainer_defaults={"num_sanity_val_steps": 0},
                 parser_class=Parser,
-                args=words,
             )
     except Preempted:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # srun sends it to all ranks once the first has left

@@ -1,4 +1,4 @@
-"""Draw from weights that are no run's checkpoint: a converted file, or a public one."""
+"""Draw from weights that are no run's checkpoint: converted, public, or a checkpoint copied out of its run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ from tenshot.cli.convert_stylegan2 import is_stylegan2
 from tenshot.cli.words import values
 from tenshot.errors import InputError
 from tenshot.lightning_modules.initial import own_words, part_in
+from tenshot.lightning_modules.runs import run_of
 from tenshot.models.pretrained import read_checkpoint
 
 __all__ = ["from_weights"]
@@ -25,7 +26,7 @@ def from_weights(words: list[str]) -> list[str]:
     if words[0] not in ("predict", "test") or {"--help", "-h"} & set(words):
         return words
     paths = values(words, "--ckpt_path")
-    weights = paths[-1] if paths and _is_of_no_run(Path(paths[-1])) else None
+    weights = paths[-1] if paths and _is_of_no_run(Path(paths[-1]), _told(words, "model")) else None
     if weights is not None:
         words = _without(words, "--ckpt_path")
         kind = [] if _told(words, "model") else ["--model", _method(weights)]
@@ -37,10 +38,12 @@ def from_weights(words: list[str]) -> list[str]:
     return words
 
 
-def _is_of_no_run(path: Path) -> bool:
+def _is_of_no_run(path: Path, configured: bool) -> bool:
+    """Of a checkpoint of ours: whether it was copied out of its run, and nothing else says what it is of."""
     if not path.is_file():
         return False
-    return path.suffix == ".safetensors" or own_words(path, read_checkpoint(path)) is None
+    alone = run_of(path) is None and not configured
+    return alone or path.suffix == ".safetensors" or own_words(path, read_checkpoint(path)) is None
 
 
 def _method(weights: str) -> str:

@@ -66,6 +66,8 @@ class DDPM(LightningModule):
 
     averaged = ("unet",)
     """Submodules that an EMA follows."""
+    weights_origin: str | None = None
+    """What init_from was, in words."""
 
     def __init__(
         self,
@@ -135,6 +137,7 @@ class DDPM(LightningModule):
         self.unet = UNet(config)
         if initial is not None:
             fill(self.unet, initial.state, initial.path)
+            self.weights_origin = f"{initial.path}: {initial.origin}"
             rank_zero_info(f"{initial.path}: starting from {initial.origin}")
         if self.guidance is not None:
             self.guide = FrozenClassifier(self.guidance, config, process)

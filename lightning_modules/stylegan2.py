@@ -115,6 +115,7 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
         self.generator, self.discriminator = StyleGAN2Generator(self.config), StyleGAN2Discriminator(self.config)
         if initial is not None:
             start_from(initial, self.generator, self.discriminator)
+            self.weights_origin = f"{initial.path}: {initial.origin}"
             self.first_averages = {"generator": initial.average} if initial.average else {}
 
     def players(self) -> Mapping[Player, Sequence[nn.Module]]:

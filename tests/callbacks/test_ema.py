@@ -167,7 +167,7 @@ def test_the_checkpoint_holds_both_and_restores_both(tmp_path: Path):
     trainer = tiny.trainer(tmp_path, 1, ema=third)
     trainer.test(module, data(), ckpt_path=path, verbose=False)
     assert module.used["test"][0] == pytest.approx(plain_average(0.9, 4), rel=1e-6)
-    assert third.weights_used() == "weights: average over 4 updates (decay 0.9)"
+    assert third.weights_used(trainer, module) == "weights: average over 4 updates (decay 0.9)"
 
 
 def test_decay_0_turns_it_off(tmp_path: Path):
@@ -178,7 +178,7 @@ def test_decay_0_turns_it_off(tmp_path: Path):
     assert not ema.average
     assert set(module.used["test"]) == {4}
     assert "ema" not in torch.load(tmp_path / "checkpoints" / "step=00000003.ckpt", weights_only=True)
-    assert ema.weights_used() == "weights: raw (there is no average)"
+    assert ema.weights_used(trainer, module) == "weights: raw (there is no average)"
 
 
 def test_grids_show_the_average(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
