@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from tenshot.callbacks.abandoned import set_aside
 from tenshot.callbacks.provenance import code_version
 from tenshot.callbacks.tolerance import tolerated
+from tenshot.cli.former import without_former_settings
 from tenshot.errors import InputError
 from tenshot.lightning_modules.runs import (
     checkpoint_step,
@@ -125,13 +126,15 @@ class RunRecord(Callback):
 
 def _comparable(parser: ArgumentParser, before: Path, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Two configurations by options. What an older version did not know has today's default in both."""
-    written, now = yaml.safe_load(before.read_text()), dict(flat(yaml.safe_load(text)))
+    written = yaml.safe_load(without_former_settings(before.read_text()))
+    now = dict(flat(yaml.safe_load(text)))
     known = dict(flat(written))
     with contextlib.redirect_stderr(io.StringIO()):
         try:
             was = dict(flat(yaml.safe_load(_dumped(parser, parser.parse_object(written)))))
         except (SystemExit, Exception):  # it has options that are no more: what both know is compared
-            return known, {name: value for name, value in now.items() if name in known}
+            both = known.keys() & now.keys()
+            return {name: known[name] for name in both}, {name: now[name] for name in now if name in both}
     # older versions left out what was null, whatever its default
     return was | {name: None for name, value in now.items() if value is None and name not in known}, now
 
@@ -147,7 +150,9 @@ def _changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:
     names = [name for name in dict.fromkeys([*was, *now]) if name not in OF_THE_PLACE]
     classes = {name for name in names if any(other.startswith(f"{name}.") for other in names)}
     differ = [
-        name for name in names if _named(was.get(name), name in classes) != _named(now.get(name), name in classes)
+        name
+        for name in names
+        if not _equal(_named(was.get(name), name in classes), _named(now.get(name), name in classes))
     ]
     other = [f"{name}." for name in differ if name in classes]
     return {
@@ -159,6 +164,11 @@ def _changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:
 
 def _named(value: Any, is_class: bool) -> Any:
     return value.rsplit(".", 1)[-1] if is_class and isinstance(value, str) else value
+
+
+def _equal(was: Any, now: Any) -> bool:
+    """However it is spelled: 25 steps are "25" steps."""
+    return was == now or (None not in (was, now) and str(was) == str(now))
 
 
 def _shown(value: Any) -> str:

@@ -84,6 +84,19 @@ def test_what_is_null_against_its_default_is_no_change(tenshot: tiny.Run, tmp_pa
         written.write_text("".join(line for line in written.open() if not line.endswith(": null\n")))
 
 
+@pytest.mark.parametrize("gone", ["allow_pickle: false", "weights_only: true", "never_heard_of: 3"])
+def test_what_is_no_option_any_more_is_no_change(tenshot: tiny.Run, run_copy: Path, gone: str):
+    """Also where another option of the run was spelled otherwise; what the user changes is said as ever."""
+    config = run_copy / "config.yaml"
+    shutil.copy(config, run_copy.with_name("recipe.yaml"))
+    older = config.read_text().replace("  init_args:\n", f"  init_args:\n    {gone}\n", 1)
+    assert "steps: ddim2\n" in older
+    config.write_text(older.replace("steps: ddim2\n", "steps: '2'\n"))
+    words = ["fit", "--config", run_copy.with_name("recipe.yaml"), "--ckpt_path", run_copy, "--trainer.max_steps", "5"]
+    outcome = tenshot(*words, "--model.sampler.steps", "2", "--ema.decay", "0.5")
+    assert {line.split()[0] for line in said(outcome)} == {"--ema.decay", "--trainer.max_steps"}
+
+
 def test_an_older_checkpoint_has_the_configuration_it_was_made_with(resume: Any, run_copy: Path):
     """Lowered once and once more: each time compared with what made the checkpoint."""
     shutil.copy(run_copy / "config.yaml", run_copy.with_name("recipe.yaml"))
