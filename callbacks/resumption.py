@@ -11,7 +11,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from tenshot.errors import InputError
 
@@ -76,7 +75,7 @@ class Resumption(Callback):
         """The numbers of the configuration with the moments of the checkpoint."""
         groups, name = [], type(optimizer).__name__
         for group, old in zip(optimizer.param_groups, saved["param_groups"], strict=True):
-            groups.append({key: value for key, value in group.items() if key != "params"} | {"params": old["params"]})
+            groups.append(group | {"params": old["params"]})
             for key in sorted(group.keys() & old.keys() - moved - {"params"}):
                 if not self.compared and _plain(group[key]) != _plain(old[key]):
                     rank_zero_info(f"resume: {name} {key} {old[key]} -> {group[key]} from step {step}")
@@ -98,12 +97,10 @@ def _schedule_state(
     scheduler: Any, saved: MutableMapping[str, Any] | None, states: list[Any], optimizers: list[Optimizer], step: int
 ) -> Any:
     """The state that a schedule goes on with; if it is another one, the optimiser is brought to where that is."""
-    if isinstance(scheduler, ReduceLROnPlateau):  # what it does depends on what was measured
-        return saved if saved is not None else scheduler.state_dict()
     number = next(i for i, optimizer in enumerate(optimizers) if optimizer is scheduler.optimizer)
     then, now = states[number]["param_groups"], scheduler.optimizer.param_groups
     own = scheduler.state_dict()
-    if saved is not None and _identity(saved) == _identity(own) and _scheduled(then) == _scheduled(now):
+    if _identity(saved) == _identity(own) and _scheduled(then) == _scheduled(now):
         moved = _moved_by(scheduler)
         for group, old in zip(now, then, strict=True):
             group.update({name: old[name] for name in ("lr", "momentum") if name in moved & old.keys()})

@@ -9,7 +9,7 @@ import tiny
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, Adafactor, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LinearLR, LRScheduler, OneCycleLR, SequentialLR, StepLR
 
 from tenshot.callbacks import Resumption, StepCheckpoint
@@ -141,18 +141,56 @@ def rates(schedule: Schedule, steps: int, **settings: Any) -> list[float]:
     [
         (one_cycle(4), one_cycle(8), 0.1), (None, lambda o: LinearLR(o, 1.0, 0.0, 8), 0.1),
         (lambda o: StepLR(o, 1), lambda o: StepLR(o, 2), 0.1), (lambda o: StepLR(o, 1), one_cycle(9), 0.1),
-        (lambda o: StepLR(o, 2), lambda o: StepLR(o, 2), 0.3),
+        (lambda o: StepLR(o, 2), lambda o: StepLR(o, 2), 0.3), (one_cycle(9), one_cycle(9, final_div_factor=10), 0.1),
     ],
 )  # fmt: skip
-def test_another_schedule_is_where_it_would_be(tmp_path: Path, before: Any, now: Any, lr: float, caplog: Any):
-    """Also a finished one that has become longer, and the same one from another learning rate on."""
+def test_another_schedule_is_where_it_would_be(
+    tmp_path: Path, before: Any, now: Any, lr: float, caplog: Any, recwarn: pytest.WarningsRecorder
+):
+    """Also a finished one that has become longer, and the same one from another learning rate or to another end."""
     caplog.set_level("INFO")
     fit(tmp_path, 4, Small(adam(), before))
     for step in (5, 6):
         resumed = fit(tmp_path, step, Small(adam(lr=lr), now), resume=step - 1)
         assert numbers(resumed)["lr"] == pytest.approx(rates(now, step, lr=lr)[step], rel=1e-12)
     assert caplog.text.count("of its new course") == 1
+    assert not [warning for warning in recwarn if "lr_scheduler.step()" in str(warning.message)]
     assert moments(resumed)["step"] == 6
+
+
+def test_what_no_schedule_moves_is_told(tmp_path: Path, caplog: Any):
+    caplog.set_level("INFO")
+    fit(tmp_path, 2, Small(adam(), one_cycle(9)))
+    fit(tmp_path, 3, Small(adam(betas=(0.9, 0.5)), one_cycle(9)), resume=2)
+    assert "resume" not in caplog.text  # one cycle moves the betas
+    fit(tmp_path / "steps", 2, Small(adam(), lambda o: StepLR(o, 2)))
+    fit(tmp_path / "steps", 3, Small(adam(betas=(0.9, 0.5)), lambda o: StepLR(o, 2)), resume=2)
+    assert "resume: Adam betas (0.9, 0.999) -> (0.9, 0.5) from step 2" in caplog.text
+
+
+@pytest.mark.parametrize("now", [adam(), lambda w: SGD(w, 0.1)], ids=["Adam", "SGD"])
+def test_an_optimiser_that_keeps_nothing(tmp_path: Path, now: Make, caplog: Any):
+    caplog.set_level("INFO")
+    before = fit(tmp_path, 2, Small(lambda w: SGD(w, 0.1)))["optimizer_states"][0]
+    assert not any(before["state"].values())
+    resumed = fit(tmp_path, 3, Small(now), resume=2)
+    if now(iter([nn.Parameter(torch.ones(1))])).__class__ is Adam:
+        assert moments(resumed)["step"] == 1
+    assert "afresh" not in caplog.text
+
+
+def test_an_optimiser_that_keeps_other_moments_of_vectors_than_of_matrices(tmp_path: Path, caplog: Any):
+    caplog.set_level("INFO")
+    fit(tmp_path, 2, Small(lambda w: Adafactor(w, 0.1)))
+    assert moments(fit(tmp_path, 3, Small(lambda w: Adafactor(w, 0.1)), resume=2))["step"] == 3
+    assert "afresh" not in caplog.text
+
+
+def test_weights_alone_say_nothing_of_optimisers():
+    resumption = Resumption()
+    resumption.on_load_checkpoint(None, None, weights := {"state_dict": {}})  # type: ignore[arg-type]
+    resumption.on_fit_start(None, None)  # type: ignore[arg-type]
+    assert weights == {"state_dict": {}}
 
 
 def test_without_its_schedule_the_learning_rate_is_that_of_the_configuration(tmp_path: Path):

@@ -64,6 +64,30 @@ def test_one_cycle_goes_over_all_of_training(asked: int | None):
         fit_schedule(init_args, -1)
 
 
+def test_one_cycle_by_epochs_is_as_long_as_they_are():
+    init_args = schedule("OneCycleLR", max_lr=1.0, epochs=2, steps_per_epoch=3)
+    fit_schedule(init_args, 6)
+    assert init_args.lr_scheduler.init_args.total_steps is None
+    assert min(rates(init_args, 6)) < 0.01
+    with pytest.raises(InputError, match=r"total_steps is 6, --trainer.max_steps 7, and OneCycleLR cannot go beyond"):
+        fit_schedule(init_args, 7)
+
+
+@pytest.mark.parametrize("half", [{"epochs": 2}, {"steps_per_epoch": 3}, {"epochs": 0, "steps_per_epoch": 3}])
+def test_half_of_that_tells_no_length(half: dict[str, int]):
+    init_args = schedule("OneCycleLR", max_lr=1.0, **half)
+    fit_schedule(init_args, 8)
+    assert init_args.lr_scheduler.init_args.total_steps == 8
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_one_cycle_of_no_step_can_be_built(steps: int):
+    init_args = schedule("OneCycleLR", max_lr=1.0)
+    fit_schedule(init_args, steps)
+    assert rates(init_args, 1)
+    assert init_args.lr_scheduler.init_args.total_steps == 1
+
+
 @pytest.mark.parametrize(
     ("name", "options", "last"),
     [

@@ -73,6 +73,16 @@ def test_a_note_names_each_run_once_and_only_of_checkpoints_of_runs(source: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ffhq256.pt", "source"]
 
 
+def test_what_nobody_recorded_is_written_over(tmp_path: Path):
+    best = tmp_path / "best.ckpt"
+    best.touch()
+    kept_if_used(best)
+    best.unlink()
+    note_path(best).touch()  # of one that somebody deleted
+    kept_if_used(best)
+    assert [path.name for path in tmp_path.iterdir()] == [note_path(best).name]
+
+
 def test_one_that_was_recorded_is_not_written_over(source: Path, tmp_path: Path):
     best = source / "checkpoints" / "best.ckpt"
     kept_if_used(best)
