@@ -29,8 +29,8 @@ class StepCheckpoint(Checkpoint):
 
     Args:
         every_n_steps: Optimiser steps between two checkpoints.
-        keep: How many of the newest to keep; an older one is removed only once a newer one is whole, and not if an
-            adaptation recorded it as its source.
+        keep: How many of the newest to keep; an older one is removed only once a newer one is whole, and not if
+            another run depends on it.
     """
 
     def __init__(self, every_n_steps: int = 500, keep: int = 2) -> None:

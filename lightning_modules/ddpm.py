@@ -32,6 +32,7 @@ from tenshot.lightning_modules.resuming import fit_to_method
 from tenshot.lightning_modules.sampler import Sampler
 from tenshot.lightning_modules.seeding import SeededNoise, in_equal_batches
 from tenshot.lightning_modules.sharding import share_out
+from tenshot.lightning_modules.uses import used_in_training
 from tenshot.losses import hybrid_loss, vlb_loss
 from tenshot.models import UNet, UNetConfig
 from tenshot.models.pretrained import fill
@@ -138,9 +139,11 @@ class DDPM(LightningModule):
         if initial is not None:
             fill(self.unet, initial.state, initial.path)
             self.weights_origin = f"{initial.path}: {initial.origin}"
+            used_in_training(initial.path, self)
             rank_zero_info(f"{initial.path}: starting from {initial.origin}")
         if self.guidance is not None:
             self.guide = FrozenClassifier(self.guidance, config, process)
+            used_in_training(self.guide.path, self)
         share_out(self.unet, self)
         if self.compile_network:
             self.unet.compile()

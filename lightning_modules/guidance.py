@@ -52,7 +52,7 @@ class FrozenClassifier:
         initial = initial_from(config.classifier, "ema", {}, part="classifier")
         _refuse_unfit(initial, unet, diffusion)
         self.network = fill(UNetClassifier(initial.unet), initial.state, initial.path).eval().requires_grad_(False)
-        self.num_classes = initial.unet.out_channels
+        self.path, self.num_classes = initial.path, initial.unet.out_channels
         self.scale = config.scale
         rank_zero_info(f"{initial.path}: guided by {initial.origin}, scale {config.scale}")
 

@@ -27,6 +27,7 @@ from tenshot.lightning_modules.optimization import build_optimizer, with_schedul
 from tenshot.lightning_modules.quarters import QuarterMeans
 from tenshot.lightning_modules.resuming import fit_to_method
 from tenshot.lightning_modules.sharding import share_out
+from tenshot.lightning_modules.uses import used_in_training
 from tenshot.models import UNetClassifier, UNetConfig
 from tenshot.models.pretrained import fill
 
@@ -96,6 +97,7 @@ class NoisyClassifier(LightningModule):
         self.classifier = UNetClassifier(config)
         if initial is not None:
             self._start_from(initial)
+            used_in_training(initial.path, self)
         share_out(self.classifier, self)
         if self.compile_network:
             self.classifier.compile()

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from tenshot.errors import InputError
-from tenshot.lightning_modules.uses import note_use
+from tenshot.lightning_modules.uses import used_in_training
 from tenshot.models.pretrained import sha256
 from tenshot.models.pretrained.sharded import is_sharded
 
@@ -104,8 +104,6 @@ class AdaptsSource(Generic[N]):
         self.source = FrozenSource(network, path)
         if self.source_of_checkpoint is not None:
             self.source.refuse_other_than(self.source_of_checkpoint)
-        trainer = cast(LightningModule, self)._trainer
-        if trainer is not None and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            note_use(Path(self.source.path), Path(trainer.default_root_dir))
+        used_in_training(self.source.path, cast(LightningModule, self))
         rank_zero_info(f"{self.source.path}: the frozen source, sha256 {self.source.sha256[:12]}…")
         return self.source

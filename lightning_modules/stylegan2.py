@@ -19,6 +19,7 @@ from tenshot.lightning_modules.optimization import build_optimizer
 from tenshot.lightning_modules.regularization import Regularization
 from tenshot.lightning_modules.resuming import fit_to_method
 from tenshot.lightning_modules.seeding import step_choices
+from tenshot.lightning_modules.uses import used_in_training
 from tenshot.losses import (
     nonsaturating_discriminator_loss,
     nonsaturating_generator_loss,
@@ -116,6 +117,7 @@ class StyleGAN2(AdversarialModule, DrawsFromLatents):
         if initial is not None:
             start_from(initial, self.generator, self.discriminator)
             self.weights_origin = f"{initial.path}: {initial.origin}"
+            used_in_training(initial.path, self)
             self.first_averages = {"generator": initial.average} if initial.average else {}
 
     def players(self) -> Mapping[Player, Sequence[nn.Module]]:

@@ -3,7 +3,10 @@
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["is_used", "kept_if_used", "note_path", "note_use"]
+from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
+
+__all__ = ["is_used", "kept_if_used", "note_path", "note_use", "used_in_training"]
 
 
 def note_path(checkpoint: Path) -> Path:
@@ -15,8 +18,8 @@ def note_use(checkpoint: Path, user: Path) -> None:
     """Note that a run recorded this checkpoint, where it lies among those of a run; where one may write there.
 
     Args:
-        checkpoint: The source of an adaptation.
-        user: The folder of the adaptation.
+        checkpoint: What the run depends on.
+        user: The folder of the run.
     """
     if checkpoint.parent.name != "checkpoints":
         return
@@ -25,6 +28,20 @@ def note_use(checkpoint: Path, user: Path) -> None:
         if not note.exists() or line not in note.read_text():
             with open(note, "a") as file:
                 file.write(line)
+
+
+def used_in_training(path: str, module: LightningModule) -> None:
+    """Note that the run that is about to train a method, if there is one, depends on a checkpoint.
+
+    Args:
+        path: What the method was built from: its first weights, its source, the classifier that guides it.
+        module: The method.
+    """
+    trainer = module._trainer
+    if trainer is None or trainer.state.fn != TrainerFn.FITTING or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    if trainer.is_global_zero:
+        note_use(Path(path).resolve(), Path(trainer.default_root_dir))
 
 
 def is_used(checkpoint: Path) -> bool:

@@ -1,6 +1,7 @@
 """What a run depends on does not vanish: a source keeps the checkpoints that others recorded, or they are found."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import torch
 from torch import nn
 
 from tenshot.callbacks import StepCheckpoint
+from tenshot.datamodules import Samples
 from tenshot.errors import InputError
-from tenshot.lightning_modules import CDC, DDPMPA
+from tenshot.lightning_modules import CDC, DDPM, DDPMPA, NoisyClassifier, StyleGAN2
+from tenshot.lightning_modules.ddpm_pa import Pairwise
+from tenshot.lightning_modules.guidance import ClassifierGuidance
 from tenshot.lightning_modules.runs import checkpoint_path
 from tenshot.lightning_modules.source import AdaptsSource, FrozenSource
 from tenshot.lightning_modules.uses import is_used, kept_if_used, note_path, note_use
@@ -58,6 +62,35 @@ def test_so_does_a_gan_s(tmp_path: Path):
     fit(run, tiny.gan(), data, 1)
     fit(tmp_path / "cdc", tiny.gan(CDC, init_from=str(run)), tiny.faces(image_size=32, shots=5), 1)
     assert is_used(checkpoint_path(run, 1))
+
+
+def runs_of_each_kind(run: Path) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
+    """A source, and a method that begins with its run or is guided by it, both with no data yet."""
+    start, quick = {"init_from": str(run)}, {"optimizer": tiny.adam(), "preview_sampler": tiny.QUICK}
+    guidance = ClassifierGuidance(str(run))
+    return {
+        "fine-tuning": (tiny.ddpm, lambda: DDPM(**start, **quick)),
+        "a DDPM-PA that looks at no source": (tiny.ddpm, lambda: DDPMPA(pairwise=Pairwise(0, 0), **start, **quick)),
+        "a classifier": (tiny.classifier, lambda: NoisyClassifier(**start, optimizer=tiny.adam())),
+        "TGAN": (tiny.gan, lambda: StyleGAN2(**start)),
+        "guidance": (tiny.classifier, lambda: DDPM(tiny.unet_config(), guidance=guidance, **quick)),
+    }
+
+
+@pytest.mark.parametrize("kind", list(runs_of_each_kind(Path())))
+def test_so_does_that_of_any_run_that_began_with_it(tmp_path: Path, kind: str):
+    run, user = tmp_path / "source", tmp_path / "user"
+    source, method = runs_of_each_kind(run)[kind]
+    gan = kind == "TGAN"
+    data = tiny.faces(image_size=32 if gan else 16, labels=not gan)
+    fit(run, source(), data, 1)
+    tiny.trainer(tmp_path, 1, fast_dev_run=1).fit(method(), data)
+    tiny.trainer(tmp_path, 1).predict(method(), Samples(1)) if "classifier" not in kind else None
+    assert not is_used(checkpoint_path(run, 1))  # by no run
+    fit(user, method(), data, 1)
+    assert note_path(checkpoint_path(run, 1)).read_text() == f"{user}\n"
+    fit(run, source(), data, 3, resume=checkpoint_path(run, 1))
+    assert [path.stem for path in sorted((run / "checkpoints").glob("*.ckpt"))] == ["step=00000001", "step=00000003"]
 
 
 def test_a_note_names_each_run_once_and_only_of_checkpoints_of_runs(source: Path, tmp_path: Path):
