@@ -26,10 +26,10 @@ evidence: $(READY)  ## repeat docs/evidence.md: hours on two cores
 
 test: $(READY)  ## lint, check types and imports, run the tests
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 coverage: $(READY)  ## run the tests, half as long again, and print the coverage of each floor
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 	$(BIN)/python scripts/coverage_by_floor.py
 
 lint: $(READY)  ## style, types, import contract

@@ -12,6 +12,7 @@ from benchmarks.gpu.compared import difference
 from benchmarks.gpu.record import Context, Values
 
 STOP, END = 3, 6
+DRY_STOP, DRY_END = 1, 2
 NEARLY = 0.05
 """How far, of its norm, a part of a checkpoint may be off where sums on the device are not deterministic."""
 PARTS = ("state_dict", "ema", "optimizer_states")
@@ -43,21 +44,22 @@ def run(context: Context, part: str) -> None:
 def compared(context: Context, part: str, model: Config, deterministic: bool) -> Values:
     """Train whole and in two parts, and compare."""
     more: Config = {"deterministic": deterministic, "log_every_n_steps": 1}
+    stop, end = (DRY_STOP, DRY_END) if context.dry else (STOP, END)
     data = faces(batch_size=4)
     if part == "ddpm" and deterministic:  # the average must be moved to the device, and be trained with, all the same
         data = faces(batch_size=4, num_val=4)
-        more |= {"val_check_interval": STOP, "check_val_every_n_epoch": None, "num_sanity_val_steps": 1}
+        more |= {"val_check_interval": stop, "check_val_every_n_epoch": None, "num_sanity_val_steps": 1}
     if not context.dry:
         more["precision"] = "bf16-mixed"
-    config = config_file(context, model, END, data, **more)
+    config = config_file(context, model, end, data, **more)
     whole, halves = (context.folder / f"{part}_{name}_{deterministic}" for name in ("whole", "halves"))
     words = ["fit", "--config", config, "--trainer.default_root_dir"]
     tenshot(*words, whole)
-    tenshot(*words, halves, "--trainer.max_steps", str(STOP))
+    tenshot(*words, halves, "--trainer.max_steps", str(stop))
     tenshot(*words, halves, "--ckpt_path", "last")
     ours, theirs = checkpoint(halves), checkpoint(whole)
-    assert ours["global_step"] == theirs["global_step"] == END
-    assert ours["ema"]["updates"] == theirs["ema"]["updates"] == END
+    assert ours["global_step"] == theirs["global_step"] == end
+    assert ours["ema"]["updates"] == theirs["ema"]["updates"] == end
     values: Values = {}
     for name in PARTS:
         pairs = list(tensors(ours[name], theirs[name]))

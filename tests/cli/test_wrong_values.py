@@ -182,6 +182,12 @@ TRAINER: dict[str, tuple[Any, ...]] = {
     "overfit_batches": (-1,), "default_root_dir": ("",),
 }  # fmt: skip
 
+BY_METHOD = (
+    "max_steps", "accumulate_grad_batches", "gradient_clip_val", "precision", "val_check_interval", "strategy",
+    "limit_train_batches", "overfit_batches", "callbacks",
+)  # fmt: skip
+"""Of these, those of which the method or its loop decides: tried with a GAN too, whose steps are its own."""
+
 OTHERS = [
     ("DDPM", words.split(" "))
     for words in (
@@ -202,8 +208,8 @@ FILES = [
 
 COMMANDS = [
     *(("DDPM", [option, "many"]) for option in NUMBERS),
-    *((method, [f"--trainer.{name}={value}"]) for name, values in TRAINER.items() for value in values
-      for method in ("DDPM", "StyleGAN2")),
+    *(("DDPM", [f"--trainer.{name}={value}"]) for name, values in TRAINER.items() for value in values),
+    *(("StyleGAN2", [f"--trainer.{name}={value}"]) for name in BY_METHOD for value in TRAINER[name]),
     *OTHERS,
     *FILES,
 ]  # fmt: skip

@@ -24,6 +24,7 @@ from tenshot.lightning_modules.seeding import SeededNoise
 from tenshot.losses import path_lengths
 from tenshot.models.augmentation import AdaptiveAugment
 
+pytestmark = pytest.mark.slow
 STEPS = 2
 REST = Regularization(r1=8.0, r1_every=2, path_length=3.0, path_length_every=1)
 

@@ -61,6 +61,7 @@ def die_writing(step: int) -> None:
     torch.save = half
 
 
+pytestmark = pytest.mark.slow
 DEATHS = {"between": (die_in_step, 5), "during": (die_writing, 6)}  # both leave steps 2 and 4
 
 

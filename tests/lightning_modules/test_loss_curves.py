@@ -1,4 +1,4 @@
-"""Fifty steps of every method in two gloo processes under plain ``ddp``: the loss curve of one process.
+"""Twenty steps of every method in two gloo processes under plain ``ddp``: the loss curve of one process.
 
 The loss of a step is the mean of both ranks' losses. One process is arranged so that it stands for the two:
 
@@ -44,12 +44,12 @@ from tenshot.losses import path_lengths
 from tenshot.models import StyleGAN2Config
 from tenshot.models.augmentation import DiffAugment
 
-STEPS, RANKS = 50, 2
+STEPS, RANKS = 20, 2
 PICTURES, PICTURES_OF_GANS = 3, 2  # of a rank
 TOLERANCE = 1e-4
 UNET = tiny.unet_config(image_size=8, channel_mult=(1,), dropout=0.2)
 GAN = StyleGAN2Config(image_size=32, channel_base=64, max_channels=8, latent_dim=8, mapping_layers=1)
-REST = Regularization(r1=8.0, r1_every=10, path_length=2.0, path_length_every=10, path_length_shrink=1)
+REST = Regularization(r1=8.0, r1_every=4, path_length=2.0, path_length_every=4, path_length_shrink=1)
 
 Curve = list[dict[str, float]]
 """Losses by name, step by step."""

@@ -190,19 +190,15 @@ def test_latents_that_cannot_be_mixed_or_judged(tmp_path: Path, batch: int):
 # Killed between an even and an odd step, with the augmentation's window open
 
 
+@pytest.mark.slow
 def test_killed_mid_alternation_it_ends_in_the_same_bits(tmp_path: Path):
-    """Three processes, as there are when a run is requeued."""
     config = str(tiny.write_yaml(tmp_path / "config.yaml", COMMAND))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-
-    def start(run: str, *words: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, __file__, config, str(tmp_path / run), *words], env=environment)
-
-    uninterrupted, dying = start("whole"), start("killed", "die")
-    assert uninterrupted.wait(timeout=180) == 0
+    dying = subprocess.Popen([sys.executable, __file__, config, str(tmp_path / "killed")], env=environment)
+    fit(config, tmp_path / "whole")
     assert dying.wait(timeout=180) == -signal.SIGKILL
     assert [p.name for p in (tmp_path / "killed" / "checkpoints").iterdir()] == ["step=00000003.ckpt"]
-    assert start("killed").wait(timeout=180) == 0
+    fit(config, tmp_path / "killed")
 
     whole, killed = (
         torch.load(tmp_path / name / "checkpoints" / "step=00000007.ckpt", weights_only=True)
@@ -214,6 +210,10 @@ def test_killed_mid_alternation_it_ends_in_the_same_bits(tmp_path: Path):
     assert state["augmentation.probability"] > 0.1
     assert state["path_length_mean"] > 0
     assert {"heads.heads.3.weight", "projection.weight"} <= state.keys()
+
+
+def fit(config: str, run: Path) -> None:
+    main(["fit", "--config", config, "--trainer.default_root_dir", str(run), "--ckpt_path", "last"])
 
 
 def die_in_step(step: int) -> None:
@@ -229,6 +229,5 @@ def die_in_step(step: int) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    if "die" in sys.argv:
-        die_in_step(5)
-    main(["fit", "--config", sys.argv[1], "--trainer.default_root_dir", sys.argv[2], "--ckpt_path", "last"])
+    die_in_step(5)
+    fit(sys.argv[1], Path(sys.argv[2]))

@@ -34,6 +34,7 @@ CASES = [
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed; it comes with PyTorch for CUDA")
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="it runs the others")
+@pytest.mark.slow
 def test_kernels_in_the_interpreter():
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", str(Path(__file__))],
