@@ -1,12 +1,7 @@
-"""Two gloo processes with weights shared out (FSDP2): the loss curve, the weights and the pictures of one process.
+"""Two gloo processes with weights shared out (FSDP2): the loss curve, the weights and the pictures of one process."""
 
-Run by torchrun, this file is the script of one rank.
-"""
-
-import errno
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,184 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sharded_ranks
 import tiny
 import torch
-from by_picture import ByPicture, NumberedFaces
-from lightning.pytorch import Callback, LightningModule, Trainer
-from PIL import Image
 from safetensors.torch import load_file
+from sharded_ranks import CHANGES, SHARDED, VARIANTS, train
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
-from tenshot.callbacks import EMA, FullySharded, SampleGrid, StepCheckpoint, fully_sharded
 from tenshot.cli import main
-from tenshot.errors import InputError
-from tenshot.lightning_modules import DDPM, NoisyClassifier, Pairwise
+from tenshot.lightning_modules import DDPM
 from tenshot.lightning_modules.runs import checkpoint_path, newest_checkpoint
-from tenshot.lightning_modules.sharding import gathered
 from tenshot.models.pretrained import is_whole, read_checkpoint
 from tenshot.models.pretrained.sharded import SHARD
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-PAIRWISE = Pairwise(image=3, high_frequency=2, high_frequency_mse=1e-4, pairs="all")
-SMALL: dict[str, Any] = {"channel_mult": (1,), "attention_resolutions": ()}
-VARIANTS: dict[str, dict[str, Any]] = {  # of training: how
-    "long": {"steps": 50, "val_check_interval": 25, "gradient_clip_val": 0.4, "lr": 0.1, "unet": SMALL},
-    "accumulated": {
-        "steps": 2,
-        "accumulate_grad_batches": 2,
-        "unet": {"checkpoint_blocks": True},
-        "gradient_clip_val": 0.01,
-        "gradient_clip_algorithm": "value",
-        "lr": 0.1,
-    },
-    "half": {"steps": 2, "precision": "bf16-mixed", "lr": 0.1, "unet": SMALL | {"checkpoint_blocks": True}},
-}
-SHARDED: dict[str, Any] = {"trainer": {"devices": 2, "strategy": {"class_path": "tenshot.callbacks.FullySharded"}}}
-CHANGES: dict[str, Any] = {
-    "model": {
-        "init_args": {
-            "unet": {"dropout": 0.2},
-            "diffusion": {"num_steps": 50},
-            "objective": "vlb",
-            "timesteps": "loss_aware",
-            "preview_sampler": {"method": "ddim", "steps": "ddim2"},
-            # with a small eps Adam would make steps of what is rounding: gradients of biases before a norm
-            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01, "eps": 0.001}},
-        }
-    },
-    "data": {"init_args": {"num_val": 5, "batch_size": 2}},
-    "trainer": {"max_steps": 4, "val_check_interval": 2, "check_val_every_n_epoch": None, "log_every_n_steps": 1},
-    "checkpoint": {"every_n_steps": 2, "keep": 9},
-    "grid": {"every_n_steps": 4, "count": 3, "columns": 3},
-}
 ONE = ["--trainer.devices", "1", "--trainer.strategy", "auto"]
-
-
-class Follow(Callback):
-    """The loss of every micro-batch and the means of validation."""
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-        self.val_losses: list[float] = []
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *rest: Any) -> None:
-        self.losses.append(float(outputs["loss"]))
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.val_losses.append(trainer.callback_metrics["val/loss"].item())
-
-
-def train(folder: Path, batch_size: int, how: dict[str, Any], **arguments: Any) -> dict[str, Any]:
-    """Adapt by DDPM-PA, and tell what came of it."""
-    how = {"val_check_interval": 2, "check_val_every_n_epoch": None} | how | arguments
-    rate, unet = how.pop("lr"), tiny.unet_config(**how.pop("unet"))
-    source = folder / f"source{os.environ.get('RANK', 0)}.safetensors"
-    tiny.weights_file(source, tiny.randomised(tiny.ddpm(unet=unet), 1))
-    module = ByPicture(
-        PAIRWISE,
-        init_from=str(source),
-        unet=unet,
-        optimizer=lambda params: torch.optim.SGD(params, lr=rate, momentum=0.5),
-        preview_sampler=tiny.QUICK,
-        collapse_every_n_steps=how["val_check_interval"],
-    )
-    follow, ema, steps = Follow(), EMA(0.9), how.pop("steps")
-    grid = SampleGrid(every_n_steps=steps, count=3, columns=3)
-    trainer = tiny.trainer(folder, steps, follow, grid, ema=ema, **how)
-    trainer.fit(module, NumberedFaces(batch_size))
-    assert module.source is not None
-    with gathered(module.unet):
-        kinds = {name: weight.dtype for name, weight in module.unet.named_parameters()}
-    return {
-        "losses": follow.losses,
-        "val_losses": follow.val_losses,
-        "alike": trainer.callback_metrics["collapse/adapted"].item(),
-        "grid": np.asarray(Image.open(folder / "samples" / f"step={steps:08d}.png")).tolist(),
-        "weights": {name: whole(value) for name, value in module.unet.state_dict().items()},
-        "average": {name: whole(value) for name, value in ema.average["unet"].items()},
-        "kinds": kinds,
-        "shared": [isinstance(weight, DTensor) for weight in module.unet.parameters()]
-        + [isinstance(weight, DTensor) for weight in module.source.network.parameters()],
-    }
-
-
-def whole(value: Tensor) -> Tensor:
-    return (value.full_tensor() if isinstance(value, DTensor) else value).detach().clone()
-
-
-def classify(folder: Path, strategy: Any) -> list[float]:
-    """Train a classifier of noisy pictures."""
-    module = NoisyClassifier(tiny.unet_config(out_channels=9), tiny.process(), optimizer=tiny.adam(1e-3))
-    follow = Follow()
-    torch.manual_seed(0)
-    trainer = tiny.trainer(folder, 4, follow, devices=2, strategy=strategy)
-    trainer.fit(module, tiny.faces(labels=True, batch_size=2))
-    return follow.losses
-
-
-def complaints(folder: Path, rank: int) -> list[str]:
-    """What comes of a disk that is full, and of weights that are no numbers, on the second rank alone."""
-    said = []
-    on_the_disk = fully_sharded.written
-
-    def full(content: Any, path: Path) -> None:
-        on_the_disk(content, path)
-        if rank == 1:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    class Spoil(Callback):
-        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
-            weight: DTensor = pl_module.unet.conv.weight  # type: ignore[union-attr,assignment]
-            with torch.no_grad():
-                weight.to_local().fill_(torch.nan if rank == 1 else 0)
-
-    for name, spoiled in (("full", False), ("spoiled", True)):
-        fully_sharded.written = on_the_disk if spoiled else full  # type: ignore[attr-defined]
-        callbacks = [*([Spoil()] if spoiled else []), StepCheckpoint()]
-        trainer = tiny.trainer(folder / name, 1, *callbacks, devices=2, strategy=FullySharded())
-        try:
-            trainer.fit(DDPM(tiny.unet_config(), preview_sampler=tiny.QUICK), tiny.faces())
-        except InputError as error:
-            said.append(str(error))
-    fully_sharded.written = on_the_disk  # type: ignore[attr-defined]
-    return said
-
-
-def one_rank(folder: Path, config: str) -> None:
-    torch.set_num_threads(1)
-    rank = int(os.environ["RANK"])
-    for name, how in VARIANTS.items():
-        torch.save(train(folder, 2, how, devices=2, strategy=FullySharded()), folder / f"{name}{rank}.pt")
-    losses = [classify(folder, strategy) for strategy in ("ddp", FullySharded())]
-    torch.save(losses, folder / f"classifier{rank}.pt")
-    torch.save(complaints(folder, rank), folder / f"complaints{rank}.pt")
-
-    run, resumed, killed, ddp = (str(folder / name) for name in ("run", "resumed", "killed", "ddp"))
-    fit = ["fit", "--config", config, "--trainer.default_root_dir"]
-    main([*fit, run])
-    if rank == 0:
-        shutil.copytree(run, resumed)
-        shutil.rmtree(checkpoint_path(Path(resumed), 4))
-        shutil.copytree(resumed, killed)
-    torch.distributed.barrier()
-    main([*fit, resumed, "--ckpt_path", "last"])
-    main(["predict", "--ckpt_path", run, "--images.count", "7", "--images.batch_size", "3"])
-    main([*fit, ddp, "--trainer.strategy", "ddp", "--trainer.max_steps", "2"])
-    main([*fit, str(folder / "from_ddp"), "--ckpt_path", ddp])
-
-    on_the_disk = fully_sharded.written
-
-    def half(content: Any, path: Path) -> None:
-        on_the_disk(content, path)
-        if rank == 1:
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-            (folder / "the end").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    fully_sharded.written = half  # type: ignore[attr-defined]
-    main([*fit, killed, "--ckpt_path", "last"])
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +32,8 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the two processes left, of which one was killed in the end, while it saved."""
     folder = tmp_path_factory.mktemp("ranks")
     config = tiny.config_file(folder, CHANGES, SHARDED)
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, str(folder), config]
+    script = [sharded_ranks.__file__, str(folder), config]
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *script]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, *words], env=environment, timeout=500, capture_output=True, text=True)
     assert (folder / "the end").exists(), done.stderr[-3000:]
@@ -367,7 +201,3 @@ def test_a_part_that_is_missing_or_torn_is_no_checkpoint(ranks: Path, tmp_path: 
     assert newest_checkpoint(run) == checkpoint_path(run, 2)
     complaint = tenshot("convert", newest, tmp_path / "a.safetensors").complaint
     assert complaint.startswith(f"{newest}: some of its parts are missing: copy the whole folder")
-
-
-if __name__ == "__main__":
-    one_rank(Path(sys.argv[1]), sys.argv[2])

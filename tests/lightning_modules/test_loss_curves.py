@@ -10,8 +10,8 @@ The loss of a step is the mean of both ranks' losses. One process is arranged so
   together: it is around the mean length of all ranks.
 
 Weights are stepped by plain gradient descent: Adam would hide a gradient that is twice too large. Seen are differences
-of 1e-7 to 4e-6, in DDPM-PA with pairs of all ranks 3e-5. With gradients summed instead of averaged they are above 0.05
-for every method, with each rank's own above 0.004.
+of 1e-7 to 4e-6, in DDPM-PA with pairs of all ranks 3e-5. With gradients summed instead of averaged they are above 0.03
+for every method, with each rank's own above 0.001.
 
 Run by torchrun, this file is the script of one rank.
 """

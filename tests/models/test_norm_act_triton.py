@@ -130,9 +130,10 @@ def test_no_digits_are_lost_where_the_mean_is_large(kernels, monkeypatch, shape,
 
 
 @interpreted
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("modulated", [True, False])
-@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize(
+    ("size", "modulated", "dtype"),  # every pair of values
+    [(1, True, torch.float32), (1, False, torch.bfloat16), (3, True, torch.bfloat16), (3, False, torch.float32)],
+)
 def test_with_a_convolution_they_equal_pytorch_operations(kernels, monkeypatch, size, modulated, dtype):
     x, norm, modulation = made(2, 8, 6, 5, 4, modulated)
     norm = norm.float()
