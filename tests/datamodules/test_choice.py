@@ -203,6 +203,25 @@ def test_of_a_large_set_a_digest_is_recorded(
         assert all(any(torch.equal(one, other) for other in now) for one in was)
 
 
+def test_of_a_large_set_names_are_looked_up_only_where_it_has_changed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(choice, "MOST_NAMED", 2)
+    monkeypatch.setattr(choice, "MOST_HASHED", 1)
+
+    def listed(*names: str) -> choice.Listed:
+        return choice.Listed("/set", len(names), choice.digest_of(names), lambda: names, lambda row: b"")
+
+    whole = listed("a", "b", "c")
+    part = choice.part_of(whole, [0, 2])
+    assert (part["count"], part["of"], part["names"]) == (2, 3, ["a", "c"])
+    assert "sha256" not in part
+    assert "sha256" in choice.part_of(whole, [1])
+    assert "names" not in choice.part_of(whole, None)
+    assert choice.recorded_rows(part, whole) is None
+    assert choice.recorded_rows(part, listed("0", "a", "b", "c")) == [1, 3]
+    few = listed("a", "b")
+    assert choice.recorded_rows(choice.part_of(few, [1]), few) == [1]
+
+
 def test_classes_keep_their_numbers(folder: Path):
     for place, kind in enumerate(("cat", "dog")):
         (folder / kind).mkdir()
