@@ -1,5 +1,6 @@
 """Which files are images, by their names and by where links lead: no file is read."""
 
+import os
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from tenshot.datamodules import files
-from tenshot.datamodules.reading import list_pictures
+from tenshot.datamodules.reading import PictureError, list_pictures
+from tenshot.datamodules.refusals import Refusals
+from tenshot.errors import InputError
 
 
 @pytest.mark.parametrize("avif", [True, False, None])
@@ -53,13 +56,35 @@ def test_what_would_read_it_is_said():
         ({"a": "set/z/deep"}, []),  # comes before the folder itself
         ({"up": "."}, []),  # what lies beside the set is not in it
         ({"a": "other/deep", "b": "other"}, ["a/1.png", "b/0.png"]),  # comes before a link to a folder around it
+        ({"a": "other", "b": "other/deep"}, ["a/0.png", "a/deep/1.png"]),
+        ({"a": "other/deep", "../other/deep/up": "other"}, ["a/1.png"]),
+        ({"z/B.PNG": "set/z/deep/2.png", "a.png": "set/z/C.PNG"}, ["z/C.PNG"]),  # to files that are listed
     ],
 )
 def test_links_that_lead_to_a_folder_twice(tmp_path: Path, links: dict[str, str], found: list[str]):
-    for name in ("set/z/deep/2.png", "other/0.png", "other/deep/1.png"):
+    more = ["set/z/C.PNG"] if "a.png" in links else []
+    for name in ("set/z/deep/2.png", "other/0.png", "other/deep/1.png", *more):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     for name, target in links.items():
         (tmp_path / "set" / name).symlink_to(tmp_path / target)
     expected = [tmp_path / "set" / name for name in [*found, "z/deep/2.png"]]
     assert list_pictures(str(tmp_path / "set"), "--data.root") == expected
+
+
+def test_what_is_no_file_is_no_image(tmp_path: Path):
+    """Reading a pipe would wait for ever."""
+    (tmp_path / "a.png").touch()
+    os.mkfifo(tmp_path / "b.png")
+    assert list_pictures(str(tmp_path), "--data.root") == [tmp_path / "a.png"]
+
+
+def test_an_image_beyond_use_is_said_once_and_one_too_many_is_an_error(caplog: pytest.LogCaptureFixture):
+    refusals = Refusals(1, "--data.max_unusable")
+    for _ in range(2):
+        refusals.add(PictureError("a.png is torn", "unreadable"))
+    assert caplog.messages == ["a.png is torn; another image takes its place (1 of at most 1)"]
+    with pytest.raises(
+        InputError, match=r"b\.png is torn \(1 others cannot be used either, --data\.max_unusable is 1\)"
+    ):
+        refusals.add(PictureError("b.png is torn", "unreadable"))
