@@ -15,6 +15,8 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from tenshot.callbacks import EMA, Preempted, Preemption, SampleGrid, StepCheckpoint
+from tenshot.datamodules.reading import PictureError
+from tenshot.datamodules.refusals import Refusals
 from tenshot.errors import InputError
 
 
@@ -236,6 +238,23 @@ def test_a_worker_that_dies_ends_the_run_once_it_is_saved(tmp_path: Path):
     fit(tmp_path / "whole", "ddpm", steps=step)
     for part in PARTS:
         tiny.assert_same(content(tmp_path / "left", step)[part], content(tmp_path / "whole", step)[part], part)
+
+
+class MeetsTorn(Callback):
+    """An image that cannot be used, where none may be."""
+
+    def on_train_batch_start(self, trainer: Any, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 2:
+            trainer.datamodule.refusals.add(PictureError("a.png is torn", "unreadable"))
+
+
+def test_too_many_broken_images_end_the_run_once_it_is_saved(tmp_path: Path):
+    data = tiny.faces()
+    data.refusals = Refusals(0, "--data.max_unusable")
+    trainer = tiny.trainer(tmp_path, 6, Preemption(), MeetsTorn(), StepCheckpoint(100))
+    with pytest.raises(InputError, match=r"^a\.png is torn: step 3 is saved; go on with --ckpt_path"):
+        trainer.fit(module("ddpm"), data)
+    assert saved(tmp_path) == ["step=00000003.ckpt"]
 
 
 def test_handlers_are_given_back(tmp_path: Path):
