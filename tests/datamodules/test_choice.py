@@ -151,6 +151,28 @@ def test_the_validation_images_of_few_shots_are_recorded(folder: Path, tmp_path:
     assert len(kept[1]) == len(going["val"]["names"]) == 12
 
 
+@pytest.mark.parametrize("own", [True, False], ids=["val_root", "no validation"])
+def test_a_whole_folder_and_its_validation_images_are_recorded(folder: Path, tmp_path: Path, own: bool):
+    shutil.copytree(folder, tmp_path / "val")
+    options = {"val_fraction": 0.0, "val_root": str(tmp_path / "val") if own else None}
+    before = many(folder, **options)
+    kept, record = images(before), before.data_record()
+    assert record["train"]["count"] == 12
+    assert (record["val"] or {}).get("count") == (12 if own else None)
+    for place in (folder, tmp_path / "val"):
+        image(99).save(place / "0000.png")
+    again = going_on(many(folder, **options), before)
+    assert same(again, kept)
+    assert again.data_record() == record
+
+
+@pytest.mark.parametrize("options", [{"seed": 2}, {"val_fraction": 0.5}])
+def test_another_request_of_a_folder_is_a_new_choice(folder: Path, options: dict[str, float]):
+    again = going_on(many(folder, **options), many(folder))
+    assert same(again, images(many(folder, **options)))
+    assert again.data_record()["request"] == {"val_fraction": 0.25, "seed": 1} | options
+
+
 def test_a_run_without_a_record_chooses_as_it_did(folder: Path):
     by_listing = few(folder, seed=4)
     by_listing.rule = BY_LISTING
