@@ -13,6 +13,7 @@ from tenshot.datamodules import Pictures
 from tenshot.datamodules.choice import BY_LISTING, Record
 from tenshot.errors import InputError
 from tenshot.lightning_modules.runs import holds_run, run_of
+from tenshot.lightning_modules.trainer_attributes import is_trial
 from tenshot.models.pretrained import read_checkpoint
 
 __all__ = ["FILE", "KEY", "DataRecord", "choice_as_recorded", "go_on_with_data_of"]
@@ -33,7 +34,7 @@ class DataRecord(Callback):
         """Write ``data.json``; what it said before stays in it as ``earlier``."""
         data = getattr(trainer, "datamodule", None)
         self._record = data.data_record() if isinstance(data, Pictures) else None
-        if self._record is None or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if self._record is None or not trainer.is_global_zero or is_trial(trainer):
             return
         path = Path(trainer.default_root_dir) / FILE
         before = _read(path) if holds_run(path.parent) else None  # not what a start that failed has left

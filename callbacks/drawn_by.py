@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 from tenshot.callbacks.ema import EMA
 from tenshot.callbacks.provenance import code_version
 from tenshot.lightning_modules import FolderGenerator
+from tenshot.lightning_modules.trainer_attributes import callback_of
 
 __all__ = ["DrawnBy", "drawn_by", "weights_sha256"]
 
@@ -50,7 +51,7 @@ def drawn_by(trainer: Trainer, pl_module: LightningModule, seed: int, step: int)
         seed: Of the samples.
         step: Optimiser step of the weights.
     """
-    ema = next((c for c in trainer.callbacks if isinstance(c, EMA)), None)  # type: ignore[attr-defined]
+    ema = callback_of(trainer, EMA)
     weights = weights_sha256({name: pl_module.get_submodule(name) for name in getattr(pl_module, "averaged", ())})
     network = next((pl_module.get_submodule(name) for name in getattr(pl_module, "averaged", ())), None)
     config, guide, folder = getattr(network, "config", None), getattr(pl_module, "guide", None), _folder(pl_module)

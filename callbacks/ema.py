@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.sharding import gathered, local, shared_out_like
+from tenshot.lightning_modules.trainer_attributes import callback_of
 
 __all__ = ["EMA", "averaged"]
 
@@ -195,6 +196,6 @@ class EMA(Callback):
 @contextmanager
 def averaged(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
     """The trainer's EMA, if it has one, applied to the module, for drawing: every rank may draw as many as it likes."""
-    found = [callback for callback in trainer.callbacks if isinstance(callback, EMA)]  # type: ignore[attr-defined]
-    with found[0].applied(pl_module) if found else nullcontext(), gathered(pl_module):
+    ema = callback_of(trainer, EMA)
+    with ema.applied(pl_module) if ema is not None else nullcontext(), gathered(pl_module):
         yield

@@ -23,7 +23,7 @@ from tenshot.callbacks.wandb_log import RunWandb
 from tenshot.datamodules import Pictures
 from tenshot.datamodules.batches import Source
 from tenshot.datamodules.samples import SeedBatches
-from tenshot.errors import InputError, did_you_mean
+from tenshot.errors import InputError, check_range, did_you_mean
 from tenshot.lightning_modules import ImageGenerator, LatentGenerator
 from tenshot.lightning_modules.drawing import in_precision
 from tenshot.lightning_modules.uses import kept_if_used
@@ -32,7 +32,10 @@ from tenshot.metrics.pixels import to_pixels
 
 __all__ = ["EvaluateGenerator"]
 
-MOST_SHOTS, BEST = 1000, "checkpoints/best.ckpt"
+MOST_SHOTS = 1000
+"""Of more training pictures, samples are not compared with each."""
+
+BEST = "checkpoints/best.ckpt"
 
 
 class EvaluateGenerator(Callback):
@@ -91,8 +94,7 @@ class EvaluateGenerator(Callback):
             ("samples", samples, 2), ("reference", reference, 2), ("batch_size", batch_size, 1), ("seed", seed, 0),
             ("every_n_steps", every_n_steps, 0), ("fit_samples", fit_samples, 2), ("paths", paths, 2),
         ):  # fmt: skip
-            if value < least:
-                raise InputError(f"--evaluate.{name} is {value}: choose at least {least}")
+            check_range(f"--evaluate.{name}", value, least)
         if keep_best is not None and not every_n_steps:
             raise InputError("--evaluate.keep_best needs evaluations during fit: set --evaluate.every_n_steps")
         self.requests = Requests(metrics, features, inception_weights, vgg16_weights, lpips_resize, path_length)
@@ -121,7 +123,9 @@ class EvaluateGenerator(Callback):
             return
         if self.data is None:
             self.data = cast(Pictures, trainer.datamodule)  # type: ignore[attr-defined]
-        self._real, self._seen_real = {"shots": self._shots(), "reference": self.data.reference(self.reference)}, False
+        trained_on, reference = self.data.train_source, self.data.reference(self.reference)
+        self._real = {"shots": trained_on if len(trained_on) <= MOST_SHOTS else None, "reference": reference}
+        self._seen_real = False
         there = [name for name, source in self._real.items() if source is not None]
         if isinstance(pl_module, LatentGenerator):
             there.append("latents")
@@ -135,10 +139,9 @@ class EvaluateGenerator(Callback):
             metric.prepare()
         if stage == "fit" and self.keep_best is not None:
             self._more_is_better(self.keep_best)
-        better = {name: more for metric in self._metrics.values() for name, more in metric.names().items()}
         for logger in trainer.loggers:
             if isinstance(logger, RunWandb):
-                logger.summarise(better)
+                logger.summarise(self._better())
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let go of the pictures."""
@@ -146,24 +149,22 @@ class EvaluateGenerator(Callback):
             metric.reset()
         self._real = {}
 
+    def _better(self) -> dict[str, bool | None]:
+        """For each value that is computed, whether a larger one is the better; None where neither is."""
+        return {name: more for metric in self._metrics.values() for name, more in metric.names().items()}
+
     def _more_is_better(self, value: str) -> bool:
         """Whether a larger one is the better.
 
         Raises:
             InputError: No metric computes it, or neither is better.
         """
-        every = {name: more for metric in self._metrics.values() for name, more in metric.names().items()}
+        every = self._better()
         ordered = [name for name, more in every.items() if more is not None]
         if value not in ordered:
             fault = "has no better or worse" if value in every else f"is not computed{did_you_mean(value, ordered)}"
             raise InputError(f"--evaluate.keep_best {value!r} {fault}: choose one of {', '.join(ordered)}")
         return bool(every[value])
-
-    def _shots(self) -> Source | None:
-        """The pictures that were trained on, where they are few."""
-        assert self.data is not None
-        source = self.data.train_source
-        return source if len(source) <= MOST_SHOTS else None
 
     # tenshot test
 
@@ -210,7 +211,8 @@ class EvaluateGenerator(Callback):
         with averaged(trainer, pl_module):
             self._claim(trainer, pl_module, self.fit_samples)
             self._begin(trainer, pl_module, min(self.paths, self.fit_samples))
-            for wanted in self._share(trainer, self.fit_samples):
+            mine = torch.arange(trainer.global_rank, self.fit_samples, trainer.world_size)
+            for wanted in SeedBatches(mine, self.seed, self.batch_size, -(-len(mine) // self.batch_size)):
                 with in_precision(pl_module):
                     images = cast(ImageGenerator, pl_module).sample(wanted["seed"].to(pl_module.device))
                 self._add(images, wanted["index"])
@@ -218,10 +220,6 @@ class EvaluateGenerator(Callback):
         publish_result(trainer, result)
         if self.keep_best is not None:
             self._keep_if_best(trainer, result, self.keep_best)
-
-    def _share(self, trainer: Trainer, count: int) -> SeedBatches:
-        mine = torch.arange(trainer.global_rank, count, trainer.world_size)
-        return SeedBatches(mine, self.seed, self.batch_size, -(-len(mine) // self.batch_size))
 
     def _keep_if_best(self, trainer: Trainer, result: dict[str, Any], by: str) -> None:
         value: float | None = result["values"][by]
@@ -234,10 +232,11 @@ class EvaluateGenerator(Callback):
         def done(failure: InputError | None) -> None:
             rank_zero_info(f"training goes on without: {failure}" if failure else said)
 
+        path = Path(trainer.default_root_dir, BEST)
         if trainer.is_global_zero:
-            kept_if_used(Path(trainer.default_root_dir, BEST))
+            kept_if_used(path)
         with reported(trainer.strategy.checkpoint_io, done, later=True):
-            trainer.save_checkpoint(Path(trainer.default_root_dir, BEST), weights_only=False)
+            trainer.save_checkpoint(path, weights_only=False)
 
     def state_dict(self) -> dict[str, Any]:
         """The best value so far, and of what."""

@@ -22,6 +22,7 @@ from tenshot.callbacks.tolerance import tolerated
 from tenshot.datamodules import Pictures
 from tenshot.datamodules.batches import Source
 from tenshot.errors import InputError
+from tenshot.lightning_modules.trainer_attributes import callback_of
 from tenshot.metrics.report import Report
 
 __all__ = ["IN_FIT", "number", "publish_result", "result_of"]
@@ -56,7 +57,7 @@ def result_of(
         real: Those that the samples were compared with, by ``shots`` and ``reference``.
         reports: Of each metric.
     """
-    ema = next((c for c in trainer.callbacks if isinstance(c, EMA)), None)  # type: ignore[attr-defined]
+    ema = callback_of(trainer, EMA)
     sampler, has_weights = getattr(pl_module, "sampler", None), bool(getattr(pl_module, "averaged", ()))
     return {
         "schema": SCHEMA,

@@ -12,6 +12,7 @@ from tenshot.callbacks.ema import averaged
 from tenshot.callbacks.shared_drawing import DrawsNowAndThen, drawn_together, publish
 from tenshot.errors import InputError
 from tenshot.lightning_modules import LatentGenerator
+from tenshot.lightning_modules.trainer_attributes import is_trial
 from tenshot.metrics.latent_paths import interpolate
 
 __all__ = ["InterpolationStrip"]
@@ -54,7 +55,7 @@ class InterpolationStrip(DrawsNowAndThen):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw what is tested."""
-        if self.every_n_steps and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if self.every_n_steps and not is_trial(trainer):
             self.draw(trainer, pl_module, self._step_of_checkpoint)
 
     def draw(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:

@@ -10,7 +10,8 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from tenshot.callbacks.throughput import Throughput, throughput_of
+from tenshot.callbacks.throughput import Throughput
+from tenshot.lightning_modules.trainer_attributes import callback_of
 
 __all__ = ["StepProgress"]
 
@@ -79,7 +80,7 @@ class StepProgress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar of the run."""
-        self._throughput = throughput_of(trainer)
+        self._throughput = callback_of(trainer, Throughput)
         self._open("training", trainer.global_step, trainer.max_steps if trainer.max_steps > 0 else float("inf"))
 
     def on_train_batch_end(

@@ -17,6 +17,7 @@ from tenshot.callbacks.image_writer import to_uint8, write_png
 from tenshot.callbacks.throughput import paused
 from tenshot.callbacks.tolerance import tolerated
 from tenshot.lightning_modules.drawing import in_precision
+from tenshot.lightning_modules.trainer_attributes import is_trial
 
 __all__ = ["DrawsNowAndThen", "drawn_together", "publish"]
 
@@ -53,7 +54,7 @@ class DrawsNowAndThen(Callback):
             self._draw_once(trainer, pl_module)
 
     def _draw_once(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.global_step == self._drawn_step or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if trainer.global_step == self._drawn_step or is_trial(trainer):
             return
         self._drawn_step = trainer.global_step
         with paused(trainer):

@@ -12,6 +12,7 @@ from tenshot.callbacks.leaving import leave_together
 from tenshot.callbacks.throughput import paused
 from tenshot.errors import InputError
 from tenshot.lightning_modules.runs import checkpoint_path, checkpoints_of
+from tenshot.lightning_modules.trainer_attributes import is_trial
 from tenshot.lightning_modules.uses import is_used
 
 __all__ = ["StepCheckpoint"]
@@ -81,7 +82,7 @@ class StepCheckpoint(Checkpoint):
 
     def _save(self, trainer: Trainer, must: bool) -> None:
         """Begin to save, or, if it must be, save."""
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if is_trial(trainer):
             return
         self._settle(trainer)
         if trainer.global_step == self._saved_step:

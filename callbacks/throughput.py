@@ -12,8 +12,9 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from tenshot.callbacks.operations import Operations
 from tenshot.callbacks.peaks import peak_of
+from tenshot.lightning_modules.trainer_attributes import callback_of
 
-__all__ = ["SUMMARIES", "Pace", "Throughput", "paused", "throughput_of"]
+__all__ = ["SUMMARIES", "Pace", "Throughput", "paused"]
 
 WARM_UP = 3
 """Steps at the start of a life that are not timed: operations are counted, programs compiled, kernels chosen."""
@@ -238,15 +239,10 @@ class Throughput(Callback):
         self._hours, self.operations = kept["device_hours"], dict(kept["operations"])
 
 
-def throughput_of(trainer: Trainer) -> Throughput | None:
-    """The trainer's, where it has one."""
-    return next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)  # type: ignore[attr-defined]
-
-
 @contextmanager
 def paused(trainer: Trainer) -> Iterator[None]:
     """What is done inside the block is not training, and is not in the speeds that are logged."""
-    throughput = throughput_of(trainer)
+    throughput = callback_of(trainer, Throughput)
     if throughput is None:
         yield
         return

@@ -32,6 +32,7 @@ from tenshot.lightning_modules.resuming import fit_to_method
 from tenshot.lightning_modules.sampler import Sampler
 from tenshot.lightning_modules.seeding import SeededNoise, in_equal_batches
 from tenshot.lightning_modules.sharding import share_out
+from tenshot.lightning_modules.trainer_attributes import micro_batches_between_logs
 from tenshot.lightning_modules.uses import used_in_training
 from tenshot.losses import hybrid_loss, vlb_loss
 from tenshot.models import UNet, UNetConfig
@@ -195,10 +196,9 @@ class DDPM(LightningModule):
         self.log("train/loss", loss)
         self.log_dict({f"train/{name}": value.detach().mean() for name, value in terms.items()})
         self.quarters.update({name: value for name, value in terms.items() if value.dim()}, t)
-        if self._trainer is not None:  # a step can be taken without one
-            every = self._trainer.log_every_n_steps * self._trainer.accumulate_grad_batches  # type: ignore[attr-defined]
-            if (batch_idx + 1) % every == 0:  # where the others are written, and before a checkpoint is
-                self.log_dict({f"train/{name}": value for name, value in self.quarters.pop().items()})
+        if self._trainer is not None and (batch_idx + 1) % micro_batches_between_logs(self.trainer) == 0:
+            # where the others are written, and before a checkpoint is; a step can be taken without a trainer
+            self.log_dict({f"train/{name}": value for name, value in self.quarters.pop().items()})
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:

@@ -27,6 +27,7 @@ from tenshot.lightning_modules.optimization import build_optimizer, with_schedul
 from tenshot.lightning_modules.quarters import QuarterMeans
 from tenshot.lightning_modules.resuming import fit_to_method
 from tenshot.lightning_modules.sharding import share_out
+from tenshot.lightning_modules.trainer_attributes import micro_batches_between_logs
 from tenshot.lightning_modules.uses import used_in_training
 from tenshot.models import UNetClassifier, UNetConfig
 from tenshot.models.pretrained import fill
@@ -153,8 +154,7 @@ class NoisyClassifier(LightningModule):
         self.log("train/loss", loss)
         self.log_dict({f"train/{name}": value.mean() for name, value in scores.items() if name != "loss"})
         self.quarters.update(scores, t)
-        every = self.trainer.log_every_n_steps * self.trainer.accumulate_grad_batches  # type: ignore[attr-defined]
-        if (batch_idx + 1) % every == 0:
+        if (batch_idx + 1) % micro_batches_between_logs(self.trainer) == 0:
             self.log_dict({f"train/{name}": value for name, value in self.quarters.pop().items()})
         return loss
 

@@ -7,7 +7,7 @@ checkpoints (:mod:`tenshot.models.pretrained.adm_zoo`) or from the caller, never
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,8 @@ from tenshot.models.pretrained.wrapped import seems, unwrapped
 from tenshot.models.unet import UNet, UNetConfig
 
 __all__ = [
-    "AdmCheckpoint",
-    "Source",
-    "blocks_of",
-    "infer",
-    "load_adm",
-    "name_of",
-    "network_in",
-    "read_adm",
-    "translate",
-]
+    "AdmCheckpoint", "Source", "blocks_of", "infer", "load_adm", "name_of", "network_in", "read_adm", "translate",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -164,6 +156,10 @@ class Shapes:
         del known["attention_levels"], known["low_res"]
         return known | {"low_res_channels": self.in_channels if self.low_res else 0}
 
+    def attention_resolutions(self, image_size: int) -> tuple[int, ...]:
+        """Sides of the maps with attention, where pictures have that side."""
+        return tuple(image_size // 2**level for level in self.attention_levels)
+
 
 def blocks_of(state: Mapping[str, Tensor], part: str) -> dict[int, set[str]]:
     """Number of a public block -> the heads ``slot.layer`` of its parameter names."""
@@ -211,21 +207,18 @@ def infer(state: Mapping[str, Tensor], num_res_blocks: int | None = None) -> Sha
 def _recognise(shapes: Shapes, where: str) -> PublicModel | None:
     """The public checkpoint with these shapes; among several, the one of that file name, else the first."""
 
-    def key(model: PublicModel) -> tuple[object, ...]:
-        levels = tuple(
-            level for level in range(len(model.channel_mult))
-            if model.image_size // 2**level in model.attention_resolutions
-        )  # fmt: skip
+    def told(of: PublicModel | Shapes, attention_levels: Iterable[int]) -> tuple[object, ...]:
         return (
-            model.channels, tuple(map(float, model.channel_mult)), model.num_res_blocks, levels, model.scale_shift,
-            model.resample, model.num_classes, model.low_res,
+            of.channels, tuple(map(float, of.channel_mult)), of.num_res_blocks, tuple(attention_levels), of.scale_shift,
+            of.resample, of.num_classes, of.low_res,
         )  # fmt: skip
 
-    wanted = (
-        shapes.channels, tuple(map(float, shapes.channel_mult)), shapes.num_res_blocks, shapes.attention_levels,
-        shapes.scale_shift, shapes.resample, shapes.num_classes, shapes.low_res,
-    )  # fmt: skip
-    matches = [model for model in ZOO if key(model) == wanted]
+    def levels(model: PublicModel) -> Iterable[int]:
+        sides = [model.image_size // 2**level for level in range(len(model.channel_mult))]
+        return (level for level, side in enumerate(sides) if side in model.attention_resolutions)
+
+    wanted = told(shapes, shapes.attention_levels)
+    matches = [model for model in ZOO if told(model, levels(model)) == wanted]
     named = [model for model in matches if Path(where).stem in model.names]
     return next(iter(named or matches), None)
 
@@ -282,7 +275,7 @@ def read_adm(source: Source, name: str | None = None, **overrides: Any) -> AdmCh
             )
         config |= {"head_channels": None, "dropout": 0.0}
         size = overrides["image_size"]
-        config["attention_resolutions"] = tuple(size // 2**level for level in shapes.attention_levels)
+        config["attention_resolutions"] = shapes.attention_resolutions(size)
     with broken_named(where, state):
         described = UNetConfig(**(config | overrides))
     return AdmCheckpoint(described, translated, public)

@@ -59,7 +59,7 @@ def load_adm_classifier(source: Source, name: str | None = None, **overrides: An
         size = overrides.get("image_size", config.get("image_size"))
         config |= {
             "head_channels": 64,  # all public files have such
-            "attention_resolutions": tuple(size // 2**level for level in shapes.attention_levels),
+            "attention_resolutions": shapes.attention_resolutions(size),
         }
         described = UNetConfig(**(config | overrides))
         refuse_misfit(UNetClassifier(described, pool), translated, where)
