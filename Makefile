@@ -39,7 +39,7 @@ lint: $(READY)  ## style, types, import contract
 	PYTHONPATH=.typing $(BIN)/lint-imports
 
 bench: $(READY)  ## measure against the official code (GUIDED_DIFFUSION=its checkout)
-	$(BIN)/python benchmarks/compare.py
+	$(BIN)/python -m benchmarks.compare
 
 gpu:  ## prove and measure everything on this machine's GPU; needs no installation but torch, see benchmarks/gpu
 	$(PYTHON) -m benchmarks.gpu $(GPU_OPTIONS)

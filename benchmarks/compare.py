@@ -1,4 +1,4 @@
-"""Ours against the official code, in one run, taking turns: ``python benchmarks/compare.py``; see README.md.
+"""Ours against the official code, in one run, taking turns: ``python -m benchmarks.compare``; see README.md.
 
 Needs GUIDED_DIFFUSION, the path of a checkout of openai/guided-diffusion; for adaptation DOMAINSTUDIO, one of
 bbzhu-jy16/DomainStudio; for stylegan2 STYLEGAN2_PYTORCH, one of rosinality/stylegan2-pytorch. Prints a table, writes it
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contest import Contest, Variant, hold
-from report import PLAIN, describe_machine, markdown, summarise
+
+from benchmarks.contest import Contest, Variant, hold
+from benchmarks.report import PLAIN, describe_machine, markdown, summarise
 
 FOLDER = Path(__file__).parent
 GUIDED_DIFFUSION = ("GUIDED_DIFFUSION", "openai/guided-diffusion", "guided_diffusion")

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 BUSY_LIMIT = 0.1
@@ -55,9 +54,8 @@ class Server:
     def __init__(self, variant: Variant, threads: int) -> None:
         # threads that wait must not burn the core that another process is measured on
         limits = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
-        script = Path(__file__).parent / "variants.py"
         self.process = subprocess.Popen(
-            [sys.executable, str(script), *variant.words, "--serve"],
+            [sys.executable, "-m", "benchmarks.variants", *variant.words, "--serve"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | limits,
         )  # fmt: skip
         self.read()

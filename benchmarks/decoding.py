@@ -1,5 +1,5 @@
 """Reading pictures against torchvision's ``ImageFolder``, and opening a set of a million: ``python
-benchmarks/decoding.py``; three minutes.
+-m benchmarks.decoding``; three minutes.
 
 Both decode the same files, four photographs at several sizes and formats, and bring them to the same size in batches
 of uint8, in one process and one thread, taking turns; ratios are medians over rounds. torchvision's transforms are
@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contest import BUSY_LIMIT, busy_seconds
 from PIL import Image
-from program import rss_mib
-from report import describe_machine, spread
 from skimage import data
 from torch import Tensor
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, PILToTensor, Resize
 
+from benchmarks.contest import BUSY_LIMIT, busy_seconds
+from benchmarks.program import rss_mib
+from benchmarks.report import describe_machine, spread
 from tenshot.datamodules.index import open_index
 from tenshot.datamodules.reading import list_pictures
 from tenshot.datamodules.sources import IndexedSource

@@ -1,9 +1,9 @@
 """What both sides of the StyleGAN2 comparison compute, and how many operations that takes."""
 
 import torch
-from settings import Setting
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.settings import Setting
 from tenshot.models import StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator
 
 CYCLE = 16

@@ -1,5 +1,5 @@
 """Intra-LPIPS against the published protocol, pair by pair with the ``lpips`` package: ``python
-benchmarks/intra_lpips.py``; eight minutes on two cores.
+-m benchmarks.intra_lpips``; eight minutes on two cores.
 
 Both get the same pictures, shots and weights (heads of the package, a random trunk: that takes as long), in one
 process. The protocol runs whole once at ``--count`` pictures, for its value and its time. Then both take turns: some
@@ -24,11 +24,11 @@ from typing import Any
 
 import lpips
 import torch
-from contest import BUSY_LIMIT, busy_seconds
-from program import rss_mib
-from report import describe_machine, spread
 from torch import Tensor, nn
 
+from benchmarks.contest import BUSY_LIMIT, busy_seconds
+from benchmarks.program import rss_mib
+from benchmarks.report import describe_machine, spread
 from tenshot.cli.allocator import keep_freed_memory
 from tenshot.datamodules.faces.source import FacesSource
 from tenshot.metrics import IntraLPIPS
@@ -199,7 +199,8 @@ def memory(size: int, count: int, shots: int, threads: int) -> dict[str, Any]:
     """The metric alone in a process of its own; its peak less what there was before the pictures came."""
     words = ["--alone", "--size", size, "--count", count, "--shots", shots, "--threads", threads]
     print(f"  memory of {count} pictures at {size} px", file=sys.stderr)
-    said = subprocess.run([sys.executable, __file__, *map(str, words)], check=True, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "benchmarks.intra_lpips", *map(str, words)]
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(said.stdout)
 
 

@@ -1,4 +1,4 @@
-"""A hundred kills at random moments: ``OMP_NUM_THREADS=1 python benchmarks/kills.py``; about twenty minutes.
+"""A hundred kills at random moments: ``OMP_NUM_THREADS=1 python -m benchmarks.kills``; about twenty minutes.
 
 A small run is killed by SIGKILL, SIGTERM or SIGUSR1, resumed with ``--ckpt_path last``, killed again, until it is done;
 then another one, until there were so many kills. A third of them come at any moment of the start of a life or soon
@@ -26,9 +26,9 @@ from typing import Any
 
 import torch
 import yaml
-from lives import Broken, assert_alike, begin, lines, log_of, partials, rows, saved_step, stamp_of, wait
-from report import describe_machine
 
+from benchmarks.lives import Broken, assert_alike, begin, lines, log_of, partials, rows, saved_step, stamp_of, wait
+from benchmarks.report import describe_machine
 from tenshot.callbacks.preemption import EXIT_STATUS
 
 RESULTS = Path(__file__).parent / "results"

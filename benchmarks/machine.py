@@ -1,8 +1,9 @@
 """How fast the machine is: the two operations that networks spend their time in, at sizes that suit it."""
 
 import torch
-from program import Program
 from torch.nn import functional as F
+
+from benchmarks.program import Program
 
 
 def convolution(device: torch.device, dtype: torch.dtype, repeats: int = 16) -> Program:

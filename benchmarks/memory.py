@@ -1,4 +1,4 @@
-"""GPU memory of a training step of ADM's 256 px U-Net, computed without a GPU: ``python benchmarks/memory.py``.
+"""GPU memory of a training step of ADM's 256 px U-Net, computed without a GPU: ``python -m benchmarks.memory``.
 
 Weights, gradients, Adam's moments and the EMA are counted from shapes; what the forward pass keeps for the backward
 pass is added up by running the network on tensors that have shapes and no memory (``counting.py``). At last one step of
@@ -14,10 +14,10 @@ import sys
 from dataclasses import asdict, dataclass
 
 import torch
-from counting import kept_on, recomputing, weights_of
-from page import ROOT, adm_256, publish, table
-from program import rss_mib
 
+from benchmarks.counting import kept_on, recomputing, weights_of
+from benchmarks.page import ROOT, adm_256, publish, table
+from benchmarks.program import rss_mib
 from tenshot.models import UNet, UNetConfig, norm_act_conv
 from tenshot.models.unet import Stage
 
@@ -215,7 +215,7 @@ def check() -> list[str]:
     # freed memory goes back at once, or the peak would be of what the process holds on to
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     for recompute in (False, True):
-        words = [sys.executable, __file__, "--steps", str(int(recompute))]
+        words = [sys.executable, "-m", "benchmarks.memory", "--steps", str(int(recompute))]
         done = subprocess.run(words, env=environment, check=True, stdout=subprocess.PIPE)
         for pictures, risen in zip(CHECKED, json.loads(done.stdout), strict=True):
             counted = kept_on("cpu", CHECK, pictures, bf16=False)

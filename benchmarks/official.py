@@ -8,9 +8,10 @@ import types
 
 import torch
 import torch.distributed as dist
-from program import Program
-from settings import Setting, forward_flops, pictures, randomise
 from torch import nn
+
+from benchmarks.program import Program
+from benchmarks.settings import Setting, forward_flops, pictures, randomise
 
 
 def load(task: str) -> None:

@@ -7,10 +7,11 @@ import sys
 import types
 
 import torch
-from gan_setting import CYCLE, cycle_flops, work
-from program import Program
-from pulled import Pulled
-from settings import Setting, pictures
+
+from benchmarks.gan_setting import CYCLE, cycle_flops, work
+from benchmarks.program import Program
+from benchmarks.pulled import Pulled
+from benchmarks.settings import Setting, pictures
 
 DISCRIMINATOR_EVERY, GENERATOR_EVERY = 16, 4
 

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 from typing import TypeVar
 
 import torch
-from program import Program
-from settings import Setting, forward_flops, pictures, randomise
 from torch import Tensor
 from torch.optim import AdamW
 
+from benchmarks.program import Program
+from benchmarks.settings import Setting, forward_flops, pictures, randomise
 from tenshot.callbacks import EMA, NanGuard, StepSeed
 from tenshot.lightning_modules import DDPM, DDPMPA, Pairwise
 from tenshot.lightning_modules.sampler import Sampler

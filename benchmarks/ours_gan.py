@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
-from gan_setting import CYCLE, config, cycle_flops, work
 from lightning.pytorch import Trainer
-from program import Program
-from pulled import Pulled
-from settings import Setting, pictures
 from torch import Tensor
 
+from benchmarks.gan_setting import CYCLE, config, cycle_flops, work
+from benchmarks.program import Program
+from benchmarks.pulled import Pulled
+from benchmarks.settings import Setting, pictures
 from tenshot.callbacks import EMA, NanGuard, StepSeed
 from tenshot.lightning_modules import StyleGAN2
 from tenshot.lightning_modules.adversarial import GANAdam

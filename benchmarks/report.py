@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from contest import Contest, Outcome
+
+from benchmarks.contest import Contest, Outcome
 
 RATES = ("convolution", "product")
 PLAIN = "tenshot, direct fine-tuning"

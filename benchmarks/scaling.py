@@ -1,4 +1,4 @@
-"""Weak scaling of ADM's 256 px U-Net under DDP, on paper: ``python benchmarks/scaling.py``.
+"""Weak scaling of ADM's 256 px U-Net under DDP, on paper: ``python -m benchmarks.scaling``.
 
 Counted: the operations of a training step (``counting.py``) and the bytes of a ring all-reduce of the gradients.
 Assumed, and stated in the page: how fast GPUs and links are. Nothing is measured. Writes
@@ -9,9 +9,9 @@ import math
 from dataclasses import dataclass
 
 import torch
-from counting import operations, weights_of
-from page import adm_256, publish, table
 
+from benchmarks.counting import operations, weights_of
+from benchmarks.page import adm_256, publish, table
 from tenshot.models import StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator, UNet
 
 PICTURES = (1, 3, 6, 12)  # that a GPU takes a step

@@ -1,9 +1,10 @@
-"""One measured process: ``python benchmarks/variants.py tenshot training float32 --serve``."""
+"""One measured process: ``python -m benchmarks.variants tenshot training float32 --serve``."""
 
 import argparse
 
 import torch
-from program import Program, run
+
+from benchmarks.program import Program, run
 
 HALF = {"bf16": torch.bfloat16, "float16": torch.float16}
 
@@ -24,29 +25,29 @@ def main() -> None:
     args = parser.parse_args()
 
     if args.side == "machine":
-        import machine
+        from benchmarks import machine
 
         def build() -> Program:
             return getattr(machine, args.task)(args.device, HALF.get(args.precision, torch.float32))
     else:
-        from settings import Setting
+        from benchmarks.settings import Setting
 
         setting = Setting(
             args.batch, args.image_size, args.channels, args.ddim_steps, args.device, args.channel_multiplier
         )
         if args.side == "official" and args.task == "stylegan2":
-            import official_gan as side
+            from benchmarks import official_gan as side
 
             side.load(args.device)
         elif args.side == "official":
-            import official as side
+            from benchmarks import official as side
 
             side.load(args.task)
         else:
             if args.task == "stylegan2":
-                import ours_gan as side
+                from benchmarks import ours_gan as side
             else:
-                import ours as side
+                from benchmarks import ours as side
 
             from tenshot.cli.allocator import keep_freed_memory
 

@@ -3,14 +3,12 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from benchmarks import official, ours
 from benchmarks.gpu import adm, beside
 from benchmarks.gpu.record import Context, Values, release
+from benchmarks.program import Program
+from benchmarks.settings import Setting
 from tenshot.models.float32 import float32_products
-
-import official  # isort: skip
-import ours  # isort: skip
-from program import Program  # isort: skip
-from settings import Setting  # isort: skip
 
 STAGE = "adaptation"
 DRAWN = 4

@@ -8,14 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.gpu import beside  # noqa: F401  the imports below need it
 from benchmarks.gpu.record import Context, Values, release
 from benchmarks.gpu.timing import REPEATS, WARMUP, measure
+from benchmarks.page import adm_256
+from benchmarks.program import Program
+from benchmarks.settings import Setting
 from tenshot.models import UNetConfig
-
-from page import adm_256  # isort: skip
-from program import Program  # isort: skip
-from settings import Setting  # isort: skip
 
 BATCH = 8
 TINY = UNetConfig(

@@ -1,4 +1,4 @@
-"""What stages take from outside this package: the programs in the folder above, and checkouts of published code."""
+"""Checkouts of published code, which stages import from."""
 
 import os
 import sys
@@ -9,8 +9,6 @@ from pathlib import Path
 import torch.distributed as dist
 
 from benchmarks.gpu.record import Context
-
-sys.path.append(str(Path(__file__).parents[1]))  # those programs import each other by plain names
 
 CHECKOUTS = {
     "GUIDED_DIFFUSION": ("openai/guided-diffusion", "guided_diffusion"),

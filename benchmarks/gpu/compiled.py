@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 
+from benchmarks import ours
 from benchmarks.gpu import adm
 from benchmarks.gpu.record import Context, Values, release
+from benchmarks.program import Program
 from tenshot.models.float32 import float32_products
-
-import ours  # isort: skip
-from program import Program  # isort: skip
 
 STAGE = "compiled"
 PATIENCE = 300

@@ -16,6 +16,7 @@ from lightning.pytorch import Callback, Trainer
 
 from benchmarks.gpu.record import Context, Values
 from benchmarks.gpu.timing import REPEATS
+from benchmarks.settings import Setting, pictures
 from tenshot.callbacks import EMA, NanGuard, StepSeed
 from tenshot.lightning_modules import StyleGAN2
 from tenshot.lightning_modules.adversarial import GANAdam
@@ -23,8 +24,6 @@ from tenshot.lightning_modules.regularization import Regularization
 from tenshot.models import StyleGAN2Config
 from tenshot.models.augmentation import AdaptiveAugment, DiffAugment
 from tenshot.models.float32 import float32_products
-
-from settings import Setting, pictures  # isort: skip
 
 BATCH, WARMUP = 16, 3
 PHASES = {"discriminator_terms": "d", "r1_terms": "r1", "generator_terms": "g", "path_length_terms": "path_length"}

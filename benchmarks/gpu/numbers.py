@@ -91,7 +91,7 @@ def memory_note(results: list[Results]) -> str:
 
 def memory_looked(results: list[Results]) -> str:
     """Whether temporaries were looked at on a GPU: how the peaks above the state compare with what is kept."""
-    from memory import GIB, computed
+    from benchmarks.memory import GIB, computed
 
     try:
         state, kept_bytes = computed()
@@ -116,7 +116,7 @@ def memory_looked(results: list[Results]) -> str:
 
 def memory_table(results: list[Results]) -> str:
     """Computed and measured sums, card by card."""
-    from memory import GIB, PARTS, SETTINGS, computed
+    from benchmarks.memory import GIB, PARTS, SETTINGS, computed
 
     measured = [one for one in results if one.find("memory", "state")]
     if not measured:

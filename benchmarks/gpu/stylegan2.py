@@ -6,17 +6,16 @@ from typing import Any
 
 import torch
 
+from benchmarks import official_gan
 from benchmarks.gpu import adm, beside, extensions
 from benchmarks.gpu.gan import amortised, fitted, size
 from benchmarks.gpu.nvlabs import Training
 from benchmarks.gpu.record import Context, Values, release
 from benchmarks.gpu.timing import REPEATS, longest_kernels, measure
+from benchmarks.settings import Setting
 from tenshot.models.augmentation import AdaptiveAugment, DiffAugment
 from tenshot.models.float32 import float32_products
 from tenshot.models.stylegan2 import fir
-
-import official_gan  # isort: skip
-from settings import Setting  # isort: skip
 
 STAGE = "stylegan2"
 

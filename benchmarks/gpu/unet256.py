@@ -8,15 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks import official, ours
 from benchmarks.gpu import adm, beside, extensions, machine
 from benchmarks.gpu.record import Context, Values, release
 from benchmarks.gpu.timing import longest_kernels
+from benchmarks.program import Program
 from tenshot.models import blocks, norm_act_conv
 from tenshot.models.float32 import float32_products
-
-import official  # isort: skip
-import ours  # isort: skip
-from program import Program  # isort: skip
 
 STAGE = "unet256"
 FEW = 3

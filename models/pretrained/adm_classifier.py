@@ -56,7 +56,7 @@ def load_adm_classifier(source: Source, name: str | None = None, **overrides: An
             config["image_size"] = side * 2 ** (len(shapes.channel_mult) - 1)
         else:
             config["out_channels"] = state["out.3.weight"].shape[0]
-        size = overrides.get("image_size", config.get("image_size"))
+        size = (config | overrides)["image_size"]
         config |= {
             "head_channels": 64,  # all public files have such
             "attention_resolutions": shapes.attention_resolutions(size),

@@ -159,7 +159,7 @@ def test_one_is_written_at_a_time_and_the_old_one_stays_until_then(tmp_path: Pat
     names = [f"{what} step={step:08d}.ckpt" for step in (2, 4, 6) for what in ("begins", "ends")]
     assert slow.events == names
     assert present[2] == present[3] == []
-    assert present[5] in ([2], [4])
+    assert present[5] in ([2], [2, 4], [4])  # the old one goes once the new one is whole
     assert saved(tmp_path) == [6]
 
 
