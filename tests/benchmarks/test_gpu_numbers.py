@@ -89,7 +89,7 @@ def test_a_failed_row_is_no_measurement(copy: Path):
 
 
 def test_memory_has_computed_beside_measured(copy: Path, monkeypatch: pytest.MonkeyPatch):
-    import memory
+    from benchmarks import memory
 
     computed = copy / "memory.json"
     kept = {str(setting): {"fixed": GIB, "a_picture": 2 * GIB} for setting in memory.SETTINGS}
