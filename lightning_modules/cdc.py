@@ -1,21 +1,27 @@
 """CDC: few-shot adaptation by cross-domain correspondence (arXiv 2104.06820)."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tenshot.errors import InputError, check_range
-from tenshot.lightning_modules.adversarial import Terms
+from tenshot.lightning_modules.adversarial import Player, Terms
+from tenshot.lightning_modules.gan import GAN, Discriminate
 from tenshot.lightning_modules.initial_gan import initial_gan_from
-from tenshot.lightning_modules.patches import PatchStyleGAN2
 from tenshot.lightning_modules.seeding import position_seed, run_seed
 from tenshot.lightning_modules.source import AdaptsSource
-from tenshot.losses import cross_domain_distance_loss
+from tenshot.losses import (
+    cross_domain_distance_loss,
+    nonsaturating_discriminator_loss,
+    nonsaturating_generator_loss,
+)
 from tenshot.losses.cross_domain import RowReduction
 from tenshot.losses.pairwise import Direction
-from tenshot.models import StyleGAN2Generator
+from tenshot.models import PatchDiscriminator, StyleGAN2Generator
 from tenshot.models.pretrained import fill
 
 __all__ = ["CDC", "Correspondence"]
@@ -65,7 +71,7 @@ class Correspondence:
         check_range("--model.correspondence.taps", self.taps, 1, 4)
 
 
-class CDC(PatchStyleGAN2, AdaptsSource[StyleGAN2Generator]):
+class CDC(GAN, AdaptsSource[StyleGAN2Generator]):
     """Adapt a StyleGAN2 to about ten pictures, keeping the distances between the source's pictures.
 
     Args:
@@ -77,17 +83,28 @@ class CDC(PatchStyleGAN2, AdaptsSource[StyleGAN2Generator]):
         self, correspondence: Correspondence = Correspondence(), source: str | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.correspondence, self.taps, self.tap_size = correspondence, correspondence.taps, correspondence.tap_size
+        self.correspondence = correspondence
         self.source_path = self.source_or_initial(source, self.init_from)
+        self.heads: PatchDiscriminator
         self.anchors: Tensor
 
     def build(self) -> None:
-        """Also draw the anchors."""
+        """Also make the patch heads and draw the anchors.
+
+        Raises:
+            InputError: The images are too small for patches.
+        """
         super().build()
+        assert self.config is not None
+        self.heads = PatchDiscriminator(self.config, self.correspondence.taps, self.correspondence.tap_size)
         own = torch.Generator("cpu").manual_seed(position_seed([run_seed(), 3]))
         shape = (self.correspondence.anchors, self.generator.config.latent_dim)
         anchors = torch.randn(*shape, generator=own, device="cpu")  # the default device may be a GPU here
         self.register_buffer("anchors", anchors.to(self.generator.latent_average.device))
+
+    def players(self) -> Mapping[Player, Sequence[nn.Module]]:
+        """The modules that each optimiser trains; the heads have the discriminator's settings, as published."""
+        return {"generator": [self.generator], "discriminator": [self.discriminator, self.heads]}
 
     def on_fit_start(self) -> None:
         """Read the source model.
@@ -103,26 +120,57 @@ class CDC(PatchStyleGAN2, AdaptsSource[StyleGAN2Generator]):
         fill(network, initial.generator, initial.path)
         self.hold_on_to(network.to(self.device), initial.path)
 
-    def patches_at(self, step: int) -> bool:
-        """Whether that step judges patches of any pictures, or whole ones, from around the anchors."""
-        return step % self.correspondence.image_every != 0
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Terms:
+        """StyleGAN2's step, on whole images from around the anchors or on patches of any images (section 3.2)."""
+        step, parts = self.begin(batch)
+        rest = self.regularization
+        draw, discriminate = self.any_images, self.discriminate_patches
+        if step % self.correspondence.image_every == 0:
+            draw, discriminate = self.around_anchors, self.discriminate
+        d_terms = [partial(self.discriminator_terms, real, draw, discriminate) for real in parts]
+        g_terms = [partial(self.generator_terms, len(real), draw, discriminate) for real in parts]
+        terms = self.optimise("discriminator", d_terms)
+        self.adjust_augmentation(step)
+        if rest.r1_at(step):
+            terms |= self.optimise("discriminator", [partial(self.r1_terms, real, discriminate) for real in parts])
+        terms |= self.optimise("generator", g_terms, counted=True)
+        if rest.path_length_at(step):
+            terms |= self.optimise("generator", [partial(self.path_length_terms, len(real)) for real in parts])
+        return self.end(terms)
 
-    def draw(self, count: int) -> Tensor:
-        """Pictures from around the anchors at a step that judges whole ones, else any."""
-        if self.judges_patches:
-            return super().draw(count)
-        chosen = torch.randint(len(self.anchors), (count,), device=self.device)
-        z = self.anchors[chosen]
-        w = self.generator.mapping(z + self.correspondence.anchor_std * torch.randn_like(z))
-        image: Tensor = self.generator.synthesis(self.generator.broadcast(w))
-        return image
+    def discriminator_terms(self, real: Tensor, draw: Callable[[int], Tensor], discriminate: Discriminate) -> Terms:
+        """Tell real images (N, 3, H, W), or their patches, from as many drawn ones."""
+        with torch.no_grad():
+            fake = draw(len(real))
+        real_logits, fake_logits = discriminate(self.augmented(real), self.augmented(fake))
+        self.observe(real_logits)
+        return {"discriminator": nonsaturating_discriminator_loss(real_logits, fake_logits)}
 
-    def generator_terms(self, count: int) -> Terms:
-        """Add the distance loss."""
-        terms = super().generator_terms(count)
+    def generator_terms(self, count: int, draw: Callable[[int], Tensor], discriminate: Discriminate) -> Terms:
+        """Draw images that are taken for real ones, and lie to each other as the source's do."""
+        [logits] = discriminate(self.augmented(draw(count)))
+        terms = {"generator": nonsaturating_generator_loss(logits)}
         if self.source is not None:
             terms["distance"] = self.correspondence.weight * self._distance(self.source.network)
         return terms
+
+    def any_images(self, count: int) -> Tensor:
+        """(count, 3, H, W) of random latents."""
+        images: Tensor = self.generator.synthesis(self.styles(count))
+        return images
+
+    def around_anchors(self, count: int) -> Tensor:
+        """(count, 3, H, W) of latents near the anchors."""
+        chosen = torch.randint(len(self.anchors), (count,), device=self.device)
+        z = self.anchors[chosen]
+        w = self.generator.mapping(z + self.correspondence.anchor_std * torch.randn_like(z))
+        images: Tensor = self.generator.synthesis(self.generator.broadcast(w))
+        return images
+
+    def discriminate_patches(self, *images: Tensor) -> Sequence[Tensor]:
+        """Logits (N, 1, h, w) of patches of each batch, at a layer drawn for it."""
+        taps = (self.choices.randrange(self.correspondence.taps) for _ in images)
+        return [self.heads(self.discriminator, batch, tap) for batch, tap in zip(images, taps, strict=True)]
 
     def _distance(self, source: StyleGAN2Generator) -> Tensor:
         """How differently the pictures of the two generators lie to each other (section 3.1)."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -9,10 +10,16 @@ from torch import Tensor, nn
 
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.adversarial import Player, Terms
-from tenshot.lightning_modules.patches import PatchStyleGAN2
-from tenshot.losses import mixing_coefficients, mixup_distance_loss, nonsaturating_discriminator_loss
+from tenshot.lightning_modules.gan import GAN
+from tenshot.losses import (
+    mixing_coefficients,
+    mixup_distance_loss,
+    nonsaturating_discriminator_loss,
+    nonsaturating_generator_loss,
+)
 from tenshot.losses.cross_domain import RowReduction
 from tenshot.losses.mixup import Mixing, MixupDirection
+from tenshot.models import PatchDiscriminator
 from tenshot.models.stylegan2.layers import EqualLinear
 
 __all__ = ["MixDL", "Mixup"]
@@ -58,8 +65,13 @@ class Mixup:
         check_range("--model.mixup.concentration", self.concentration, 0, above=True)
         check_range("--model.mixup.taps", self.taps, 1, 4)
 
+    def mixes_at(self, step: int) -> bool:
+        """Whether that step mixes latents; it is then that patches are judged."""
+        turn = step % self.every
+        return turn == (0 if self.release == "head" else self.every - 1)
 
-class MixDL(PatchStyleGAN2):
+
+class MixDL(GAN):
     """Train a StyleGAN2 on about ten pictures so that mixed latents give pictures in between.
 
     Args:
@@ -68,21 +80,25 @@ class MixDL(PatchStyleGAN2):
 
     def __init__(self, mixup: Mixup = Mixup(), **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.mixup, self.taps, self.tap_size = mixup, mixup.taps, mixup.tap_size
+        self.mixup = mixup
+        self.heads: PatchDiscriminator
         self.projection: nn.Module
-        self.coefficients: Tensor
 
     def build(self) -> None:
-        """Also make the projection."""
+        """Also make the patch heads and the projection.
+
+        Raises:
+            InputError: The images are too small for patches.
+        """
         super().build()
         assert self.config is not None
+        self.heads = PatchDiscriminator(self.config, self.mixup.taps, self.mixup.tap_size)
         width = self.config.width(4)
         self.projection = EqualLinear(width, width) if self.mixup.projection else nn.Identity()
 
     def players(self) -> Mapping[Player, Sequence[nn.Module]]:
-        """The modules that each optimiser trains; the projection is the discriminator's."""
-        players = super().players()
-        return {**players, "discriminator": [*players["discriminator"], self.projection]}
+        """The modules that each optimiser trains; heads and projection have the discriminator's settings."""
+        return {"generator": [self.generator], "discriminator": [self.discriminator, self.heads, self.projection]}
 
     def check_batch(self, batch: int, part: int) -> None:
         """Also refuse what cannot be mixed.
@@ -97,48 +113,72 @@ class MixDL(PatchStyleGAN2):
                 "give it 2, or a multiple of 4"
             )
 
-    def patches_at(self, step: int) -> bool:
-        """Whether that step mixes latents; it is then that patches are judged."""
-        turn = step % self.mixup.every
-        return turn == (0 if self.mixup.release == "head" else self.mixup.every - 1)
-
-    def draw(self, count: int) -> Tensor:
-        """Pictures of mixed latents at a step that mixes, else any; the coefficients are kept for the distance."""
-        if not self.judges_patches:
-            return super().draw(count)
-        self.coefficients = self._drawn_coefficients(count)
-        return self._pictures(self._mixed(self.coefficients, self.latents_of_noise(count)))
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Terms:
+        """StyleGAN2's step, or the same with mixed latents: patches are judged then, and distances compared."""
+        step, parts = self.begin(batch)
+        rest = self.regularization
+        d_terms, g_terms, discriminate = self.discriminator_terms, self.generator_terms, self.discriminate
+        if self.mixup.mixes_at(step):
+            d_terms, g_terms = self.mixed_discriminator_terms, self.mixed_generator_terms
+            discriminate = self.discriminate_patches
+        terms = self.optimise("discriminator", [partial(d_terms, real) for real in parts])
+        self.adjust_augmentation(step)
+        if rest.r1_at(step):
+            terms |= self.optimise("discriminator", [partial(self.r1_terms, real, discriminate) for real in parts])
+        terms |= self.optimise("generator", [partial(g_terms, len(real)) for real in parts], counted=True)
+        if rest.path_length_at(step):
+            terms |= self.optimise("generator", [partial(self.path_length_terms, len(real)) for real in parts])
+        return self.end(terms)
 
     def discriminator_terms(self, real: Tensor) -> Terms:
-        """Judge pictures of mixed latents alone, and place them among the others by their coefficients."""
-        if not self.judges_patches:
-            return super().discriminator_terms(real)
+        """Tell real images (N, 3, H, W) from as many drawn ones."""
+        with torch.no_grad():
+            fake = self.generator.synthesis(self.styles(len(real)))
+        real_logits, fake_logits = self.discriminate(self.augmented(real), self.augmented(fake))
+        self.observe(real_logits)
+        return {"discriminator": nonsaturating_discriminator_loss(real_logits, fake_logits)}
+
+    def generator_terms(self, count: int) -> Terms:
+        """Draw images that are taken for real ones."""
+        [logits] = self.discriminate(self.augmented(self.generator.synthesis(self.styles(count))))
+        return {"generator": nonsaturating_generator_loss(logits)}
+
+    def mixed_discriminator_terms(self, real: Tensor) -> Terms:
+        """Tell real images from those of mixed latents, and place these among the unmixed by their coefficients."""
         count = len(real)
         with torch.no_grad():
-            w, coefficients = self.latents_of_noise(count), self._drawn_coefficients(count)
-            plain, mixed = self._pictures(w), self._pictures(self._mixed(coefficients, w))
-        real_logits, mixed_logits = self.judge_both(self.augmented(real), self.augmented(mixed))
+            w, coefficients = self.latents_of_noise(count), self._coefficients(count)
+            plain, mixed = self._images(w), self._images(self._mixed(coefficients, w))
+        real_logits, mixed_logits = self.discriminate_patches(self.augmented(real), self.augmented(mixed))
         self.observe(real_logits)
         terms = {"discriminator": nonsaturating_discriminator_loss(real_logits, mixed_logits)}
         if self.mixup.discriminator:
-            seen = self.augmented(torch.cat([plain, mixed]))  # one batch: its pictures are compared in groups
+            seen = self.augmented(torch.cat([plain, mixed]))  # one batch: its images are compared in groups
             with torch.autocast(self.device.type, enabled=False):
                 placed = self.projection(self.discriminator.penultimate(seen))
-            terms["distance_d"] = self.mixup.discriminator * self._distance(
-                placed[count:], placed[:count], coefficients
-            )
+            distance = self._distance(placed[count:], placed[:count], coefficients)
+            terms["distance_d"] = self.mixup.discriminator * distance
         return terms
 
-    def generator_terms(self, count: int) -> Terms:
-        """Add the generator's distance, of new latents with the coefficients of the judged ones."""
-        terms = super().generator_terms(count)
-        if self.judges_patches and self.mixup.generator:
+    def mixed_generator_terms(self, count: int) -> Terms:
+        """Draw images of mixed latents that are taken for real; and new ones, mixed alike, that lie in between."""
+        coefficients = self._coefficients(count)
+        [logits] = self.discriminate_patches(
+            self.augmented(self._images(self._mixed(coefficients, self.latents_of_noise(count))))
+        )
+        terms = {"generator": nonsaturating_generator_loss(logits)}
+        if self.mixup.generator:
             w = self.latents_of_noise(count)
             inner = range(1, self.generator.config.num_layers - 1)  # neither the constant's nor the last
             layers = self.choices.choices(inner, k=count)
-            plain, mixed = (self._features(x) for x in (w, self._mixed(self.coefficients, w)))
-            terms["distance_g"] = self.mixup.generator * self._distance(mixed, plain, self.coefficients, layers)
+            plain, mixed = (self._features(x) for x in (w, self._mixed(coefficients, w)))
+            terms["distance_g"] = self.mixup.generator * self._distance(mixed, plain, coefficients, layers)
         return terms
+
+    def discriminate_patches(self, *images: Tensor) -> Sequence[Tensor]:
+        """Logits (N, 1, h, w) of patches of each batch, at a layer drawn for it."""
+        taps = (self.choices.randrange(self.mixup.taps) for _ in images)
+        return [self.heads(self.discriminator, batch, tap) for batch, tap in zip(images, taps, strict=True)]
 
     def _distance(
         self,
@@ -157,13 +197,13 @@ class MixDL(PatchStyleGAN2):
         with torch.autocast(w.device.type, enabled=False):
             return coefficients.to(w.dtype) @ w
 
-    def _drawn_coefficients(self, count: int) -> Tensor:
+    def _coefficients(self, count: int) -> Tensor:
         """(count, count), rows sum to 1."""
         return mixing_coefficients(count, self.mixup.coefficients, self.mixup.concentration, self.device)
 
-    def _pictures(self, w: Tensor) -> Tensor:
-        image: Tensor = self.generator.synthesis(self.generator.broadcast(w))
-        return image
+    def _images(self, w: Tensor) -> Tensor:
+        images: Tensor = self.generator.synthesis(self.generator.broadcast(w))
+        return images
 
     def _features(self, w: Tensor) -> list[Tensor]:
         layers: list[Tensor] = self.generator.synthesis(self.generator.broadcast(w), features=True)[1]

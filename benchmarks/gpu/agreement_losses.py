@@ -1,7 +1,7 @@
 """Losses and their gradients on the device, beside the CPU's."""
 
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import tiny
 import torch
@@ -9,8 +9,9 @@ from torch import Tensor
 
 from benchmarks.gpu.compared import Outcome, compare, with_gradients
 from benchmarks.gpu.record import Context
-from tenshot.lightning_modules import MixDL, StyleGAN2
+from tenshot.lightning_modules import MixDL
 from tenshot.lightning_modules.cdc import features
+from tenshot.lightning_modules.gan import GAN
 from tenshot.lightning_modules.seeding import step_choices
 from tenshot.losses import (
     cross_domain_distance_loss,
@@ -23,8 +24,7 @@ from tenshot.losses import (
 from tenshot.models.augmentation import AdaptiveAugment, DiffAugment
 
 LEARNED = {"variance": "learned_range", "schedule": "cosine"}
-MIXING = 1
-"""A step at which MixDL mixes and judges patches."""
+G = TypeVar("G", bound=GAN)
 
 
 def run(context: Context) -> None:
@@ -109,9 +109,9 @@ def relations(context: Context) -> None:
     )
 
 
-def prepared(module: StyleGAN2, step: int = 0) -> StyleGAN2:
+def prepared(module: G) -> G:
     """At a training step, without a trainer."""
-    module.step, module.choices = step, step_choices(step)
+    module.choices = step_choices(0)
     return module
 
 
@@ -122,7 +122,8 @@ def adversarial(context: Context) -> None:
     def player(term: str, made: dict[str, Any]) -> Outcome:
         module = prepared(made["module"])
         given = made["x"] if term in ("discriminator", "r1") else len(made["x"])
-        terms = getattr(module, f"{term}_terms")(given)
+        judge = (module.discriminate,) if term == "r1" else ()
+        terms = getattr(module, f"{term}_terms")(given, *judge)
         trained = module.discriminator if term in ("discriminator", "r1") else module.generator
         return with_gradients(torch.stack([value.float() for value in terms.values()]).sum(), trained)
 
@@ -141,11 +142,11 @@ def mixed(context: Context) -> None:
     """MixDL's terms at a step that mixes, CDC's distance of two generators, patches."""
 
     def mixdl(term: str, made: dict[str, Any]) -> Outcome:
-        module = prepared(made["module"], MIXING)
+        module = prepared(made["module"])
         if term == "generator":
-            terms = module.generator_terms(len(made["x"]))
+            terms = module.mixed_generator_terms(len(made["x"]))
             return with_gradients(torch.stack([value.float() for value in terms.values()]).sum(), module.generator)
-        terms = module.discriminator_terms(made["x"])
+        terms = module.mixed_discriminator_terms(made["x"])
         return with_gradients(torch.stack([value.float() for value in terms.values()]).sum(), module.discriminator)
 
     for term in ("discriminator", "generator"):

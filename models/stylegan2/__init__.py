@@ -1,9 +1,8 @@
 """StyleGAN2 in plain PyTorch (arXiv 1912.04958)."""
 
 from tenshot.models.stylegan2.config import StyleGAN2Config
-from tenshot.models.stylegan2.discriminator import StyleGAN2Discriminator
+from tenshot.models.stylegan2.discriminator import PatchDiscriminator, StyleGAN2Discriminator
 from tenshot.models.stylegan2.fir import fir_resample
 from tenshot.models.stylegan2.generator import StyleGAN2Generator
-from tenshot.models.stylegan2.patch import PatchDiscriminator
 
 __all__ = ["PatchDiscriminator", "StyleGAN2Config", "StyleGAN2Discriminator", "StyleGAN2Generator", "fir_resample"]

@@ -1,4 +1,4 @@
-"""The residual discriminator of StyleGAN2 (arXiv 1912.04958, config F), and the feature maps CDC's patch heads read."""
+"""The residual discriminator of StyleGAN2 (arXiv 1912.04958, config F), and the patch heads of CDC and MixDL on it."""
 
 import math
 from typing import cast
@@ -11,7 +11,7 @@ from tenshot.errors import InputError
 from tenshot.models.stylegan2.config import StyleGAN2Config
 from tenshot.models.stylegan2.layers import EqualConv, EqualLinear, dtypes
 
-__all__ = ["NUM_TAPS", "StyleGAN2Discriminator", "tap_channels", "tap_resolution"]
+__all__ = ["PatchDiscriminator", "StyleGAN2Discriminator", "tap_resolution"]
 
 NUM_TAPS = 4
 
@@ -121,6 +121,23 @@ class StyleGAN2Discriminator(nn.Module):
             x = self.final_conv(torch.cat([x, deviation], dim=1))
             return cast(Tensor, self.final_linear(x.flatten(1)))
 
+    def freeze(self, count: int) -> None:
+        """Keep the weights of the first layers, from the images on: the convolution of the colours, then of each block
+        both convolutions and its skip.
+
+        Raises:
+            InputError: There are not so many.
+        """
+        blocks = [cast(ResidualBlock, block) for block in self.blocks]
+        layers = [self.from_rgb, *(layer for block in blocks for layer in (block.conv1, block.conv2, block.skip))]
+        if count > len(layers):
+            raise InputError(
+                f"--model.freeze_d {count}: a discriminator of {self.config.image_size} px has {len(layers)} layers "
+                "that can be frozen"
+            )
+        for layer in layers[:count]:
+            layer.requires_grad_(False)
+
     def head(self, penultimate: Tensor) -> Tensor:
         """(N, C) from :meth:`penultimate` -> logits (N,)."""
         with torch.autocast(penultimate.device.type, enabled=False):
@@ -165,6 +182,32 @@ class StyleGAN2Discriminator(nn.Module):
         for number in range(blocks):
             x = self.blocks[number](x.to(precision[self._side(number)]))
         return x
+
+
+class PatchDiscriminator(nn.Module):
+    """Judges each place of the discriminator's inner feature maps: a 3x3 convolution for each of its four taps (arXiv
+    2104.06820, section 3.2).
+
+    As published its output passes a leaky ReLU with gain sqrt(2) too.
+
+    Args:
+        config: Architecture of the discriminator. Raises InputError below 32 px.
+        taps: How many of the taps are ever judged at; the other heads are frozen.
+        tap_size: Side of the first two taps; see :func:`tap_resolution`.
+    """
+
+    def __init__(self, config: StyleGAN2Config, taps: int = NUM_TAPS, tap_size: int | None = None) -> None:
+        super().__init__()
+        self.tap_size = tap_size
+        self.heads = nn.ModuleList(EqualConv(tap_channels(config, index, tap_size), 1, 3) for index in range(NUM_TAPS))
+        self.heads[taps:].requires_grad_(False)
+
+    def forward(self, discriminator: StyleGAN2Discriminator, images: Tensor, index: int) -> Tensor:
+        """Images (N, 3, H, W) and the number of a tap -> logits (N, 1, h, w)."""
+        tap = discriminator.tap(images, index, self.tap_size)
+        with torch.autocast(tap.device.type, enabled=False):
+            head = cast(EqualConv, self.heads[index])
+            return cast(Tensor, head(tap.to(head.weight.dtype)))
 
 
 def minibatch_deviation(x: Tensor, group: int) -> Tensor:

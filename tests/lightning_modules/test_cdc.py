@@ -67,14 +67,12 @@ def test_whole_pictures_are_drawn_from_around_the_anchors(source: str, monkeypat
     seen: list[Tensor] = []
     mapping = module.generator.mapping
     monkeypatch.setattr(module.generator, "mapping", lambda z: (seen.append(z), mapping(z))[1])
-    module.step = 0
-    module.draw(200)
+    module.around_anchors(200)
     distances = torch.cdist(seen[0], module.anchors)
     nearest, which = distances.min(1)
     assert len(which.unique()) == 3
     assert nearest.square().mean().item() == pytest.approx(0.01**2 * tiny.STYLEGAN2.latent_dim, rel=0.2)
-    module.step = 1
-    module.draw(200)
+    module.any_images(200)
     assert torch.cdist(seen[1], module.anchors).min(1)[0].mean() > 0.5
 
 

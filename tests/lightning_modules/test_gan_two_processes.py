@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from copy import deepcopy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from tenshot.callbacks import StepCheckpoint
 from tenshot.datamodules import SyntheticFaces
 from tenshot.lightning_modules import MixDL, Regularization, StyleGAN2
-from tenshot.lightning_modules import stylegan2 as module_of_stylegan2
+from tenshot.lightning_modules import gan as module_of_gan
 from tenshot.lightning_modules.seeding import SeededNoise
 from tenshot.losses import path_lengths
 from tenshot.models.augmentation import AdaptiveAugment
@@ -48,20 +49,17 @@ class ByPicture(StyleGAN2):
     def latents_of_noise(self, count: int) -> Tensor:
         return self.generator.mapping(self.normal(count, tiny.STYLEGAN2.latent_dim))
 
-    def judge(self, images: Tensor) -> Tensor:
-        return super().judge(in_groups(images))
-
-    def judge_both(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        return super().judge_both(in_groups(real), in_groups(fake))
+    def discriminate(self, *images: Tensor) -> Sequence[Tensor]:
+        return super().discriminate(*map(in_groups, images))
 
     def path_length_terms(self, count: int) -> dict[str, Tensor]:
-        module_of_stylegan2.path_lengths = lambda images, styles: path_lengths(  # type: ignore[assignment]
+        module_of_gan.path_lengths = lambda images, styles: path_lengths(  # type: ignore[assignment]
             images, styles, self.normal(len(images), 3, 32, 32)
         )
         try:
             return super().path_length_terms(count)
         finally:
-            module_of_stylegan2.path_lengths = path_lengths
+            module_of_gan.path_lengths = path_lengths
 
 
 def in_groups(images: Tensor) -> Tensor:
@@ -107,7 +105,7 @@ class SecondRankUses(StyleGAN2):
         return {**players, "discriminator": [*players["discriminator"], self.head]}
 
     def discriminator_terms(self, real: Tensor) -> dict[str, Tensor]:
-        used = self.step == 1 and self.trainer.global_rank == 1
+        used = self.trainer.global_step == 1 and self.trainer.global_rank == 1
         return super().discriminator_terms(real) | ({"head": 4 * self.head.weight.sum()} if used else {})
 
 

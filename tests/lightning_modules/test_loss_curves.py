@@ -39,6 +39,7 @@ from tenshot.callbacks import StepSeed
 from tenshot.datamodules import Pictures
 from tenshot.datamodules.batches import Batch, Source
 from tenshot.lightning_modules import CDC, DDPMPA, Correspondence, MixDL, Pairwise, Regularization, StyleGAN2
+from tenshot.lightning_modules.adversarial import AdversarialModule
 from tenshot.lightning_modules.seeding import position_seed
 from tenshot.losses import path_lengths
 from tenshot.models import StyleGAN2Config
@@ -231,7 +232,7 @@ def curve_of(method: str, folder: Path, ranks: int) -> Curve:
     """The losses of each step: of this one of several processes, or of one that stands for two."""
     folder.mkdir()
     module, losses, callbacks = METHODS[method](folder), Losses(), []
-    is_gan, arguments = isinstance(module, StyleGAN2), {}
+    is_gan, arguments = isinstance(module, AdversarialModule), {}
     batch_size = PICTURES_OF_GANS if is_gan else PICTURES
     halves = ranks == 1 and method == "DDPMPA"
     if ranks > 1:

@@ -95,14 +95,13 @@ def kl_of_rows(coefficients: Tensor, similarities: Tensor) -> float:
 
 def test_the_discriminator_places_mixes_by_their_coefficients(monkeypatch: pytest.MonkeyPatch):
     module = tiny.gan(MixDL)
-    module.step = 1
     seen: list[Tensor] = []
     penultimate = module.discriminator.penultimate
     monkeypatch.setattr(module.discriminator, "penultimate", lambda x: (seen.append(x), penultimate(x))[1])
     drawn: list[Tensor] = []
-    draw = module._drawn_coefficients
-    monkeypatch.setattr(module, "_drawn_coefficients", lambda n: (drawn.append(draw(n)), drawn[-1])[1])
-    terms = module.discriminator_terms(torch.rand(4, 3, 32, 32) * 2 - 1)
+    draw = module._coefficients
+    monkeypatch.setattr(module, "_coefficients", lambda n: (drawn.append(draw(n)), drawn[-1])[1])
+    terms = module.mixed_discriminator_terms(torch.rand(4, 3, 32, 32) * 2 - 1)
 
     [batch], [coefficients] = seen, drawn
     assert len(batch) == 8  # one pass, so that its groups hold both kinds
@@ -114,7 +113,6 @@ def test_the_discriminator_places_mixes_by_their_coefficients(monkeypatch: pytes
 
 def test_the_generators_distance_is_of_new_latents_with_the_judged_coefficients(monkeypatch: pytest.MonkeyPatch):
     module = tiny.gan(MixDL)
-    module.step = 1
     passes: list[tuple[Tensor, list[Tensor]]] = []
     features = module._features
     monkeypatch.setattr(module, "_features", lambda w: (passes.append((w, features(w))), passes[-1][1])[1])
@@ -123,10 +121,13 @@ def test_the_generators_distance_is_of_new_latents_with_the_judged_coefficients(
     monkeypatch.setattr(
         module.choices, "choices", lambda range_, k: (chosen.append(choices(range_, k=k)), chosen[-1])[1]
     )
-    terms = module.generator_terms(4)
+    judged: list[Tensor] = []
+    draw = module._coefficients
+    monkeypatch.setattr(module, "_coefficients", lambda n: (judged.append(draw(n)), judged[-1])[1])
+    terms = module.mixed_generator_terms(4)
 
     (w, plain), (wa, mixed) = passes
-    coefficients, [layers] = module.coefficients, chosen
+    [coefficients], [layers] = judged, chosen
     torch.testing.assert_close(wa, coefficients @ w)
     assert all(1 <= layer <= module.generator.config.num_layers - 2 for layer in layers)
     similarities = torch.stack(
@@ -157,15 +158,17 @@ def test_latents_are_mixed_with_the_concentration_asked_for(monkeypatch: pytest.
 
 def test_judged_pictures_are_of_mixed_latents(monkeypatch: pytest.MonkeyPatch):
     module = tiny.gan(MixDL, mixup=Mixup(coefficients="uniform"))
-    module.step = 1
     ws: list[Tensor] = []
     mapping = module.generator.mapping
     monkeypatch.setattr(module.generator, "mapping", lambda z: (ws.append(mapping(z)), ws[-1])[1])
     drawn: list[Tensor] = []
     broadcast = module.generator.broadcast
     monkeypatch.setattr(module.generator, "broadcast", lambda w: (drawn.append(w), broadcast(w))[1])
-    module.draw(4)
-    torch.testing.assert_close(drawn[0], module.coefficients @ ws[0])
+    rows: list[Tensor] = []
+    coefficients = module._coefficients
+    monkeypatch.setattr(module, "_coefficients", lambda n: (rows.append(coefficients(n)), rows[-1])[1])
+    module.mixed_generator_terms(4)
+    torch.testing.assert_close(drawn[0], rows[0] @ ws[0])
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from torch.optim import Adam
 
 from tenshot.callbacks import StepCheckpoint, StepSeed
 from tenshot.lightning_modules import CDC, Correspondence, MixDL, Mixup, Regularization
-from tenshot.lightning_modules.patches import PatchStyleGAN2
+from tenshot.lightning_modules.gan import GAN
 from tenshot.lightning_modules.seeding import step_choices
 
 REST = Regularization(r1=10.0, r1_every=4, path_length=2.0, path_length_every=2)
@@ -60,7 +60,7 @@ def cosines(mixed: list[Tensor], plain: list[Tensor], layers: list[int]) -> Tens
     return torch.stack(rows)
 
 
-def official(module: PatchStyleGAN2, batches: list[Tensor]) -> None:
+def official(module: Any, batches: list[Tensor]) -> None:
     """Train as the programs do: what is drawn comes from the module, the losses and steps do not."""
     generator, trunk, ends = module.generator, module.discriminator, [module.heads]
     judges = [trunk, *([module.projection] if isinstance(module, MixDL) else [])]
@@ -68,28 +68,32 @@ def official(module: PatchStyleGAN2, batches: list[Tensor]) -> None:
     average = torch.zeros((), dtype=torch.float64)
     for step, real in enumerate(batches):
         StepSeed(3)._reseed(0, 0, 0, step)
-        module.step, module.choices = step, step_choices(step)
+        module.choices = step_choices(step)
+        mixes, draw, judge = of_step(module, step)
         require([generator], False)
         require([*judges, *ends], True)
-        if isinstance(module, MixDL) and module.judges_patches:
+        if mixes:
             loss = mixing_judges(module, real)
         else:
-            real_logits, fake_logits = module.judge_both(real, module.draw(4))
+            fake = draw(4)
+            real_logits, fake_logits = judge(real, fake)
             loss = F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
         descend(loss, [of_judges, of_heads])
         if step % 4 == 0:
             real = real.clone().requires_grad_()
-            logits = module.judge(real)
+            [logits] = judge(real)
             (gradient,) = torch.autograd.grad(logits.view(4, -1).mean(1).sum(), real, create_graph=True)
             penalty = gradient.pow(2).reshape(len(real), -1).sum(1).mean()
             descend(10.0 / 2 * penalty * 4 + 0 * logits.flatten()[0], [of_judges, of_heads])
         require([generator], True)
         require([*judges, *ends], False)
-        loss = F.softplus(-module.judge(module.draw(4))).mean()
-        if isinstance(module, MixDL):
-            loss = loss + (mixing_generator(module) if module.judges_patches else 0)
-        else:
+        mixing = module._coefficients(4).double() if mixes else None
+        [logits] = judge(draw(4) if mixing is None else module._images(mixing @ module.latents_of_noise(4)))
+        loss = F.softplus(-logits).mean()
+        if isinstance(module, CDC):
             loss = loss + correspondence(module)
+        elif mixing is not None:
+            loss = loss + mixing_generator(module, mixing)
         descend(loss, [of_generator])
         if step % 2 == 0:
             styles = module.styles(2)
@@ -100,6 +104,17 @@ def official(module: PatchStyleGAN2, batches: list[Tensor]) -> None:
             average = average + 0.01 * (lengths.mean() - average)
             descend(2.0 * 2 * (lengths - average).pow(2).mean() + 0 * images[0, 0, 0, 0], [of_generator])
             average = average.detach()
+
+
+def of_step(module: Any, step: int) -> tuple[bool, Any, Any]:
+    """Whether a step mixes latents, what draws images and what judges them at it, as the programs have it."""
+    anything = lambda count: module.generator.synthesis(module.styles(count))  # noqa: E731
+    if isinstance(module, CDC):
+        return (False, module.around_anchors, module.discriminate) if step % 5 == 0 else (
+            False, anything, module.discriminate_patches
+        )  # fmt: skip
+    mixes = step % 3 == 2
+    return mixes, anything, module.discriminate_patches if mixes else module.discriminate
 
 
 def correspondence(module: Any) -> Tensor:
@@ -119,19 +134,18 @@ def features(generator: Any, z: Tensor) -> list[Tensor]:
 
 
 def mixing_judges(module: Any, real: Tensor) -> Tensor:
-    w, mixing = module.latents_of_noise(4), module._drawn_coefficients(4).double()
-    plain, mixed = module._pictures(w), module._pictures(mixing @ w)
-    real_logits, mixed_logits = module.judge(real), module.judge(mixed)
+    w, mixing = module.latents_of_noise(4), module._coefficients(4).double()
+    plain, mixed = module._images(w), module._images(mixing @ w)
+    real_logits, mixed_logits = module.discriminate_patches(real, mixed)
     placed = module.projection(module.discriminator.penultimate(torch.cat([plain, mixed])))
     similar = cosines([placed[4:]], [placed[:4]], [0] * 4).softmax(1)
     distance = F.kl_div(similar.log(), mixing.softmax(1), reduction="sum") / 16
     return F.softplus(-real_logits).mean() + F.softplus(mixed_logits).mean() + distance
 
 
-def mixing_generator(module: Any) -> Tensor:
+def mixing_generator(module: Any, mixing: Tensor) -> Tensor:
     w = module.latents_of_noise(4)
     layers = module.choices.choices(range(1, module.generator.config.num_layers - 1), k=4)
-    mixing = module.coefficients.double()
     plain, mixed = module._features(w), module._features(mixing @ w)
     similar = cosines(mixed, plain, layers).softmax(1)
     return 1000 * F.kl_div(similar.log(), mixing.softmax(1), reduction="sum") / 16
@@ -152,7 +166,7 @@ def _float64() -> Iterator[None]:
     torch.set_default_dtype(before)
 
 
-def method(name: str, source: str) -> PatchStyleGAN2:
+def method(name: str, source: str) -> GAN:
     """With late first uses: whole pictures are judged at steps 0, 5 and 10, each of four heads now and then."""
     if name == "CDC":
         options = Correspondence(taps=4, image_every=5)

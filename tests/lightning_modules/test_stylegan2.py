@@ -15,7 +15,7 @@ from tenshot.cli import main
 from tenshot.datamodules import FewShot, SyntheticFaces
 from tenshot.errors import InputError
 from tenshot.lightning_modules import DDPM, Regularization, StyleGAN2
-from tenshot.lightning_modules import stylegan2 as module_of_stylegan2
+from tenshot.lightning_modules import gan as module_of_gan
 from tenshot.lightning_modules.contract import LatentGenerator
 from tenshot.losses import path_lengths
 from tenshot.models.augmentation import AdaptiveAugment
@@ -45,7 +45,7 @@ def normal(number: int, count: int) -> Tensor:
 def test_two_steps_are_those_of_a_plain_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The order of the four optimiser steps, their weights and intervals, and the average latent."""
     y = torch.randn(2, 3, 32, 32)
-    monkeypatch.setattr(module_of_stylegan2, "path_lengths", lambda images, styles: path_lengths(images, styles, y))
+    monkeypatch.setattr(module_of_gan, "path_lengths", lambda images, styles: path_lengths(images, styles, y))
     rest = Regularization(r1=8.0, r1_every=2, path_length=3.0, path_length_every=1)
     module = tiny.gan(Noiseless, regularization=rest, style_mixing=0.0)
     plain = tiny.gan()  # of the same seed
@@ -263,8 +263,8 @@ def test_a_single_shot_is_warned_of(tmp_path: Path, shots: Path, caplog: pytest.
 
 def test_a_penalty_that_is_no_number_stops_the_run_and_is_named(tmp_path: Path):
     class Broken(StyleGAN2):
-        def r1_terms(self, real: Tensor) -> dict[str, Tensor]:
-            return {"r1": super().r1_terms(real)["r1"] * float("nan")}
+        def r1_terms(self, *arguments: Any) -> dict[str, Tensor]:
+            return {"r1": super().r1_terms(*arguments)["r1"] * float("nan")}
 
     with pytest.raises(
         InputError, match=r"the loss 'r1' became NaN or infinite at step 1, before the first checkpoint: lower"

@@ -1,6 +1,7 @@
 """StyleGAN2's networks: styles, noise, statistics over the batch, CDC's taps, precision, complaints."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -186,10 +187,11 @@ def test_patch_heads_see_only_their_neighbourhood(discriminator):
     heads = randomised(PatchDiscriminator(SMALL))
     for index in range(4):
         tap = discriminator.tap(pictures(1), index)
-        logits = heads(tap, index)
+        reads = SimpleNamespace(tap=lambda images, at, size, tap=tap: tap)
+        logits = heads(reads, None, index)
         assert logits.shape == (1, 1, *tap.shape[2:])
         tap[0, :, 0, 0] += 100
-        changed = (heads(tap, index) != logits)[0, 0]
+        changed = (heads(reads, None, index) != logits)[0, 0]
         assert changed[:2, :2].any()
         assert not changed[2:].any()
         assert not changed[:, 2:].any()
@@ -297,11 +299,11 @@ def test_the_published_taps_are_of_32_and_16_px_at_any_size(size: int):
     for index in range(4):
         tap = discriminator.tap(x, index, 32)
         torch.testing.assert_close(tap, collected[index])
-        assert PatchDiscriminator(config, 32)(tap, index).shape == (1, 1, *tap.shape[2:])
+        assert PatchDiscriminator(config, tap_size=32)(discriminator, x, index).shape == (1, 1, *tap.shape[2:])
     assert discriminator.tap(x, 0).shape[-1] == size // 8
 
 
 @pytest.mark.parametrize("asked", [8, 24, 64])
 def test_taps_that_are_not_there_are_refused(asked: int):
     with pytest.raises(InputError, match=rf"tap_size is {asked}: at 64 px choose a power of two from 16 to 32"):
-        PatchDiscriminator(StyleGAN2Config(image_size=64, channel_base=512, max_channels=8), asked)
+        PatchDiscriminator(StyleGAN2Config(image_size=64, channel_base=512, max_channels=8), tap_size=asked)

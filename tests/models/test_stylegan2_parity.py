@@ -170,7 +170,7 @@ def test_patch_logits(narrow: Narrow, variable: str, file: str):
     heads.load_state_dict(renamed(extra.state_dict(), _DISCRIMINATOR))
     x = pictures(256, 2)
     for index, side in enumerate((32, 32, 16, 16)):
-        logits = heads(ours.tap(x, index), index)
+        logits = heads(ours, x, index)
         assert logits.shape == (2, 1, side, side)
         assert_close(logits, theirs(x, extra=extra, flag=1, p_ind=index)[0])
     assert_close(ours(x), theirs(x, flag=0)[0][:, 0])

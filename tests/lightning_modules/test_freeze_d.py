@@ -1,0 +1,40 @@
+"""FreezeD: the discriminator's first layers keep their weights in an adaptation."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from tenshot.callbacks import StepCheckpoint
+from tenshot.errors import InputError
+from tenshot.lightning_modules import CDC, StyleGAN2
+from tenshot.models import StyleGAN2Discriminator
+
+FIRST = ["from_rgb", "blocks.0.conv1", "blocks.0.conv2", "blocks.0.skip", "blocks.1.conv1", "blocks.1.conv2"]
+"""In the order of NVlabs' --freezed: of a block both convolutions, then the skip."""
+
+
+@pytest.mark.parametrize("method", [StyleGAN2, CDC])
+@pytest.mark.parametrize("count", [1, 5])
+def test_frozen_layers_and_no_others_keep_their_weights(tmp_path: Path, method: type[StyleGAN2], count: int):
+    tiny.trainer(tmp_path, 1, StepCheckpoint()).fit(tiny.gan(), tiny.faces(image_size=32))
+    source = str(tmp_path / "checkpoints" / "step=00000001.ckpt")
+    before = torch.load(source, weights_only=True)["state_dict"]
+    module = tiny.gan(method, init_from=source, freeze_d=count)
+    tiny.trainer(tmp_path / "adapted", 3).fit(module, tiny.faces(image_size=32))
+    kept = {
+        name.rpartition(".")[0]
+        for name, weight in module.discriminator.named_parameters()
+        if torch.equal(weight, before[f"discriminator.{name}"])
+    }
+    assert kept == set(FIRST[:count])
+    assert {n.rpartition(".")[0] for n, p in module.discriminator.named_parameters() if not p.requires_grad} == kept
+
+
+def test_more_layers_than_there_are():
+    StyleGAN2Discriminator(tiny.STYLEGAN2).freeze(10)
+    with pytest.raises(InputError, match=r"--model\.freeze_d 11: a discriminator of 32 px has 10 layers"):
+        StyleGAN2Discriminator(tiny.STYLEGAN2).freeze(11)
+    with pytest.raises(InputError, match=r"--model\.freeze_d is -1: choose at least 0"):
+        tiny.gan(freeze_d=-1)
