@@ -1,7 +1,7 @@
 """What methods with a generator and a discriminator share: several optimisers, driven by hand."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, cast
 
@@ -11,7 +11,6 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins import HalfPrecision
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, ParallelStrategy
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.optim import Adam, Optimizer
 from torch.optim.optimizer import ParamsT
 
@@ -38,13 +37,14 @@ class AdversarialModule(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self._scalers: dict[Player, torch.amp.GradScaler] = {}
+        self._weights: dict[Player, list[nn.Parameter]] = {}
 
     @abstractmethod
     def players(self) -> Mapping[Player, Sequence[nn.Module]]:
         """The modules that each player trains."""
 
     def on_fit_start(self) -> None:
-        """Give each player a loss scale of its own, where there is one (``--trainer.precision 16-mixed``).
+        """Look up each player's weights, and give it a loss scale of its own where there is one (``16-mixed``).
 
         Raises:
             InputError: The strategy shards weights, or the precision is too low to hold them.
@@ -60,8 +60,10 @@ class AdversarialModule(LightningModule):
                 f"--trainer.precision {plugin.precision} rounds the small steps of weights and averages away: take "
                 "bf16-mixed"
             )
+        players = self.players().items()
+        self._weights = {player: [w for module in modules for w in module.parameters()] for player, modules in players}
         if getattr(plugin, "scaler", None) is not None:
-            fresh = {player: torch.amp.GradScaler(self.device.type) for player in self.players()}
+            fresh = {player: torch.amp.GradScaler(self.device.type) for player in self._weights}
             for player, scaler in fresh.items():
                 if player in self._scalers:
                     scaler.load_state_dict(self._scalers[player].state_dict())
@@ -80,10 +82,9 @@ class AdversarialModule(LightningModule):
         Returns:
             The terms, detached, averaged over the micro-batches.
         """
-        names = list(self.players())
         optimizers = self.optimizers()
         assert isinstance(optimizers, list)
-        optimizer = optimizers[names.index(player)]
+        optimizer = optimizers[list(self._weights).index(player)]
         if not counted:  # Lightning counts in these two, and sets them anew for each batch
             kept = optimizer._on_before_step, optimizer._on_after_step
             optimizer._on_before_step = optimizer._on_after_step = lambda: None
@@ -110,9 +111,9 @@ class AdversarialModule(LightningModule):
     def _only(self, player: Player) -> Iterator[None]:
         others = [
             weight
-            for name, modules in self.players().items()
+            for name, weights in self._weights.items()
             if name != player
-            for weight in _weights(modules)
+            for weight in weights
             if weight.requires_grad  # what a method freezes stays frozen
         ]
         for weight in others:
@@ -144,7 +145,7 @@ class AdversarialModule(LightningModule):
             player: Whose weights.
             state: Of its optimiser: what it knows of each weight that had a gradient once.
         """
-        weights = [weight for weight in _weights(self.players()[player]) if weight.requires_grad]
+        weights = [weight for weight in self._weights[player] if weight.requires_grad]
         fresh = [weight for weight in weights if not state.get(weight)]  # the same on all ranks
         unused = {weight for weight in fresh if weight.grad is None}
         if self.trainer.world_size > 1:
@@ -165,12 +166,6 @@ class AdversarialModule(LightningModule):
                 weight.grad = None
             elif weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
-
-    def mean_over_ranks(self, value: Tensor) -> Tensor:
-        """The mean of each rank's value; gradients go back to the rank that each came from."""
-        if self._trainer is None or self._trainer.world_size == 1:
-            return value
-        return all_reduce(value.contiguous()) / self._trainer.world_size
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the loss scales."""
@@ -196,11 +191,6 @@ class GANAdam(Adam):
         fused: bool | None = None,
     ) -> None:
         super().__init__(params, lr=lr, betas=betas, eps=eps, fused=fused)
-
-
-def _weights(modules: Iterable[nn.Module]) -> Iterator[nn.Parameter]:
-    for module in modules:
-        yield from module.parameters()
 
 
 def lazily(optimizer: Optimizer, every: int | None) -> Optimizer:

@@ -131,10 +131,10 @@ class CDC(GAN, AdaptsSource[StyleGAN2Generator]):
         g_terms = [partial(self.generator_terms, len(real), draw, discriminate) for real in parts]
         terms = self.optimise("discriminator", d_terms)
         self.adjust_augmentation(step)
-        if rest.r1_at(step):
+        if rest.r1 and step % rest.r1_every == 0:
             terms |= self.optimise("discriminator", [partial(self.r1_terms, real, discriminate) for real in parts])
         terms |= self.optimise("generator", g_terms, counted=True)
-        if rest.path_length_at(step):
+        if rest.path_length and step % rest.path_length_every == 0:
             terms |= self.optimise("generator", [partial(self.path_length_terms, len(real)) for real in parts])
         return self.end(terms)
 

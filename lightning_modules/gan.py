@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.adversarial import AdversarialModule, GANAdam, Player, Terms, lazily
@@ -247,6 +248,12 @@ class GAN(AdversarialModule, DrawsFromLatents):
         self.log("train/augmentation", self.augmentation.probability)
         if step % ADJUST_EVERY == 0:
             self.log("train/overfitting", self.augmentation.adjust(signs * self.trainer.world_size))
+
+    def mean_over_ranks(self, value: Tensor) -> Tensor:
+        """The mean of each rank's value; gradients go back to the rank that each came from."""
+        if self._trainer is None or self._trainer.world_size == 1:
+            return value
+        return all_reduce(value.contiguous()) / self._trainer.world_size
 
     # Checkpoints
 

@@ -33,11 +33,3 @@ class Regularization:
         for name in ("r1_every", "path_length_every", "path_length_shrink"):
             check_range(f"--model.regularization.{name}", getattr(self, name), 1)
         check_range("--model.regularization.path_length_decay", self.path_length_decay, 0, 1, above=True)
-
-    def r1_at(self, step: int) -> bool:
-        """Whether that step has one of the gradient penalty."""
-        return self.r1 > 0 and step % self.r1_every == 0
-
-    def path_length_at(self, step: int) -> bool:
-        """Whether that step has one of the path length penalty."""
-        return self.path_length > 0 and step % self.path_length_every == 0

@@ -21,10 +21,10 @@ class StyleGAN2(GAN):
         rest = self.regularization
         terms = self.optimise("discriminator", [partial(self.discriminator_terms, real) for real in parts])
         self.adjust_augmentation(step)
-        if rest.r1_at(step):
+        if rest.r1 and step % rest.r1_every == 0:
             terms |= self.optimise("discriminator", [partial(self.r1_terms, real, self.discriminate) for real in parts])
         terms |= self.optimise("generator", [partial(self.generator_terms, len(real)) for real in parts], counted=True)
-        if rest.path_length_at(step):
+        if rest.path_length and step % rest.path_length_every == 0:
             terms |= self.optimise("generator", [partial(self.path_length_terms, len(real)) for real in parts])
         return self.end(terms)
 

@@ -6,8 +6,8 @@ Run by torchrun, this file is the script of one rank.
 import os
 import subprocess
 import sys
-from copy import deepcopy
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 

@@ -140,7 +140,6 @@ def test_the_generators_distance_is_of_new_latents_with_the_judged_coefficients(
 def test_latents_are_mixed_with_the_concentration_asked_for(monkeypatch: pytest.MonkeyPatch, concentration: float):
     """A coefficient of a symmetric Dirichlet distribution of n numbers has the variance (n - 1) / n^2 / (n c + 1)."""
     module, n = tiny.gan(MixDL, mixup=Mixup(concentration=concentration)), 32
-    module.step = 1
     drawn: list[Tensor] = []
     distance = module_of_mixdl.mixup_distance_loss
     monkeypatch.setattr(
@@ -149,8 +148,8 @@ def test_latents_are_mixed_with_the_concentration_asked_for(monkeypatch: pytest.
         lambda *args, **options: (drawn.append(args[2]), distance(*args, **options))[1],
     )
     torch.manual_seed(0)
-    module.discriminator_terms(torch.rand(n, 3, 32, 32) * 2 - 1)
-    module.generator_terms(n)
+    module.mixed_discriminator_terms(torch.rand(n, 3, 32, 32) * 2 - 1)
+    module.mixed_generator_terms(n)
     assert len(drawn) == 2
     for coefficients in drawn:
         assert coefficients.var().item() == pytest.approx((n - 1) / n**2 / (n * concentration + 1), rel=0.25)
