@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo evidence test coverage lint bench gpu gpu-dry gpu-page gpu-numbers gpu-wheels clean
+.PHONY: help demo evidence test coverage lint wheel bench gpu gpu-dry gpu-page gpu-numbers gpu-wheels clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -36,7 +36,10 @@ lint: $(READY)  ## style, types, import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	PYTHONPATH=.typing $(BIN)/lint-imports
+	$(BIN)/lint-imports
+
+wheel: $(READY)  ## build the wheel, and type-check a project against it in a fresh environment (pyright too, if it is there)
+	$(BIN)/python -m pytest tests/installed/check_wheel.py
 
 bench: $(READY)  ## measure against the official code (GUIDED_DIFFUSION=its checkout)
 	$(BIN)/python -m benchmarks.compare

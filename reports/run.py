@@ -114,7 +114,10 @@ def _evaluation(path: Path) -> Evaluation:
 
 
 def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves with dotted names; ``class_path`` and ``init_args`` vanish into the name of what they describe."""
+    """Leaves with dotted names; ``class_path`` and ``init_args`` vanish into the name of what they describe.
+
+    Classes of tenshot's have their short name, for they were written with a longer path before ``tenshot`` had them.
+    """
     if not isinstance(value, dict) or not value:
         yield name, value
         return
@@ -122,4 +125,6 @@ def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         part = "" if key in ("class_path", "init_args") else str(key)
         if key == "init_args" and not inner:
             continue
+        if key == "class_path" and str(inner).startswith("tenshot."):
+            inner = str(inner).rsplit(".", 1)[-1]
         yield from flat(inner, f"{name}.{part}".strip("."))

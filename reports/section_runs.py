@@ -70,7 +70,7 @@ def _values(values: Sequence[Any]) -> list[str]:
 
 def _plain(value: Any) -> str:
     if isinstance(value, str):
-        return value.removeprefix("tenshot.lightning_modules.").removeprefix("tenshot.datamodules.")
+        return value
     return json.dumps(value, default=str)
 
 

@@ -31,8 +31,9 @@ def shots_of(run: Run) -> NDArray[np.uint8]:
     if not isinstance(data, dict) or "class_path" not in data:
         raise NotAvailable("the run has no configuration of its data")
     name = str(data["class_path"])
-    kind = getattr(datamodules, name.rsplit(".", 1)[-1], None)
-    ours = name in (getattr(kind, "__name__", None), f"tenshot.datamodules.{name.rsplit('.', 1)[-1]}")
+    short = name.rsplit(".", 1)[-1]
+    kind = getattr(datamodules, short, None)
+    ours = name in (getattr(kind, "__name__", None), f"tenshot.{short}", f"tenshot.datamodules.{short}")
     if not (ours and inspect.isclass(kind) and issubclass(kind, Pictures)):
         raise NotAvailable(f"{name} is no data set of tenshot's, which could be opened here")
     try:

@@ -33,7 +33,7 @@ def prepare(checkout: Path, packages: Path) -> list[str]:
     if not installed("tenshot"):
         say_version(checkout, packages)
     inherited = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    ours = [str(checkout), str(checkout / ".typing"), *inherited, str(checkout / "tests"), str(packages)]
+    ours = [str(checkout), str(checkout / "src"), *inherited, str(checkout / "tests"), str(packages)]
     sys.path[1:1] = ours[:2]
     sys.path += ours[-2:]
     os.environ["PYTHONPATH"] = os.pathsep.join(ours)

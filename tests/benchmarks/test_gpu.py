@@ -181,7 +181,7 @@ def test_what_is_not_installed_comes_from_wheels(tmp_path: Path, monkeypatch: py
     assert not (packages / "numpy").exists()
     assert not (packages / "tool").exists()
     paths = os.environ["PYTHONPATH"].split(os.pathsep)
-    assert paths == [str(tmp_path), str(tmp_path / ".typing"), "before", str(tmp_path / "tests"), str(packages)]
+    assert paths == [str(tmp_path), str(tmp_path / "src"), "before", str(tmp_path / "tests"), str(packages)]
     assert sys.path[-1] == str(packages)
 
 

@@ -66,7 +66,7 @@ def test_data_may_change_on_the_command_line(tenshot: tiny.Run, tmp_path: Path, 
 
 def test_a_run_writes_down_its_configuration_and_its_losses(trained: Path):
     written = yaml.safe_load((trained / "config.yaml").read_text())
-    assert written["model"]["class_path"] == "tenshot.lightning_modules.DDPM"
+    assert written["model"]["class_path"] == "tenshot.DDPM"
     assert written["trainer"]["max_steps"] == 4
     assert written["seed_everything"] == 0
     assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == [
