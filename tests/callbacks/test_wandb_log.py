@@ -114,7 +114,7 @@ def test_it_holds_configuration_and_code_version(parts: list[list[Record]]):
             config |= items(record.config.update)
         elif record.WhichOneof("record_type") == "run":
             config |= items(record.run.config.update)
-    assert config["model"]["class_path"] == "tenshot.lightning_modules.DDPM"
+    assert config["model"]["class_path"] == "tenshot.DDPM"
     assert config["seed_everything"] == 0
     assert config["code_version"]
 

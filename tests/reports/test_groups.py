@@ -94,3 +94,15 @@ def test_folders_that_are_no_runs_are_one_line(tmp_path: Path):
         with pytest.raises(InputError, match=rf"{file.name}: .*{told}.*run tenshot test again") as error:
             read_run(broken)
         assert "\n" not in str(error.value)
+
+
+def test_runs_that_name_their_class_by_the_longer_path_repeat_those_with_the_shorter(tmp_path: Path):
+    old, new = config(1), config(2)
+    assert old["model"]["class_path"] == "tenshot.lightning_modules.DDPM"
+    new["model"]["class_path"], new["data"]["class_path"] = "tenshot.DDPM", "tenshot.SyntheticFaces"
+    folders = [make_run(tmp_path / f"seed{n}", one) for n, one in ((1, old), (2, new))]
+    [group] = grouped([read_run(folder) for folder in folders])
+    assert len(group.runs) == 2
+    other = config(3) | {"model": {"class_path": "mine.DDPM", "init_args": config(3)["model"]["init_args"]}}
+    runs = [*group.runs, read_run(make_run(tmp_path / "seed3", other))]
+    assert len(grouped(runs)) == 2
