@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from tenshot.callbacks.abandoned import set_aside
@@ -112,6 +113,11 @@ class RunRecord(Callback):
         said = set_aside(run, step, bool(self.changes))
         if said:
             rank_zero_info(said)
+            if any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
+                rank_zero_info(
+                    f"W&B keeps both lines in one run, with the steps after {step} twice: where they should be two, "
+                    f"delete {run / 'wandb_id.txt'} before going on, and a new W&B run begins"
+                )
         for name, (was, now) in self.changes.items():
             rank_zero_info(f"resume: --{name} {_shown(was)} -> {_shown(now)} from step {step}")
         if not self.before or not self._goes_on_in(run):

@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 import os
+import shutil
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -248,3 +249,26 @@ def test_a_run_that_is_not_on_the_server(run: Path, parts: list[list[Record]], t
 def test_how_a_run_on_a_server_is_named(word: str):
     assert wandb_path(word) == "team/tenshot/abc"
     assert wandb_path("runs/team/abc") is None
+
+
+def test_going_back_says_that_both_lines_are_kept_or_begins_a_run_of_its_own(
+    tenshot: tiny.Run, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("wandb"))
+    before = (copy / "wandb_id.txt").read_text()
+    words = ["fit", "--evaluate.every_n_steps", "0", "--grid.every_n_steps", "0"]
+    said = f"delete {copy / 'wandb_id.txt'} before going on, and a new W&B run begins"
+    newest = max((copy / "checkpoints").glob("step=*.ckpt"))
+    outcome = tenshot(*words, "--ckpt_path", newest, "--trainer.max_steps", "7")
+    assert outcome.status == 0, outcome.err
+    assert said not in outcome.log
+    outcome = tenshot(*words, "--ckpt_path", newest, "--trainer.max_steps", "7")
+    assert outcome.status == 0, outcome.err
+    assert said in outcome.log
+    assert (copy / "wandb_id.txt").read_text() == before
+    (copy / "wandb_id.txt").unlink()
+    assert tenshot(*words, "--ckpt_path", newest, "--trainer.max_steps", "7").status == 0
+    assert (copy / "wandb_id.txt").read_text() != before
+    wandb.teardown()
