@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from tenshot.models import UNet, UNetConfig, blocks, norm_act_conv
+from tenshot.models import UNet, UNetConfig, blocks
 from tenshot.models.unet import Stage
 
 
@@ -38,20 +38,17 @@ class FunctionsOfAGPU:
 
 @contextmanager
 def fake(device: str, bf16: bool = False) -> Iterator[None]:
-    """Inside, tensors of that device need neither memory nor the device; with bf16, under autocast. Convolutions are
-    direct ones, as on GPUs.
-    """
-    functions, pays = blocks.F, norm_act_conv.winograd_pays
+    """Inside, tensors of that device need neither memory nor the device; with bf16, under autocast."""
+    functions = blocks.F
     with FakeTensorMode(), torch.device(device):
         torch.set_autocast_dtype(device, torch.bfloat16)
         torch.set_autocast_enabled(device, bf16)  # torch.autocast refuses where there is no such device
-        norm_act_conv.winograd_pays = lambda *_: False
         if device == "cuda":
             blocks.F = cast(Any, FunctionsOfAGPU())
         try:
             yield
         finally:
-            blocks.F, norm_act_conv.winograd_pays = functions, pays
+            blocks.F = functions
             torch.set_autocast_enabled(device, False)
             torch.clear_autocast_cache()
 

@@ -18,7 +18,7 @@ import torch
 from benchmarks.counting import kept_on, recomputing, weights_of
 from benchmarks.page import ROOT, adm_256, publish, table
 from benchmarks.program import rss_mib
-from tenshot.models import UNet, UNetConfig, norm_act_conv
+from tenshot.models import UNet, UNetConfig
 from tenshot.models.unet import Stage
 
 GIB = 2**30
@@ -195,7 +195,6 @@ def _most(of: Activations, state: int, card: int) -> int:
 def steps(recompute: bool) -> None:
     """Print by how many bytes the peak of this process rises in steps of the small network on the CPU."""
     torch.set_num_threads(1)
-    norm_act_conv.winograd_pays = lambda *_: False  # whose transforms would be temporaries that GPUs do not have
     unet = UNet(recomputing(CHECK) if recompute else CHECK)
     for weight in unet.parameters():
         weight.grad = torch.zeros_like(weight)

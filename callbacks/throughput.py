@@ -56,8 +56,7 @@ class Throughput(Callback):
     * ``speed/data_wait``: share of the time in which the loop of rank 0 stood still for want of a batch.
     * ``speed/model_tflops``: 10^12 floating point operations a second and device, those of the matrix products,
       convolutions and attention of a training step: forward, backward, frozen networks and penalties. They are
-      those that are executed: what is recomputed to save memory counts again, and Winograd's convolutions (on some
-      CPUs) as the fewer products that they are.
+      those that are executed: what is recomputed to save memory counts again.
     * ``speed/mfu``: the same as a share of the device's peak in the precision of the run, where ``peaks.py`` has it.
     * ``speed/peak_memory_gib``: the most that PyTorch held on the GPU of rank 0 since the run was started or resumed.
     * ``speed/gpu_hours``: time by GPUs, in all lives of the run (of a life that was killed, until its last checkpoint),

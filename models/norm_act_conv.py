@@ -20,9 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tenshot.models.weight_gradient import products_pay, weight_gradient
-from tenshot.models.winograd import winograd_conv, winograd_pays, winograd_weight_gradient
-
 __all__ = ["norm_act", "norm_act_conv"]
 
 aten = torch.ops.aten
@@ -180,8 +177,6 @@ class _NormActConv(torch.autograd.Function):
         hidden, mean, rstd = normalize(x, factor, offset, groups, eps)
         ctx.save_for_backward(x, mean, rstd, factor, offset, weight)
         activated = F.silu(hidden, inplace=True)
-        if winograd_pays(x, weight.shape):
-            return winograd_conv(activated, weight, bias)
         return F.conv2d(activated, weight, bias, padding=weight.shape[-1] // 2)
 
     @staticmethod
@@ -222,21 +217,10 @@ def _norm_backward(
 def _conv_backward(grad: Tensor, x: Tensor, weight: Tensor, wanted: Sequence[bool]) -> tuple[Tensor | None, ...]:
     """Gradients of a convolution with respect to its input and, where wanted, to weight and bias."""
     pad = weight.shape[-1] // 2
-    if winograd_pays(x, weight.shape):
-        return (
-            winograd_conv(grad, weight, transposed=True),
-            winograd_weight_gradient(x, grad) if wanted[0] else None,
-            grad.sum((0, 2, 3)) if wanted[1] else None,
-        )
-    products = wanted[0] and pad == 1 and products_pay(x)
-    # oneDNN has weight and bias in one kernel: asked for the bias alone, it computes both
-    mask = [True, False, False] if products else [True, *wanted]
-    grad_x, grad_weight, grad_bias = aten.convolution_backward(
-        grad, x, weight, [len(weight)], [1, 1], [pad, pad], [1, 1], False, [0, 0], 1, mask
+    grads: tuple[Tensor | None, ...] = aten.convolution_backward(
+        grad, x, weight, [len(weight)], [1, 1], [pad, pad], [1, 1], False, [0, 0], 1, [True, *wanted]
     )
-    if products:
-        grad_weight, grad_bias = weight_gradient(x, grad), grad.sum((0, 2, 3))
-    return grad_x, grad_weight, grad_bias
+    return grads
 
 
 def norm_act_conv(x: Tensor, norm: nn.GroupNorm, conv: nn.Conv2d, modulation: Tensor | None = None) -> Tensor:

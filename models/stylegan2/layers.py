@@ -67,11 +67,6 @@ class EqualLinear(nn.Module):
         return F.leaky_relu(x, _SLOPE) if self.activation else x
 
 
-def _kept(layer: nn.Module) -> bool:
-    """Whether what is drawn is to be kept: then it is worth the last digits."""
-    return not (layer.training or torch.is_grad_enabled())
-
-
 class EqualConv(nn.Module):
     """Convolution with an equalised learning rate; with ``activation`` a bias and a leaky ReLU with gain sqrt(2).
 
@@ -104,7 +99,7 @@ class EqualConv(nn.Module):
         inner = gain if self.bias is None else gain * math.sqrt(2)
         weight = (self.weight * (self.scale * inner)).to(x.dtype)
         bias = None if self.bias is None else (self.bias * inner).to(x.dtype)
-        x = conv2d(x, weight, bias, stride, padding, exact=_kept(self))
+        x = conv2d(x, weight, bias, stride, padding)
         return bounded(x if self.bias is None else F.leaky_relu_(x, _SLOPE), gain)
 
 
@@ -157,9 +152,9 @@ class StyledConv(nn.Module):
         x = x.to(dtype) * style.to(dtype)[:, :, None, None]
         weight = weight.to(dtype)
         if self.filter is None:
-            x = conv2d(x, weight, padding=1, exact=_kept(self))
+            x = conv2d(x, weight, padding=1)
         else:
-            x = self.filter(conv_transpose2d(x, weight.transpose(0, 1), stride=2, exact=_kept(self)))
+            x = self.filter(conv_transpose2d(x, weight.transpose(0, 1), stride=2))
         offset = (self.bias * math.sqrt(2)).to(dtype)[:, None, None]
         demodulation = demodulation.to(dtype)[:, :, None, None]
         if noise is None:

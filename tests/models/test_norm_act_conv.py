@@ -5,9 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tenshot.models import norm_act_conv as norm_act_conv_module
 from tenshot.models.norm_act_conv import norm_act, norm_act_conv
-from tenshot.models.weight_gradient import weight_gradient
 
 
 def normalised(x: Tensor, norm: nn.GroupNorm, modulation: Tensor | None) -> Tensor:
@@ -60,28 +58,6 @@ def test_gradients_equal_finite_differences(modulated):
     assert torch.autograd.gradcheck(
         lambda *_: norm_act_conv(x, norm, conv, modulation), [x, *parameters, *([modulation] if modulated else [])]
     )
-
-
-@pytest.mark.parametrize("modulated", [False, True])
-def test_matrix_products_give_the_same_gradients(monkeypatch, modulated):
-    norm, conv = (layer.double() for layer in layers())
-    x = torch.randn(2, 4, 5, 6, dtype=torch.float64, requires_grad=True)
-    modulation = torch.randn(2, 8, dtype=torch.float64) if modulated else None
-    towards = torch.randn(2, 3, 5, 6, dtype=torch.float64)
-    inputs = [x, *norm.parameters(), *conv.parameters()]
-    expected = torch.autograd.grad(separate(x, norm, conv, modulation), inputs, towards)
-    called = []
-
-    def products(*tensors: Tensor) -> Tensor:
-        called.append(tensors)
-        return weight_gradient(*tensors)
-
-    monkeypatch.setattr(norm_act_conv_module, "products_pay", lambda x: True)
-    monkeypatch.setattr(norm_act_conv_module, "weight_gradient", products)
-    found = torch.autograd.grad(norm_act_conv(x, norm, conv, modulation), inputs, towards)
-    assert called
-    for mine, reference in zip(found, expected, strict=True):
-        torch.testing.assert_close(mine, reference)
 
 
 def test_frozen_layers_get_no_gradient_and_pass_one_on():

@@ -43,10 +43,8 @@ def test_convolutions_and_all_their_derivatives(stride, transposed):
         assert gradgradcheck(lambda *a: conv2d(*a, stride, padding), (x, weight, bias), fast_mode=True)
 
 
-@pytest.mark.parametrize("products", [False, True])
 @pytest.mark.parametrize(("stride", "padding"), [(1, 1), (1, 0), (2, 0)])
-def test_weight_gradients_by_matrix_products(monkeypatch, products, stride, padding):
-    monkeypatch.setattr("tenshot.models.stylegan2.conv.products_pay", lambda x: products)
+def test_weight_gradients_in_channels_last(stride, padding):
     x = torch.randn(2, 8, 21, 17).to(memory_format=torch.channels_last)
     ours, theirs = (torch.ones(5, 8, 3, 3, requires_grad=True) for _ in range(2))
     expected = F.conv2d(x, theirs, None, stride, padding)
