@@ -120,21 +120,31 @@ class CDC(GAN, AdaptsSource[StyleGAN2Generator]):
         fill(network, initial.generator, initial.path)
         self.hold_on_to(network.to(self.device), initial.path)
 
+    def turns(self, step: int) -> tuple[bool, bool, bool]:
+        """Whether R1 and path length have their turn at a step, and whether patches are judged or whole images."""
+        rest = self.regularization
+        with_r1 = rest.r1 > 0 and step % rest.r1_every == 0
+        return (
+            with_r1,
+            rest.path_length > 0 and step % rest.path_length_every == 0,
+            step % self.correspondence.image_every != 0,
+        )
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Terms:
         """StyleGAN2's step, on whole images from around the anchors or on patches of any images (section 3.2)."""
         step, parts = self.begin(batch)
-        rest = self.regularization
+        with_r1, with_path_length, patches = self.turns(step)
         draw, discriminate = self.any_images, self.discriminate_patches
-        if step % self.correspondence.image_every == 0:
+        if not patches:
             draw, discriminate = self.around_anchors, self.discriminate
         d_terms = [partial(self.discriminator_terms, real, draw, discriminate) for real in parts]
         g_terms = [partial(self.generator_terms, len(real), draw, discriminate) for real in parts]
         terms = self.optimise("discriminator", d_terms)
         self.adjust_augmentation(step)
-        if rest.r1 and step % rest.r1_every == 0:
+        if with_r1:
             terms |= self.optimise("discriminator", [partial(self.r1_terms, real, discriminate) for real in parts])
         terms |= self.optimise("generator", g_terms, counted=True)
-        if rest.path_length and step % rest.path_length_every == 0:
+        if with_path_length:
             terms |= self.optimise("generator", [partial(self.path_length_terms, len(real)) for real in parts])
         return self.end(terms)
 

@@ -113,20 +113,26 @@ class MixDL(GAN):
                 "give it 2, or a multiple of 4"
             )
 
+    def turns(self, step: int) -> tuple[bool, bool, bool]:
+        """Whether R1 and path length have their turn at a step, and whether latents are mixed and patches judged."""
+        rest = self.regularization
+        with_r1 = rest.r1 > 0 and step % rest.r1_every == 0
+        return with_r1, rest.path_length > 0 and step % rest.path_length_every == 0, self.mixup.mixes_at(step)
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Terms:
         """StyleGAN2's step, or the same with mixed latents: patches are judged then, and distances compared."""
         step, parts = self.begin(batch)
-        rest = self.regularization
+        with_r1, with_path_length, mixes = self.turns(step)
         d_terms, g_terms, discriminate = self.discriminator_terms, self.generator_terms, self.discriminate
-        if self.mixup.mixes_at(step):
+        if mixes:
             d_terms, g_terms = self.mixed_discriminator_terms, self.mixed_generator_terms
             discriminate = self.discriminate_patches
         terms = self.optimise("discriminator", [partial(d_terms, real) for real in parts])
         self.adjust_augmentation(step)
-        if rest.r1 and step % rest.r1_every == 0:
+        if with_r1:
             terms |= self.optimise("discriminator", [partial(self.r1_terms, real, discriminate) for real in parts])
         terms |= self.optimise("generator", [partial(g_terms, len(real)) for real in parts], counted=True)
-        if rest.path_length and step % rest.path_length_every == 0:
+        if with_path_length:
             terms |= self.optimise("generator", [partial(self.path_length_terms, len(real)) for real in parts])
         return self.end(terms)
 

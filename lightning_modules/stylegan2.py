@@ -15,16 +15,21 @@ __all__ = ["StyleGAN2"]
 class StyleGAN2(GAN):
     """Train a StyleGAN2 from scratch, or go on from a trained one (init_from) with a few pictures."""
 
+    def turns(self, step: int) -> tuple[bool, bool]:
+        """Which of the regularisers have their turn at a step: R1, path length."""
+        rest = self.regularization
+        return rest.r1 > 0 and step % rest.r1_every == 0, rest.path_length > 0 and step % rest.path_length_every == 0
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Terms:
         """One step of both players, and the regularisers' when it is time."""
         step, parts = self.begin(batch)
-        rest = self.regularization
+        with_r1, with_path_length = self.turns(step)
         terms = self.optimise("discriminator", [partial(self.discriminator_terms, real) for real in parts])
         self.adjust_augmentation(step)
-        if rest.r1 and step % rest.r1_every == 0:
+        if with_r1:
             terms |= self.optimise("discriminator", [partial(self.r1_terms, real, self.discriminate) for real in parts])
         terms |= self.optimise("generator", [partial(self.generator_terms, len(real)) for real in parts], counted=True)
-        if rest.path_length and step % rest.path_length_every == 0:
+        if with_path_length:
             terms |= self.optimise("generator", [partial(self.path_length_terms, len(real)) for real in parts])
         return self.end(terms)
 
