@@ -40,6 +40,12 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
         check_range("--trainer.gradient_clip_val", settings["gradient_clip_val"], 0)
     if isinstance(settings.get("val_check_interval"), int | float):
         check_range("--trainer.val_check_interval", settings["val_check_interval"], 0, above=True)
+    overfit = settings.get("overfit_batches") or 0
+    if overfit < 0 or isinstance(overfit, float):
+        raise InputError(
+            f"--trainer.overfit_batches is {overfit}: a training stream has no end of which to take a share, give a "
+            "number of micro-batches"
+        )
     if settings.get("max_steps") is not None and settings["max_steps"] < -1:
         raise InputError(f"--trainer.max_steps is {settings['max_steps']}: choose at least 1")
     devices = settings.get("devices")

@@ -108,7 +108,11 @@ class GAN(AdversarialModule, DrawsFromLatents):
             self.build()
 
     def build(self) -> None:
-        """Make the networks, once."""
+        """Make the networks, once.
+
+        Raises:
+            InputError: init_from cannot be read, does not fit, or has not the layers that are to be frozen.
+        """
         initial = None
         if self.init_from is not None:
             initial = initial_gan_from(self.init_from, self.init_weights, self.config)
@@ -121,6 +125,10 @@ class GAN(AdversarialModule, DrawsFromLatents):
             used_in_training(initial.path, self)
             self.first_averages = {"generator": initial.average} if initial.average else {}
         if self.freeze_d:
+            if initial is not None and initial.discriminator is None:
+                raise InputError(
+                    f"--model.freeze_d {self.freeze_d}: {initial.path} has no discriminator to keep layers of"
+                )
             self.discriminator.freeze(self.freeze_d)
 
     def players(self) -> Mapping[Player, Sequence[nn.Module]]:
@@ -142,10 +150,13 @@ class GAN(AdversarialModule, DrawsFromLatents):
         """Check that the pictures suit the networks.
 
         Raises:
-            InputError: Sizes disagree, or a batch cannot be divided as the discriminator needs it.
+            InputError: Sizes disagree, a batch cannot be divided as the discriminator needs it, or layers are to be
+                frozen that were never trained.
         """
         super().on_fit_start()
         assert self.config is not None
+        if self.freeze_d and self.init_from is None and self.trainer.ckpt_path is None:
+            raise InputError(f"--model.freeze_d {self.freeze_d} keeps trained layers: give them with --model.init_from")
         data = getattr(self.trainer, "datamodule", None)
         check_image_size(data, self.config.image_size, "--model.stylegan2.image_size")
         batch = getattr(data, "batch_size", None)

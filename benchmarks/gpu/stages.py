@@ -8,7 +8,7 @@ class Stage:
     """A stage: a module of this package whose ``run(context)`` writes rows under this name.
 
     Args:
-        call: 1 or 2: halves of about four minutes each.
+        call: 1, the checks, or 2, the measurements.
         name: Of the rows; what follows a dot is passed to ``run(context, part)``.
         seconds: What it is expected to take on a GPU; it is dropped if less of the budget is left.
         alone: It measures, so that nothing else may run meanwhile. Others run side by side, each in its own process.

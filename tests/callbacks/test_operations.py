@@ -1,5 +1,6 @@
 """Floating point operations of a training step, against closed forms."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from clocked import OPERATIONS, Clock, Data, Net, column, fit
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
-from tenshot.callbacks import Throughput, throughput
+from tenshot import lightning_modules
+from tenshot.callbacks import StepCheckpoint, Throughput, throughput
 from tenshot.callbacks.operations import Operations
 from tenshot.lightning_modules.regularization import Regularization
 from tenshot.models.stylegan2.conv import conv2d
@@ -88,6 +90,23 @@ def test_lazy_penalties_of_a_gan_are_counted_where_they_fall(tmp_path: Path, clo
     expected = 4 * (2 * kinds[False, False] + kinds[False, True]) / 3 / 1e12
     assert column(tmp_path, "speed/model_tflops") == {6: pytest.approx(expected)}
     assert column(tmp_path, "speed/steps_per_second") == {6: pytest.approx(1)}
+
+
+@pytest.mark.parametrize(
+    ("name", "patches"), [("CDC", lambda step: step % 4 != 0), ("MixDL", lambda step: step % 2 == 1)]
+)
+def test_steps_that_judge_patches_are_counted_by_themselves(tmp_path: Path, name: str, patches: Callable[[int], bool]):
+    """They compute a part of the discriminator, and MixDL's draw and compare more besides."""
+    rest, start = Regularization(r1=0.0, path_length=0.0), {}
+    if name == "CDC":
+        fit(tmp_path / "source", tiny.gan(), tiny.faces(image_size=32), 1, StepCheckpoint())
+        start = {"init_from": str(tmp_path / "source")}
+    module, counting = tiny.gan(getattr(lightning_modules, name), regularization=rest, **start), Throughput()
+    fit(tmp_path / "run", module, tiny.faces(image_size=32), 5, counting, log_every_n_steps=10)
+    assert [module.turns(step)[2] for step in range(8)] == [patches(step) for step in range(8)]
+    kinds = counting.operations
+    assert set(kinds) == {(False, False, False), (False, False, True)}
+    assert (kinds[False, False, True] < kinds[False, False, False]) == (name == "CDC")
 
 
 def test_training_is_the_same_to_the_last_bit(tmp_path: Path):

@@ -32,6 +32,34 @@ def test_frozen_layers_and_no_others_keep_their_weights(tmp_path: Path, method: 
     assert {n.rpartition(".")[0] for n, p in module.discriminator.named_parameters() if not p.requires_grad} == kept
 
 
+def test_layers_that_were_never_trained_are_not_frozen(tmp_path: Path):
+    with pytest.raises(
+        InputError, match=r"--model\.freeze_d 2 keeps trained layers: give them with --model\.init_from"
+    ):
+        tiny.trainer(tmp_path, 1).fit(tiny.gan(freeze_d=2), tiny.faces(image_size=32))
+    tiny.trainer(tmp_path, 1, StepCheckpoint()).fit(tiny.gan(), tiny.faces(image_size=32))
+    content = torch.load(tmp_path / "checkpoints" / "step=00000001.ckpt", weights_only=True)
+    content["state_dict"] = {k: v for k, v in content["state_dict"].items() if not k.startswith("discriminator.")}
+    alone = tmp_path / "alone.ckpt"
+    torch.save(content, alone)
+    with pytest.raises(InputError, match=r"--model\.freeze_d 2: .*alone\.ckpt has no discriminator to keep layers of"):
+        tiny.trainer(tmp_path, 1).fit(tiny.gan(init_from=str(alone), freeze_d=2), tiny.faces(image_size=32))
+
+
+def test_a_resumed_run_needs_no_source_for_what_it_froze(tmp_path: Path):
+    """The command line resumes without ``init_from``: the checkpoint has the weights."""
+    tiny.trainer(tmp_path, 1, StepCheckpoint()).fit(tiny.gan(), tiny.faces(image_size=32))
+    source = str(tmp_path / "checkpoints" / "step=00000001.ckpt")
+    run = tmp_path / "run"
+    tiny.trainer(run, 2, StepCheckpoint()).fit(tiny.gan(init_from=source, freeze_d=2), tiny.faces(image_size=32))
+    module, newest = tiny.gan(freeze_d=2), run / "checkpoints" / "step=00000002.ckpt"
+    tiny.trainer(run, 4).fit(module, tiny.faces(image_size=32), ckpt_path=newest)
+    before = torch.load(source, weights_only=True)["state_dict"]
+    for name, weight in module.discriminator.named_parameters():
+        frozen = name.rpartition(".")[0] in FIRST[:2]
+        assert torch.equal(weight, before[f"discriminator.{name}"]) == frozen, name
+
+
 def test_more_layers_than_there_are():
     StyleGAN2Discriminator(tiny.STYLEGAN2).freeze(10)
     with pytest.raises(InputError, match=r"--model\.freeze_d 11: a discriminator of 32 px has 10 layers"):
