@@ -179,7 +179,7 @@ TRAINER: dict[str, tuple[Any, ...]] = {
     "accelerator": ("gpu", "abacus"), "strategy": ("fsdp", "abacus"), "num_nodes": (0,), "max_time": ("soon",),
     "callbacks": ("Abacus", "lightning.pytorch.callbacks.LearningRateMonitor"), "logger": ("Abacus",),
     "plugins": ("abacus",), "profiler": ("abacus",), "min_steps": (-1,), "check_val_every_n_epoch": (0,),
-    "overfit_batches": (-1, 0.5), "default_root_dir": ("",),
+    "overfit_batches": (-1, 0.5, 1.0), "default_root_dir": ("",),
 }  # fmt: skip
 
 BY_METHOD = (
