@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 import tenshot.cli.app  # noqa: F401 - before the forks, not in each
+from tenshot.checkpoints.runs import checkpoint_path, newest_checkpoint
 from tenshot.cli import main as command_line
-from tenshot.lightning_modules.runs import checkpoint_path, newest_checkpoint
 
 __all__ = ["Broken", "assert_alike", "begin", "lines", "log_of", "partials", "rows", "saved_step", "stamp_of", "wait"]
 

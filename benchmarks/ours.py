@@ -15,9 +15,9 @@ from torch.optim import AdamW
 from benchmarks.program import Program
 from benchmarks.settings import Setting, forward_flops, pictures, randomise
 from tenshot.callbacks import EMA, NanGuard, StepSeed
+from tenshot.checkpoints.source import FrozenSource
 from tenshot.lightning_modules import DDPM, DDPMPA, Pairwise
 from tenshot.lightning_modules.sampler import Sampler
-from tenshot.lightning_modules.source import FrozenSource
 
 D = TypeVar("D", bound=DDPM)
 ANCHORS = 3

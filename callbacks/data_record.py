@@ -9,11 +9,11 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
+from tenshot.checkpoints.runs import holds_run, run_of
 from tenshot.datamodules import Pictures
 from tenshot.datamodules.choice import BY_LISTING, Record
+from tenshot.distributed.trainer_attributes import is_trial
 from tenshot.errors import InputError
-from tenshot.lightning_modules.runs import holds_run, run_of
-from tenshot.lightning_modules.trainer_attributes import is_trial
 from tenshot.models.pretrained import read_checkpoint
 
 __all__ = ["FILE", "KEY", "DataRecord", "choice_as_recorded", "go_on_with_data_of"]

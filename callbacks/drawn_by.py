@@ -13,9 +13,9 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from tenshot.callbacks.ema import EMA
-from tenshot.callbacks.provenance import code_version
+from tenshot.distributed.trainer_attributes import callback_of
 from tenshot.lightning_modules import FolderGenerator
-from tenshot.lightning_modules.trainer_attributes import callback_of
+from tenshot.run.code_version import code_version
 
 __all__ = ["DrawnBy", "drawn_by", "weights_sha256"]
 

@@ -10,9 +10,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from tenshot.distributed.sharding import gathered, local, shared_out_like
+from tenshot.distributed.trainer_attributes import callback_of
 from tenshot.errors import InputError, check_range
-from tenshot.lightning_modules.sharding import gathered, local, shared_out_like
-from tenshot.lightning_modules.trainer_attributes import callback_of
 
 __all__ = ["EMA", "averaged"]
 

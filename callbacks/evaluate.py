@@ -9,7 +9,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from tenshot.callbacks.atomic_io import reported
 from tenshot.callbacks.drawn_by import DrawnBy, drawn_by
 from tenshot.callbacks.drawn_folder import DrawnFolder
 from tenshot.callbacks.ema import averaged
@@ -18,17 +17,18 @@ from tenshot.callbacks.image_writer import to_uint8, write_png
 from tenshot.callbacks.metric_choice import NEEDS, Features, MetricName, PathName, Requests, chosen_metrics
 from tenshot.callbacks.path_drawing import show_paths
 from tenshot.callbacks.throughput import paused
-from tenshot.callbacks.tolerance import tolerated
-from tenshot.callbacks.wandb_log import RunWandb
+from tenshot.checkpoints.uses import kept_if_used
 from tenshot.datamodules import Pictures
 from tenshot.datamodules.batches import Source
 from tenshot.datamodules.samples import SeedBatches
 from tenshot.errors import InputError, check_range, did_you_mean
 from tenshot.lightning_modules import ImageGenerator, LatentGenerator
 from tenshot.lightning_modules.drawing import in_precision
-from tenshot.lightning_modules.uses import kept_if_used
 from tenshot.metrics import ImageMetric, PathMetric
 from tenshot.metrics.pixels import to_pixels
+from tenshot.run.atomic_io import reported
+from tenshot.run.best_effort import best_effort
+from tenshot.run.wandb_log import RunWandb
 
 __all__ = ["EvaluateGenerator"]
 
@@ -255,7 +255,7 @@ class EvaluateGenerator(Callback):
         if self.save is None:
             return
         path = Path(self.save) / f"step={step:08d}" if trainer.training else Path(self.save)
-        with tolerated(str(path.parent)) if trainer.training else nullcontext():
+        with best_effort(str(path.parent)) if trainer.training else nullcontext():
             folder = DrawnFolder(path, self._by, "--evaluate.save")
             folder.claim(trainer, count)
             self._folder = folder

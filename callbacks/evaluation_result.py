@@ -18,20 +18,17 @@ from rich.table import Table
 
 from tenshot.callbacks.drawn_by import DrawnBy
 from tenshot.callbacks.ema import EMA
-from tenshot.callbacks.tolerance import tolerated
 from tenshot.datamodules import Pictures
 from tenshot.datamodules.batches import Source
+from tenshot.distributed.trainer_attributes import callback_of
 from tenshot.errors import InputError
-from tenshot.lightning_modules.trainer_attributes import callback_of
-from tenshot.metrics.report import Report
+from tenshot.metrics.base import Report
+from tenshot.run.best_effort import best_effort
+from tenshot.run.run_log import IN_FIT
 
-__all__ = ["IN_FIT", "number", "publish_result", "result_of"]
+__all__ = ["number", "publish_result", "result_of"]
 
 SCHEMA = 1
-
-IN_FIT = "eval"
-"""What the names of values begin with that are logged during fit."""
-
 
 NO_PART_OF_THE_MEASUREMENT = ("checkpoint", "code", "date")
 """What two results of one measurement may differ in: a checkpoint may have moved, its weights have a hash."""
@@ -104,7 +101,7 @@ def publish_result(trainer: Trainer, result: dict[str, Any]) -> None:
     """Print the table, write the file, log the values."""
     name = f"step={result['step']:08d}" if result["checkpoint"] or trainer.training else result["title"]
     path = Path(trainer.default_root_dir) / "evaluations" / f"{name}.json"
-    with tolerated(str(path.parent)) if trainer.training else nullcontext():
+    with best_effort(str(path.parent)) if trainer.training else nullcontext():
         path = _kept(path, result)
 
     about = [f"{result['samples']} samples", *filter(None, [result["weights"]])]

@@ -10,9 +10,9 @@ from torchvision.utils import make_grid
 
 from tenshot.callbacks.ema import averaged
 from tenshot.callbacks.shared_drawing import DrawsNowAndThen, drawn_together, publish
+from tenshot.distributed.trainer_attributes import is_trial
 from tenshot.errors import InputError
 from tenshot.lightning_modules import LatentGenerator
-from tenshot.lightning_modules.trainer_attributes import is_trial
 from tenshot.metrics.latent_paths import interpolate
 
 __all__ = ["InterpolationStrip"]

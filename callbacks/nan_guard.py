@@ -9,10 +9,10 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from tenshot.callbacks.atomic_io import joined
-from tenshot.callbacks.leaving import leave_together
-from tenshot.lightning_modules.runs import newest_checkpoint
-from tenshot.lightning_modules.sharding import local
+from tenshot.checkpoints.runs import newest_checkpoint
+from tenshot.distributed.end_together import end_together
+from tenshot.distributed.sharding import local
+from tenshot.run.atomic_io import joined
 
 __all__ = ["NanGuard"]
 
@@ -72,7 +72,7 @@ class NanGuard(Callback):
             step, name = min(bad, key=lambda found: found[0])
             what = "the loss" if name == "loss" else f"the loss {name!r}"
         joined(trainer.strategy.checkpoint_io)  # the message names the last whole checkpoint
-        leave_together(trainer, _message(trainer, what, step))
+        end_together(trainer, _message(trainer, what, step))
 
 
 def _message(trainer: Trainer, what: str, step: int) -> str:

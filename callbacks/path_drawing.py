@@ -9,8 +9,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from tenshot.datamodules.samples import SeedBatches
+from tenshot.distributed.seeding import position_seed
 from tenshot.lightning_modules import LatentGenerator
-from tenshot.lightning_modules.seeding import position_seed
 from tenshot.metrics import PathMetric
 from tenshot.metrics.precision import full_precision
 

@@ -13,10 +13,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
 
-from tenshot.callbacks.launched import kill_launched, stop_observing
 from tenshot.callbacks.step_checkpoint import StepCheckpoint
+from tenshot.checkpoints.runs import newest_checkpoint
 from tenshot.errors import InputError, SaidError
-from tenshot.lightning_modules.runs import newest_checkpoint
+from tenshot.run.launched import kill_launched, stop_observing
 
 __all__ = ["EXIT_STATUS", "Preempted", "Preemption"]
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from tenshot.callbacks.throughput import Throughput
-from tenshot.lightning_modules.trainer_attributes import callback_of
+from tenshot.distributed.trainer_attributes import callback_of
 
 __all__ = ["StepProgress"]
 

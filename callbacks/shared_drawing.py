@@ -15,9 +15,9 @@ from torch import Tensor
 
 from tenshot.callbacks.image_writer import to_uint8, write_png
 from tenshot.callbacks.throughput import paused
-from tenshot.callbacks.tolerance import tolerated
+from tenshot.distributed.trainer_attributes import is_trial
 from tenshot.lightning_modules.drawing import in_precision
-from tenshot.lightning_modules.trainer_attributes import is_trial
+from tenshot.run.best_effort import best_effort
 
 __all__ = ["DrawsNowAndThen", "drawn_together", "publish"]
 
@@ -91,7 +91,7 @@ def publish(trainer: Trainer, picture: Tensor, key: str, step: int) -> None:
     """
     path = Path(trainer.default_root_dir) / key / f"step={step:08d}.png"
     pixels = to_uint8(picture[None])[0]
-    with tolerated(str(path.parent)) if trainer.training else nullcontext():
+    with best_effort(str(path.parent)) if trainer.training else nullcontext():
         write_png(pixels, path)
     for logger in trainer.loggers:
         log_image = getattr(logger, "log_image", None)

@@ -7,13 +7,13 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_info
 
-from tenshot.callbacks.atomic_io import joined, removed, reported
-from tenshot.callbacks.leaving import leave_together
 from tenshot.callbacks.throughput import paused
+from tenshot.checkpoints.runs import checkpoint_path, checkpoints_of
+from tenshot.checkpoints.uses import is_used
+from tenshot.distributed.end_together import end_together
+from tenshot.distributed.trainer_attributes import is_trial
 from tenshot.errors import InputError
-from tenshot.lightning_modules.runs import checkpoint_path, checkpoints_of
-from tenshot.lightning_modules.trainer_attributes import is_trial
-from tenshot.lightning_modules.uses import is_used
+from tenshot.run.atomic_io import joined, removed, reported
 
 __all__ = ["StepCheckpoint"]
 
@@ -106,7 +106,7 @@ class StepCheckpoint(Checkpoint):
         if must:
             failure = self._settle(trainer)
             if failure is not None:
-                leave_together(trainer, failure)
+                end_together(trainer, failure)
 
     def _settle(self, trainer: Trainer) -> str | None:
         """Wait for the checkpoint that is being written. What failed, on all ranks."""

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from tenshot.lightning_modules.seeding import position_seed, run_seed
+from tenshot.distributed.seeding import position_seed, run_seed
 
 __all__ = ["StepSeed"]
 

@@ -9,22 +9,16 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
-from tenshot.callbacks.operations import Operations
 from tenshot.callbacks.peaks import peak_of
-from tenshot.lightning_modules.trainer_attributes import callback_of
+from tenshot.distributed.trainer_attributes import callback_of
 
-__all__ = ["SUMMARIES", "Pace", "Throughput", "paused"]
+__all__ = ["Operations", "Pace", "Throughput", "paused"]
 
 WARM_UP = 3
 """Steps at the start of a life that are not timed: operations are counted, programs compiled, kernels chosen."""
-
-SUMMARIES = {
-    "speed/pictures_per_second": "mean", "speed/steps_per_second": "mean", "speed/data_wait": "mean",
-    "speed/model_tflops": "mean", "speed/mfu": "mean", "speed/peak_memory_gib": "max", "speed/gpu_hours": "max",
-    "speed/process_hours": "max",
-}  # fmt: skip
-"""What is logged, and what of it sums up a run."""
 
 Turns = tuple[bool, ...]
 
@@ -247,3 +241,24 @@ def paused(trainer: Trainer) -> Iterator[None]:
         return
     with throughput.pause():
         yield
+
+
+class Operations(TorchDispatchMode):
+    """Inside the block, add up what matrix products, convolutions and attention take, forward and backward.
+
+    The formulas are those of ``torch.utils.flop_counter``. Its ``FlopCounterMode`` cannot be used itself: it follows
+    modules by hooks on tensors, and with these ``autograd.grad``, which the penalties of GANs are made of, raises.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        """Do the operation, and count it."""
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self.count += formula(*args, **kwargs, out_val=out)
+        return out

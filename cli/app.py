@@ -20,18 +20,14 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from tenshot.callbacks import (
     EMA,
     TF32,
-    AtomicCheckpointIO,
     EvaluateGenerator,
     ImageWriter,
     InterpolationStrip,
-    LastValues,
     NanGuard,
     Preempted,
     Preemption,
+    ResumeLoggedMetrics,
     Resumption,
-    RunLock,
-    RunLog,
-    RunWandb,
     SampleGrid,
     StepCheckpoint,
     StepProgress,
@@ -40,23 +36,24 @@ from tenshot.callbacks import (
 )
 from tenshot.callbacks.data_record import DataRecord, go_on_with_data_of
 from tenshot.callbacks.image_writer import MissingSamples
-from tenshot.callbacks.launched import end_with_launcher, none_left_behind
-from tenshot.cli.former import without_former_options
+from tenshot.cli.argv import values, with_config
 from tenshot.cli.image_size import image_size_of
 from tenshot.cli.launch import NO_MEETING, Slurm, check_launch, no_meeting
 from tenshot.cli.out_of_memory import is_out_of_memory, out_of_memory
 from tenshot.cli.parser import Parser
+from tenshot.cli.renamed_options import without_former_options
 from tenshot.cli.run_folder import for_evaluation, for_training
 from tenshot.cli.run_record import RunRecord
 from tenshot.cli.schedule import fit_schedule
 from tenshot.cli.trainer_checks import check_method, check_seed, check_strategy, check_trainer
 from tenshot.cli.weights import from_weights
-from tenshot.cli.words import values, with_config
 from tenshot.cli.yaml_files import check_yaml
 from tenshot.datamodules import Samples
 from tenshot.errors import InputError
 from tenshot.lightning_modules import FolderGenerator
 from tenshot.models.pretrained import read_checkpoint
+from tenshot.run import AtomicCheckpointIO, RunLock, RunLog, RunWandb
+from tenshot.run.launched import end_with_launcher, none_left_behind
 
 __all__ = ["App", "run"]
 
@@ -164,7 +161,7 @@ class App(LightningCLI):
         if self.subcommand == "fit":
             record = [] if settings.get("fast_dev_run") else [self.record]
             own = [*record, Resumption(self.record.compared), Throughput()]
-            kwargs["callbacks"] = [*own, *kwargs["callbacks"], LastValues(), DataRecord()]
+            kwargs["callbacks"] = [*own, *kwargs["callbacks"], ResumeLoggedMetrics(), DataRecord()]
         if settings.get("enable_progress_bar") is not False:
             kwargs["callbacks"].append(StepProgress())
         kwargs["logger"] = self._loggers(settings.get("logger"), settings["default_root_dir"])

@@ -7,12 +7,12 @@ import yaml
 from jsonargparse import auto_cli
 from safetensors.torch import save_file
 
+from tenshot.checkpoints.initial import Weights, description, initial_from, part_in
 from tenshot.cli.convert_stylegan2 import convert_stylegan2, is_stylegan2
-from tenshot.cli.former import without_former_options
 from tenshot.cli.parser import Parser
+from tenshot.cli.renamed_options import without_former_options
 from tenshot.diffusion import DiffusionConfig
 from tenshot.errors import InputError
-from tenshot.lightning_modules.initial import Weights, description, initial_from, part_in
 from tenshot.models import UNet, UNetClassifier
 from tenshot.models.blocks import AttentionOrder
 from tenshot.models.pretrained import fill

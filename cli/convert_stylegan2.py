@@ -7,10 +7,10 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from tenshot.checkpoints.initial import Weights
+from tenshot.checkpoints.initial_gan import gan_description, initial_gan_from
+from tenshot.checkpoints.runs import checkpoint_file
 from tenshot.errors import InputError
-from tenshot.lightning_modules.initial import Weights
-from tenshot.lightning_modules.initial_gan import gan_description, initial_gan_from
-from tenshot.lightning_modules.runs import checkpoint_file
 from tenshot.models import StyleGAN2Discriminator, StyleGAN2Generator
 from tenshot.models.pretrained import (
     channel_multiplier,

@@ -2,9 +2,9 @@
 
 from jsonargparse import Namespace
 
+from tenshot.checkpoints.initial import Part, initial_from
+from tenshot.checkpoints.initial_gan import initial_gan_from
 from tenshot.lightning_modules import FolderGenerator
-from tenshot.lightning_modules.initial import Part, initial_from
-from tenshot.lightning_modules.initial_gan import initial_gan_from
 
 __all__ = ["image_size_of"]
 

@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from tenshot.cli.former import without_former_settings
 from tenshot.cli.registry import CLASSES, class_options, owners
+from tenshot.cli.renamed_options import without_former_settings
 from tenshot.errors import did_you_mean, say
 
 __all__ = ["Parser", "explain"]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_info
 
+from tenshot.checkpoints.runs import checkpoint_file, holds_run, newest_checkpoint, run_of
 from tenshot.errors import InputError
-from tenshot.lightning_modules.runs import checkpoint_file, holds_run, newest_checkpoint, run_of
 
 __all__ = ["for_evaluation", "for_training"]
 

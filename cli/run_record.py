@@ -14,18 +14,18 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
 
-from tenshot.callbacks.abandoned import set_aside
-from tenshot.callbacks.provenance import code_version
-from tenshot.callbacks.tolerance import tolerated
-from tenshot.cli.former import without_former_settings
-from tenshot.errors import InputError
-from tenshot.lightning_modules.runs import (
+from tenshot.checkpoints.runs import (
     checkpoint_step,
     configuration_at,
     configuration_until,
     run_of,
 )
+from tenshot.cli.renamed_options import without_former_settings
+from tenshot.errors import InputError
 from tenshot.reports.run import flat
+from tenshot.run.abandoned import set_aside
+from tenshot.run.best_effort import best_effort
+from tenshot.run.code_version import code_version
 
 __all__ = ["RunRecord"]
 
@@ -91,7 +91,7 @@ class RunRecord(Callback):
         self.recorded = True
         run = Path(trainer.default_root_dir)
         if trainer.is_global_zero and not (self.checkpoint and self._goes_on_in(run)):
-            with tolerated(str(run)):
+            with best_effort(str(run)):
                 run.mkdir(parents=True, exist_ok=True)
                 _write(run / "config.yaml", self.text.encode(), self.began)
 

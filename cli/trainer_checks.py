@@ -6,8 +6,8 @@ from typing import Any
 from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, Strategy
 
-from tenshot.callbacks import FullySharded
 from tenshot.errors import InputError, check_range
+from tenshot.run import FullySharded
 
 __all__ = ["check_method", "check_seed", "check_strategy", "check_trainer"]
 

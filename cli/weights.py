@@ -5,11 +5,11 @@ from pathlib import Path
 
 import yaml
 
+from tenshot.checkpoints.initial import own_words, part_in
+from tenshot.checkpoints.runs import run_of
+from tenshot.cli.argv import values
 from tenshot.cli.convert_stylegan2 import is_stylegan2
-from tenshot.cli.words import values
 from tenshot.errors import InputError
-from tenshot.lightning_modules.initial import own_words, part_in
-from tenshot.lightning_modules.runs import run_of
 from tenshot.models.pretrained import read_checkpoint
 
 __all__ = ["from_weights"]

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tenshot.checkpoints.initial_gan import initial_gan_from
+from tenshot.checkpoints.source import AdaptsSource
+from tenshot.distributed.seeding import position_seed, run_seed
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.adversarial import Player, Terms
 from tenshot.lightning_modules.gan import GAN, Discriminate
-from tenshot.lightning_modules.initial_gan import initial_gan_from
-from tenshot.lightning_modules.seeding import position_seed, run_seed
-from tenshot.lightning_modules.source import AdaptsSource
 from tenshot.losses import (
     cross_domain_distance_loss,
     nonsaturating_discriminator_loss,

@@ -12,13 +12,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torchmetrics import MeanMetric
 
-from tenshot.diffusion import DiffusionConfig, GaussianDiffusion, LossAwareTimesteps, UniformTimesteps, bits_per_dim
-from tenshot.errors import InputError, check_range
-from tenshot.lightning_modules.data_checks import check_channels, check_image_size
-from tenshot.lightning_modules.denoised import Denoised
-from tenshot.lightning_modules.drawing import evaluating
-from tenshot.lightning_modules.guidance import ClassifierGuidance, FrozenClassifier
-from tenshot.lightning_modules.initial import (
+from tenshot.checkpoints.initial import (
     Weights,
     description,
     initial_from,
@@ -26,14 +20,20 @@ from tenshot.lightning_modules.initial import (
     refuse_other_channels,
     refuse_other_network,
 )
+from tenshot.checkpoints.resuming import fit_to_method
+from tenshot.checkpoints.uses import used_in_training
+from tenshot.diffusion import DiffusionConfig, GaussianDiffusion, LossAwareTimesteps, UniformTimesteps, bits_per_dim
+from tenshot.distributed.seeding import SeededNoise, in_equal_batches
+from tenshot.distributed.sharding import share_out
+from tenshot.distributed.trainer_attributes import micro_batches_between_logs
+from tenshot.errors import InputError, check_range
+from tenshot.lightning_modules.data_checks import check_channels, check_image_size
+from tenshot.lightning_modules.denoised import Denoised
+from tenshot.lightning_modules.drawing import evaluating
+from tenshot.lightning_modules.guidance import ClassifierGuidance, FrozenClassifier
 from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
-from tenshot.lightning_modules.quarters import QuarterMeans
-from tenshot.lightning_modules.resuming import fit_to_method
 from tenshot.lightning_modules.sampler import Sampler
-from tenshot.lightning_modules.seeding import SeededNoise, in_equal_batches
-from tenshot.lightning_modules.sharding import share_out
-from tenshot.lightning_modules.trainer_attributes import micro_batches_between_logs
-from tenshot.lightning_modules.uses import used_in_training
+from tenshot.lightning_modules.timestep_bins import TimestepBinMeans
 from tenshot.losses import hybrid_loss, vlb_loss
 from tenshot.models import UNet, UNetConfig
 from tenshot.models.pretrained import fill
@@ -135,7 +135,7 @@ class DDPM(LightningModule):
         self.timesteps = (LossAwareTimesteps if self.timestep_choice == "loss_aware" else UniformTimesteps)(
             self.diffusion.num_steps
         )
-        self.quarters = QuarterMeans(self.diffusion.num_steps)
+        self.quarters = TimestepBinMeans(self.diffusion.num_steps)
         self.unet = UNet(config)
         if initial is not None:
             fill(self.unet, initial.state, initial.path)

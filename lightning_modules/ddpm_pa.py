@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
 
+from tenshot.checkpoints.initial import Initial, initial_from, plain
+from tenshot.checkpoints.source import AdaptsSource, FrozenSource
+from tenshot.distributed.sharding import is_shared_out, share_out
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.ddpm import DDPM
 from tenshot.lightning_modules.denoised import Denoised
 from tenshot.lightning_modules.drawing import in_precision
-from tenshot.lightning_modules.initial import Initial, initial_from, plain
-from tenshot.lightning_modules.sharding import is_shared_out, share_out
-from tenshot.lightning_modules.source import AdaptsSource, FrozenSource
 from tenshot.losses import high_frequency, high_frequency_mse, pairwise_similarity_loss
 from tenshot.losses.pairwise import Direction, Reduction
 from tenshot.models import UNet

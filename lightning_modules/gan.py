@@ -9,17 +9,17 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
+from tenshot.checkpoints.initial import Weights
+from tenshot.checkpoints.initial_gan import gan_description, initial_gan_from, refuse_other_gan, start_from
+from tenshot.checkpoints.resuming import fit_to_method
+from tenshot.checkpoints.uses import used_in_training
+from tenshot.distributed.seeding import step_choices
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.adversarial import AdversarialModule, GANAdam, Player, Terms, lazily
 from tenshot.lightning_modules.data_checks import check_image_size
-from tenshot.lightning_modules.initial import Weights
-from tenshot.lightning_modules.initial_gan import gan_description, initial_gan_from, refuse_other_gan, start_from
 from tenshot.lightning_modules.latent_drawing import DrawsFromLatents
 from tenshot.lightning_modules.optimization import build_optimizer
 from tenshot.lightning_modules.regularization import Regularization
-from tenshot.lightning_modules.resuming import fit_to_method
-from tenshot.lightning_modules.seeding import step_choices
-from tenshot.lightning_modules.uses import used_in_training
 from tenshot.losses import path_length_penalty, path_lengths, r1_penalty
 from tenshot.models import StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator
 from tenshot.models.augmentation import AdaptiveAugment, DiffAugment

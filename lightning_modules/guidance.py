@@ -6,10 +6,10 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from tenshot.checkpoints.initial import Initial, initial_from
 from tenshot.diffusion import DiffusionConfig, classifier_guidance
 from tenshot.diffusion.guidance import Guidance
 from tenshot.errors import InputError, check_range
-from tenshot.lightning_modules.initial import Initial, initial_from
 from tenshot.models import UNetClassifier, UNetConfig
 from tenshot.models.pretrained import fill
 

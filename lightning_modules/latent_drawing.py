@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from tenshot.lightning_modules.seeding import SeededNoise, in_equal_batches
+from tenshot.distributed.seeding import SeededNoise, in_equal_batches
 from tenshot.models import StyleGAN2Generator
 
 __all__ = ["DrawsFromLatents"]

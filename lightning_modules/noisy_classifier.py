@@ -12,10 +12,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torchmetrics import MeanMetric
 
-from tenshot.diffusion import DiffusionConfig, GaussianDiffusion
-from tenshot.errors import InputError
-from tenshot.lightning_modules.data_checks import check_channels, check_image_size
-from tenshot.lightning_modules.initial import (
+from tenshot.checkpoints.initial import (
     Initial,
     Weights,
     description,
@@ -23,12 +20,15 @@ from tenshot.lightning_modules.initial import (
     process_for,
     refuse_other_network,
 )
+from tenshot.checkpoints.resuming import fit_to_method
+from tenshot.checkpoints.uses import used_in_training
+from tenshot.diffusion import DiffusionConfig, GaussianDiffusion
+from tenshot.distributed.sharding import share_out
+from tenshot.distributed.trainer_attributes import micro_batches_between_logs
+from tenshot.errors import InputError
+from tenshot.lightning_modules.data_checks import check_channels, check_image_size
 from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
-from tenshot.lightning_modules.quarters import QuarterMeans
-from tenshot.lightning_modules.resuming import fit_to_method
-from tenshot.lightning_modules.sharding import share_out
-from tenshot.lightning_modules.trainer_attributes import micro_batches_between_logs
-from tenshot.lightning_modules.uses import used_in_training
+from tenshot.lightning_modules.timestep_bins import TimestepBinMeans
 from tenshot.models import UNetClassifier, UNetConfig
 from tenshot.models.pretrained import fill
 
@@ -94,7 +94,7 @@ class NoisyClassifier(LightningModule):
         assert config is not None
         self.classifier_config, self.diffusion_config = config, process
         self.diffusion = GaussianDiffusion(process)
-        self.quarters = QuarterMeans(process.num_steps)
+        self.quarters = TimestepBinMeans(process.num_steps)
         self.classifier = UNetClassifier(config)
         if initial is not None:
             self._start_from(initial)

@@ -8,8 +8,8 @@ from torch import Tensor
 from tenshot.diffusion import GaussianDiffusion, sample_ddim, sample_ddpm, sample_dpm_solver
 from tenshot.diffusion.guidance import Guidance
 from tenshot.diffusion.samplers import Model, Progress
+from tenshot.distributed.seeding import SeededNoise
 from tenshot.errors import InputError, check_range
-from tenshot.lightning_modules.seeding import SeededNoise
 
 __all__ = ["Sampler"]
 

@@ -1,6 +1,6 @@
 """Metrics of pictures, exact however the pictures are shared out over ranks."""
 
-from tenshot.metrics.base import ImageMetric
+from tenshot.metrics.base import ImageMetric, Report
 from tenshot.metrics.bits_per_dim import BitsPerDim
 from tenshot.metrics.frechet import FrechetDistance
 from tenshot.metrics.inception_score import InceptionScore
@@ -12,7 +12,6 @@ from tenshot.metrics.path_metric import PathMetric
 from tenshot.metrics.path_uniformity import PathUniformity
 from tenshot.metrics.perceptual_path_length import PerceptualPathLength
 from tenshot.metrics.precision_recall import PrecisionRecall
-from tenshot.metrics.report import Report
 
 __all__ = [
     "BitsPerDim",

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -9,10 +10,25 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from tenshot.metrics.gathering import gather_rows, reduce_sum
-from tenshot.metrics.report import Report
+from tenshot.distributed.gathering import gather_rows, reduce_sum
 
-__all__ = ["ImageMetric"]
+__all__ = ["ImageMetric", "Report"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of one metric, on the pictures of all ranks.
+
+    Args:
+        values: What a table shows, the headline first; NaN where a number is undefined.
+        settings: What must be equal for two results to be compared: numbers of pictures, feature network, hash of its
+            weights, resizing, seeds. Plain values that JSON can hold.
+        details: Everything else, for the JSON file. ``why`` says what a NaN is for.
+    """
+
+    values: dict[str, float]
+    settings: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 class ImageMetric(Metric):

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from tenshot.diffusion import VariationalBound
-from tenshot.metrics.base import ImageMetric
-from tenshot.metrics.report import Report
+from tenshot.metrics.base import ImageMetric, Report
 
 __all__ = ["BitsPerDim"]
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from tenshot.distributed.gathering import gather_objects
+from tenshot.metrics.base import Report
 from tenshot.metrics.feature_metric import FeatureMetric
-from tenshot.metrics.gathering import gather_objects
-from tenshot.metrics.report import Report
 from tenshot.models.features import FeatureName, InceptionFeatures
 
 __all__ = ["FrechetDistance"]

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from tenshot.errors import InputError
+from tenshot.metrics.base import Report
 from tenshot.metrics.feature_metric import FeatureMetric
 from tenshot.metrics.precision import full_precision
-from tenshot.metrics.report import Report
 from tenshot.models.features import FeatureName, InceptionFeatures
 
 __all__ = ["InceptionScore"]

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torchmetrics.utilities import rank_zero_warn
 
 from tenshot.errors import InputError
+from tenshot.metrics.base import Report
 from tenshot.metrics.lpips_distances import Spread, target_distances
 from tenshot.metrics.lpips_metric import LPIPSMetric, LPIPSName
 from tenshot.metrics.lpips_rows import RowSource, held_bytes
 from tenshot.metrics.precision import full_precision
-from tenshot.metrics.report import Report
 
 __all__ = ["IntraLPIPS"]
 

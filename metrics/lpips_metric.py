@@ -7,10 +7,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from tenshot.distributed.gathering import reduce_sum
 from tenshot.errors import InputError, did_you_mean
 from tenshot.metrics.base import ImageMetric
 from tenshot.metrics.feature_metric import Features
-from tenshot.metrics.gathering import reduce_sum
 from tenshot.metrics.lpips_rows import EmbeddedPictures, FeatureRows, RowSource
 from tenshot.metrics.pixels import to_pixels
 from tenshot.models.features.lpips import LPIPSNetwork

@@ -5,11 +5,11 @@ from einops import reduce
 from torch import nn
 
 from tenshot.errors import InputError
+from tenshot.metrics.base import Report
 from tenshot.metrics.lpips_distances import target_distances
 from tenshot.metrics.lpips_metric import LPIPSFeatures, LPIPSMetric, LPIPSName
 from tenshot.metrics.lpips_rows import EmbeddedPictures
 from tenshot.metrics.precision import full_precision
-from tenshot.metrics.report import Report
 
 __all__ = ["NearestLPIPS"]
 

@@ -4,10 +4,10 @@ from typing import ClassVar
 
 import torch
 
+from tenshot.metrics.base import Report
 from tenshot.metrics.lpips_distances import Spread
 from tenshot.metrics.lpips_metric import LPIPSMetric
 from tenshot.metrics.precision import full_precision
-from tenshot.metrics.report import Report
 
 __all__ = ["PairwiseLPIPS"]
 

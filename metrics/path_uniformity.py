@@ -5,9 +5,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tenshot.metrics.base import Report
 from tenshot.metrics.latent_paths import interpolate
 from tenshot.metrics.path_metric import PathMetric, step_distances
-from tenshot.metrics.report import Report
 from tenshot.models.features.lpips import Rows, distances
 
 __all__ = ["PathUniformity"]

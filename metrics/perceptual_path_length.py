@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from tenshot.errors import InputError
+from tenshot.metrics.base import Report
 from tenshot.metrics.latent_paths import Space, interpolate
 from tenshot.metrics.lpips_metric import LPIPSName
 from tenshot.metrics.path_metric import PathMetric, step_distances
-from tenshot.metrics.report import Report
 from tenshot.models.features.lpips import Rows
 
 __all__ = ["PerceptualPathLength"]

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from tenshot.errors import InputError
+from tenshot.metrics.base import Report
 from tenshot.metrics.feature_metric import FeatureMetric
-from tenshot.metrics.report import Report
 from tenshot.models.features import FeatureName, VGG16Features
 
 __all__ = ["PrecisionRecall"]

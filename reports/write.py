@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tenshot.callbacks.provenance import code_version
 from tenshot.errors import InputError
 from tenshot.reports.comparison import Row, compare, direction
 from tenshot.reports.groups import Group
@@ -15,6 +14,7 @@ from tenshot.reports.page import page
 from tenshot.reports.pictures import Nearest, nearest_of, shot_sets
 from tenshot.reports.sheet import sheet
 from tenshot.reports.shots import NotAvailable
+from tenshot.run.code_version import code_version
 
 __all__ = ["write_report"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from coverage import Coverage
 
 FLOORS = (
-    "cli", "reports", "callbacks", "lightning_modules", "metrics", "datamodules", "models", "diffusion", "losses",
+    "cli", "reports", "callbacks", "run", "lightning_modules", "metrics", "distributed", "checkpoints", "datamodules", "models", "diffusion", "losses",
     "errors",
 )  # fmt: skip
 

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from tenshot.datamodules import Pictures, SyntheticFaces
 from tenshot.datamodules.batches import Batch, Source
+from tenshot.distributed.seeding import SeededNoise
 from tenshot.lightning_modules import DDPMPA
 from tenshot.lightning_modules.denoised import Denoised
-from tenshot.lightning_modules.seeding import SeededNoise
 
 
 @dataclass

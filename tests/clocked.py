@@ -11,8 +11,9 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from tenshot.callbacks import RunLog, Throughput
+from tenshot.callbacks import Throughput
 from tenshot.callbacks.throughput import WARM_UP
+from tenshot.run import RunLog
 
 
 class Clock:

@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from tenshot.lightning_modules.seeding import SeededNoise
+from tenshot.distributed.seeding import SeededNoise
 
 SIDE, WIDTH = 16, 6
 

@@ -20,12 +20,13 @@ from PIL import Image
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from tenshot.callbacks import EMA, FullySharded, SampleGrid, StepCheckpoint, fully_sharded
+from tenshot.callbacks import EMA, SampleGrid, StepCheckpoint
+from tenshot.checkpoints.runs import checkpoint_path
 from tenshot.cli import main
+from tenshot.distributed.sharding import gathered
 from tenshot.errors import InputError
 from tenshot.lightning_modules import DDPM, NoisyClassifier, Pairwise
-from tenshot.lightning_modules.runs import checkpoint_path
-from tenshot.lightning_modules.sharding import gathered
+from tenshot.run import FullySharded, fully_sharded
 
 PAIRWISE = Pairwise(image=3, high_frequency=2, high_frequency_mse=1e-4, pairs="all")
 SMALL: dict[str, Any] = {"channel_mult": (1,), "attention_resolutions": ()}

@@ -15,11 +15,12 @@ from lightning.pytorch.cli import OptimizerCallable
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tenshot.callbacks import EMA, AtomicCheckpointIO, NanGuard, StepCheckpoint, StepSeed
+from tenshot.callbacks import EMA, NanGuard, StepCheckpoint, StepSeed
 from tenshot.datamodules import SyntheticFaces
 from tenshot.diffusion import DiffusionConfig
 from tenshot.lightning_modules import DDPM, NoisyClassifier, Sampler, StyleGAN2
 from tenshot.models import StyleGAN2Config, UNetClassifier, UNetConfig
+from tenshot.run import AtomicCheckpointIO
 
 M = TypeVar("M", bound=LightningModule)
 G = TypeVar("G", bound=StyleGAN2)

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from benchmarks.gpu.compared import Outcome, compare, with_gradients
 from benchmarks.gpu.record import Context
+from tenshot.distributed.seeding import step_choices
 from tenshot.lightning_modules import MixDL
 from tenshot.lightning_modules.cdc import features
 from tenshot.lightning_modules.gan import GAN
-from tenshot.lightning_modules.seeding import step_choices
 from tenshot.losses import (
     cross_domain_distance_loss,
     high_frequency,

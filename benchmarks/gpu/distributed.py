@@ -16,9 +16,9 @@ from torch.distributed.nn.functional import all_gather, all_reduce
 from benchmarks.gpu.commands import checkpoint, config_file, diffusion, faces, gan, logged, own_environment, tenshot
 from benchmarks.gpu.record import Context, Values
 from tenshot.callbacks.preemption import EXIT_STATUS
-from tenshot.lightning_modules.runs import newest_checkpoint
+from tenshot.checkpoints.runs import newest_checkpoint
+from tenshot.distributed.gathering import gather_objects, gather_rows, reduce_sum
 from tenshot.metrics import FrechetDistance, IntraLPIPS, KernelDistance
-from tenshot.metrics.gathering import gather_objects, gather_rows, reduce_sum
 from tenshot.models.pretrained import read_checkpoint
 
 CHECKOUT = Path(__file__).resolve().parents[2]

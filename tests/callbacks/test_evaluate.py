@@ -14,13 +14,14 @@ from linear_generator import LinearGenerator
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
-from tenshot.callbacks import EMA, EvaluateGenerator, StepCheckpoint, atomic_io
+from tenshot.callbacks import EMA, EvaluateGenerator, StepCheckpoint
 from tenshot.callbacks.metric_choice import NEEDS, Requests, chosen_metrics
 from tenshot.datamodules import FewShot, SyntheticFaces
 from tenshot.datamodules.batches import Batch, Source
 from tenshot.errors import InputError
 from tenshot.lightning_modules import FolderGenerator
 from tenshot.metrics import FrechetDistance, NearestLPIPS
+from tenshot.run import atomic_io
 
 RANDOM = ["--evaluate.features", "random", "--evaluate.reference", "20"]
 FEATURES = 496

@@ -9,8 +9,8 @@ from linear_generator import LinearGenerator
 
 from tenshot.callbacks import EMA, EvaluateGenerator
 from tenshot.datamodules import Samples
+from tenshot.distributed.seeding import position_seed
 from tenshot.errors import InputError
-from tenshot.lightning_modules.seeding import position_seed
 from tenshot.metrics import PathUniformity, PerceptualPathLength
 from tenshot.metrics.latent_paths import slerp
 

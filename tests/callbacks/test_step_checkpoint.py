@@ -11,8 +11,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule
 from torch import Tensor, nn
 
-from tenshot.callbacks import EMA, AtomicCheckpointIO, StepCheckpoint, atomic_io
+from tenshot.callbacks import EMA, StepCheckpoint
 from tenshot.errors import InputError
+from tenshot.run import AtomicCheckpointIO, atomic_io
 
 
 class Small(LightningModule):

@@ -18,8 +18,9 @@ from clocked import OPERATIONS, Clock, Data, Net, column, fit, seconds
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from tenshot.callbacks import RunLog, SampleGrid, StepCheckpoint, StepProgress, Throughput, throughput
+from tenshot.callbacks import SampleGrid, StepCheckpoint, StepProgress, Throughput, throughput
 from tenshot.callbacks.throughput import WARM_UP, paused
+from tenshot.run import RunLog
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import tiny
 import torch
 import yaml
 
-from tenshot.callbacks.abandoned import set_aside
 from tenshot.reports.cost import cost_of
 from tenshot.reports.run import read_run
+from tenshot.run.abandoned import set_aside
 
 
 def content(run: Path, step: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from tenshot.cli import main
-from tenshot.lightning_modules.seeding import position_seed
+from tenshot.distributed.seeding import position_seed
 
 AVERAGE_LATENT = torch.linspace(-1, 1, files.DIM)
 KINDS = ["rosinality.pt", "nvlabs.pkl", "converted.safetensors"]

@@ -9,9 +9,9 @@ import pytest
 import tiny
 import torch
 
-from tenshot.callbacks import AtomicCheckpointIO
 from tenshot.cli import main
 from tenshot.lightning_modules import DDPM
+from tenshot.run import AtomicCheckpointIO
 
 
 class Bomb:

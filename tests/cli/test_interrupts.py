@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tiny
 
-from tenshot.cli.held_back import Interrupted, interrupts_end_in_a_line, signals_held_back
+from tenshot.cli import Interrupted, interrupts_end_in_a_line, signals_held_back
 
 CLUSTERS = (signal.SIGUSR1, signal.SIGTERM)
 

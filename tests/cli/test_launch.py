@@ -15,9 +15,9 @@ import tiny
 from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from tenshot.callbacks import launched
 from tenshot.cli.launch import Slurm, check_launch
 from tenshot.errors import InputError
+from tenshot.run import launched
 
 STEP = {"SLURM_STEP_ID": "0", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0"}
 

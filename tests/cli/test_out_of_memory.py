@@ -9,8 +9,8 @@ import tiny
 import torch
 from lightning.pytorch import LightningModule
 
-from tenshot.callbacks import AtomicCheckpointIO, atomic_io
 from tenshot.lightning_modules import DDPM, StyleGAN2
+from tenshot.run import AtomicCheckpointIO, atomic_io
 
 FULL = torch.OutOfMemoryError(
     "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB of which 1.15 GiB is free."

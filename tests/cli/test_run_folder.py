@@ -11,8 +11,8 @@ import tiny
 import torch
 import yaml
 
+from tenshot.checkpoints.runs import holds_run
 from tenshot.lightning_modules import DDPM
-from tenshot.lightning_modules.runs import holds_run
 from tenshot.models.pretrained import sha256
 
 

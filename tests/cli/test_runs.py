@@ -10,8 +10,8 @@ import tiny
 import torch
 import yaml
 
-from tenshot.callbacks import RunLock
 from tenshot.models.pretrained import sha256
+from tenshot.run import RunLock
 
 
 def content(run: Path, step: int) -> dict[str, Any]:

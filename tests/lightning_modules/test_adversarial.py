@@ -14,10 +14,11 @@ from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Tensor, nn
 
-from tenshot.callbacks import EMA, FullySharded, StepCheckpoint
+from tenshot.callbacks import EMA, StepCheckpoint
 from tenshot.errors import InputError
 from tenshot.lightning_modules import Regularization
 from tenshot.lightning_modules.adversarial import AdversarialModule, GANAdam, lazily
+from tenshot.run import FullySharded
 
 
 class Two(AdversarialModule):

@@ -12,9 +12,9 @@ from torch.optim.lr_scheduler import StepLR
 from tenshot.callbacks import EMA
 from tenshot.datamodules import FewShot, SyntheticFaces
 from tenshot.diffusion import DiffusionConfig, GaussianDiffusion, bits_per_dim
+from tenshot.distributed.seeding import position_seed
 from tenshot.errors import InputError
 from tenshot.lightning_modules import DDPM, Sampler
-from tenshot.lightning_modules.seeding import position_seed
 from tenshot.models import UNet
 
 FIXED: dict[str, Any] = {

@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from tenshot.callbacks import StepCheckpoint
+from tenshot.checkpoints.initial import initial_from
+from tenshot.checkpoints.initial_gan import initial_gan_from
 from tenshot.lightning_modules import (
     CDC,
     DDPM,
@@ -28,8 +30,6 @@ from tenshot.lightning_modules import (
     NoisyClassifier,
     StyleGAN2,
 )
-from tenshot.lightning_modules.initial import initial_from
-from tenshot.lightning_modules.initial_gan import initial_gan_from
 from tenshot.models.augmentation import AdaptiveAugment, DiffAugment
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from sharded_ranks import CHANGES, SHARDED, VARIANTS, train
 from torch import Tensor
 
+from tenshot.checkpoints.runs import checkpoint_path, newest_checkpoint
 from tenshot.cli import main
 from tenshot.lightning_modules import DDPM
-from tenshot.lightning_modules.runs import checkpoint_path, newest_checkpoint
 from tenshot.models.pretrained import is_whole, read_checkpoint
 from tenshot.models.pretrained.sharded import SHARD
 

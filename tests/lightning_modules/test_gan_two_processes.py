@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from tenshot.callbacks import StepCheckpoint
 from tenshot.datamodules import SyntheticFaces
+from tenshot.distributed.seeding import SeededNoise
 from tenshot.lightning_modules import MixDL, Regularization, StyleGAN2
 from tenshot.lightning_modules import gan as module_of_gan
-from tenshot.lightning_modules.seeding import SeededNoise
 from tenshot.losses import path_lengths
 from tenshot.models.augmentation import AdaptiveAugment
 

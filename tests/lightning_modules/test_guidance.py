@@ -11,9 +11,9 @@ from torch import Tensor
 
 from tenshot.callbacks import EMA, StepCheckpoint
 from tenshot.diffusion import DiffusionConfig
+from tenshot.distributed.seeding import SeededNoise
 from tenshot.errors import InputError
 from tenshot.lightning_modules import DDPM, ClassifierGuidance, NoisyClassifier, Sampler
-from tenshot.lightning_modules.seeding import SeededNoise
 
 SCALE = 300.0
 

@@ -38,9 +38,9 @@ from torch.overrides import TorchFunctionMode
 from tenshot.callbacks import StepSeed
 from tenshot.datamodules import Pictures
 from tenshot.datamodules.batches import Batch, Source
+from tenshot.distributed.seeding import position_seed
 from tenshot.lightning_modules import CDC, DDPMPA, Correspondence, MixDL, Pairwise, Regularization, StyleGAN2
 from tenshot.lightning_modules.adversarial import AdversarialModule
-from tenshot.lightning_modules.seeding import position_seed
 from tenshot.losses import path_lengths
 from tenshot.models import StyleGAN2Config
 from tenshot.models.augmentation import DiffAugment

@@ -14,9 +14,9 @@ from tenshot.callbacks import EMA, SampleGrid, StepCheckpoint
 from tenshot.datamodules import Pictures
 from tenshot.datamodules.batches import Batch, Source
 from tenshot.diffusion import DiffusionConfig
+from tenshot.distributed.seeding import position_seed
 from tenshot.errors import InputError
 from tenshot.lightning_modules import DDPM, NoisyClassifier
-from tenshot.lightning_modules.seeding import position_seed
 from tenshot.models import UNetClassifier, UNetConfig
 from tenshot.models.pretrained.adm_zoo import Classifier
 
@@ -206,7 +206,7 @@ def test_other_classes_get_a_new_last_layer_and_keep_the_rest(run: Path):
 
 
 def test_a_public_classifier_needs_nothing_where_the_table_knows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    for module in ("models.pretrained.adm_classifier", "lightning_modules.initial"):
+    for module in ("models.pretrained.adm_classifier", "checkpoints.initial"):
         monkeypatch.setattr(f"tenshot.{module}.CLASSIFIERS", (Classifier("tiny", 16, 1, (0.5,), "cosine"),))
     config = tiny.unet_config(channels=128, channel_mult=(0.5,), attention_resolutions=(16,), out_channels=1000)
     theirs = tiny.randomised(tiny.classifier(classifier=config))

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from tenshot.callbacks import StepCheckpoint, StepSeed
+from tenshot.distributed.seeding import step_choices
 from tenshot.lightning_modules import CDC, Correspondence, MixDL, Mixup, Regularization
 from tenshot.lightning_modules.gan import GAN
-from tenshot.lightning_modules.seeding import step_choices
 
 REST = Regularization(r1=10.0, r1_every=4, path_length=2.0, path_length_every=2)
 STEPS = 12

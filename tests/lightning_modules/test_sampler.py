@@ -3,9 +3,9 @@ import torch
 from torch import Tensor
 
 from tenshot.diffusion import DiffusionConfig, GaussianDiffusion, sample_ddim, sample_ddpm, sample_dpm_solver
+from tenshot.distributed.seeding import SeededNoise
 from tenshot.errors import InputError
 from tenshot.lightning_modules import Sampler
-from tenshot.lightning_modules.seeding import SeededNoise
 
 PROCESS = GaussianDiffusion(DiffusionConfig(variance="fixed_large"))
 SEEDS = torch.tensor([3, 8])

@@ -16,8 +16,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from tenshot.distributed import gathering
 from tenshot.errors import InputError
-from tenshot.metrics import FrechetDistance, ImageMetric, InceptionScore, KernelDistance, PrecisionRecall, gathering
+from tenshot.metrics import FrechetDistance, ImageMetric, InceptionScore, KernelDistance, PrecisionRecall
 
 BATCH = 4
 METRICS: dict[str, Callable[[], ImageMetric]] = {

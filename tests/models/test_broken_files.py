@@ -12,9 +12,9 @@ import torch
 from tiny import public_state
 from torch import Tensor
 
+from tenshot.checkpoints.initial import initial_from
+from tenshot.checkpoints.initial_gan import initial_gan_from
 from tenshot.errors import InputError
-from tenshot.lightning_modules.initial import initial_from
-from tenshot.lightning_modules.initial_gan import initial_gan_from
 from tenshot.models import UNet, UNetClassifier, UNetConfig
 from tenshot.models.pretrained import fill, load_adm, load_adm_classifier, load_stylegan2
 

@@ -7,8 +7,8 @@ import pytest
 import tiny
 import torch
 
+from tenshot.checkpoints.runs import checkpoint_file, newest_checkpoint
 from tenshot.errors import InputError
-from tenshot.lightning_modules.runs import checkpoint_file, newest_checkpoint
 from tenshot.models.pretrained import is_whole, read_checkpoint, sha256
 from tenshot.models.pretrained.sharded import SHARD, part_path, rows_of
 
