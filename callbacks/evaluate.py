@@ -14,7 +14,7 @@ from tenshot.callbacks.drawn_folder import DrawnFolder
 from tenshot.callbacks.ema import averaged
 from tenshot.callbacks.evaluation_result import publish_result, result_of
 from tenshot.callbacks.image_writer import to_uint8, write_png
-from tenshot.callbacks.metric_choice import NEEDS, Features, MetricName, PathName, Requests, chosen_metrics
+from tenshot.callbacks.metric_choice import Features, PathName, Requests, chosen_metrics
 from tenshot.callbacks.path_drawing import show_paths
 from tenshot.callbacks.throughput import paused
 from tenshot.checkpoints.uses import kept_if_used
@@ -24,7 +24,7 @@ from tenshot.datamodules.samples import SeedBatches
 from tenshot.errors import InputError, check_range, did_you_mean
 from tenshot.lightning_modules import ImageGenerator, LatentGenerator
 from tenshot.lightning_modules.drawing import in_precision
-from tenshot.metrics import ImageMetric, PathMetric
+from tenshot.metrics import ImageMetric, MetricName, PathMetric
 from tenshot.metrics.pixels import to_pixels
 from tenshot.run.atomic_io import reported
 from tenshot.run.best_effort import best_effort
@@ -151,7 +151,7 @@ class EvaluateGenerator(Callback):
 
     def _better(self) -> dict[str, bool | None]:
         """For each value that is computed, whether a larger one is the better; None where neither is."""
-        return {name: more for metric in self._metrics.values() for name, more in metric.names().items()}
+        return {name: more for metric in self._metrics.values() for name, more in metric.better().items()}
 
     def _more_is_better(self, value: str) -> bool:
         """Whether a larger one is the better.
@@ -272,7 +272,7 @@ class EvaluateGenerator(Callback):
 
     def _show_real(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for compared_with, source in self._real.items():
-            waiting = [metric for name, metric in self._metrics.items() if NEEDS[name] == compared_with]
+            waiting = [metric for metric in self._metrics.values() if compared_with in metric.needs]
             if not waiting or source is None:
                 continue
             mine = range(trainer.global_rank, len(source), trainer.world_size)

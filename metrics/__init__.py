@@ -12,14 +12,17 @@ from tenshot.metrics.path_metric import PathMetric
 from tenshot.metrics.path_uniformity import PathUniformity
 from tenshot.metrics.perceptual_path_length import PerceptualPathLength
 from tenshot.metrics.precision_recall import PrecisionRecall
+from tenshot.metrics.registry import METRICS, MetricName
 
 __all__ = [
+    "METRICS",
     "BitsPerDim",
     "FrechetDistance",
     "ImageMetric",
     "InceptionScore",
     "IntraLPIPS",
     "KernelDistance",
+    "MetricName",
     "NearestLPIPS",
     "PairwiseLPIPS",
     "PathMetric",

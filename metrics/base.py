@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,10 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from tenshot.distributed.gathering import gather_rows, reduce_sum
 
-__all__ = ["ImageMetric", "Report"]
+__all__ = ["ImageMetric", "Need", "Report"]
+
+Need = Literal["reference", "shots", "latents"]
+"""Other pictures of the domain; the few training pictures; latents between which the method can go."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,13 @@ class ImageMetric(Metric):
     full_state_update = True
     is_differentiable = False
 
-    compares: ClassVar[bool] = False
-    """Whether it wants real pictures besides the generated ones: ``update(images, real=True)``."""
+    needs: ClassVar[tuple[Need, ...]] = ()
+    """What it needs besides the generated pictures. Those of the reference and the shots it gets by
+    ``update(images, real=True)``."""
+
+    more_is_better: ClassVar[tuple[bool | None, ...]]
+    """For each value of a report, in their order; None where neither more nor less is better. A new value comes last,
+    so that this tells of the results of older versions too."""
 
     headlines: ClassVar[int] = 1
     """How many of the report's values, from the first on, ``compute`` returns."""
@@ -64,12 +72,21 @@ class ImageMetric(Metric):
     def release(self) -> None:
         """Give back the accelerator's memory; what was counted stays."""
 
+    @property
+    def compares(self) -> bool:
+        """Whether it takes real pictures besides the generated ones: ``update(images, real=True)``."""
+        return "reference" in self.needs or "shots" in self.needs
+
     @abstractmethod
-    def names(self) -> dict[str, bool | None]:
-        """The values of every report in their order, and whether more is better; none where neither is.
+    def names(self) -> tuple[str, ...]:
+        """What the values of every report are called, in their order.
 
         Honest names depend on the weights: those that :meth:`prepare` loads.
         """
+
+    def better(self) -> dict[str, bool | None]:
+        """Name of each value -> whether more is better; None where neither is."""
+        return dict(zip(self.names(), self.more_is_better, strict=True))
 
     @abstractmethod
     def evaluate(self) -> Report:

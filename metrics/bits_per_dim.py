@@ -14,6 +14,7 @@ class BitsPerDim(ImageMetric):
     per dimension; its parts by step in the report.
     """
 
+    more_is_better = (False,)
     count: Tensor
 
     def __init__(self) -> None:
@@ -32,9 +33,9 @@ class BitsPerDim(ImageMetric):
             setattr(self, name, before + more if before.shape == more.shape else more)
         self.count = self.count + len(bound.total)
 
-    def names(self) -> dict[str, bool | None]:
+    def names(self) -> tuple[str, ...]:
         """The mean."""
-        return {"bits_per_dim": False}
+        return ("bits_per_dim",)
 
     def evaluate(self) -> Report:
         """The mean; NaN for no picture."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tenshot.errors import InputError
-from tenshot.metrics.base import ImageMetric
+from tenshot.metrics.base import ImageMetric, Need
 from tenshot.metrics.pixels import from_pixels, to_pixels
 from tenshot.metrics.precision import full_precision
 from tenshot.models.features import FeatureName, FeatureNetwork, check_feature_name, feature_network, weights_hash
@@ -130,7 +130,7 @@ class FeatureMetric(ImageMetric):
         weights: Weight file of a named network; none for the public one, from torch's cache or downloaded.
     """
 
-    compares: ClassVar[bool] = True
+    needs: ClassVar[tuple[Need, ...]] = ("reference",)
 
     def __init__(self, features: FeatureName | nn.Module, weights: str | None = None) -> None:
         super().__init__()

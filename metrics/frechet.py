@@ -30,6 +30,8 @@ class FrechetDistance(FeatureMetric):
         weights: Weight file of a named network; none for the public one.
     """
 
+    more_is_better = (False,)
+
     def __init__(self, features: FeatureName | nn.Module = "inception", weights: str | None = None) -> None:
         super().__init__(features, weights)
         self.add_sum("generated_products", torch.zeros(0, 0, dtype=torch.float64))
@@ -69,9 +71,9 @@ class FrechetDistance(FeatureMetric):
         rows = self.rows(which)
         return None if rows is None else Moments.of_rows(rows.to(self.worker, torch.float64))
 
-    def names(self) -> dict[str, bool | None]:
+    def names(self) -> tuple[str, ...]:
         """The distance."""
-        return {"fid" if self.features.is_published(InceptionFeatures) else f"fd_{self.features.name}": False}
+        return ("fid" if self.features.is_published(InceptionFeatures) else f"fd_{self.features.name}",)
 
     def evaluate(self) -> Report:
         """The distance; NaN for sets of less than two pictures."""

@@ -28,8 +28,9 @@ class InceptionScore(FeatureMetric):
         seed: Of the shuffling.
     """
 
-    compares = False
+    needs = ()
     headlines = 2
+    more_is_better = (True, None)
 
     def __init__(
         self,
@@ -51,10 +52,10 @@ class InceptionScore(FeatureMetric):
         with full_precision(rows.device):
             return network.logits(rows)
 
-    def names(self) -> dict[str, bool | None]:
+    def names(self) -> tuple[str, ...]:
         """The score and its spread."""
         name = "is" if self.features.is_published(InceptionFeatures) else f"is_{self.features.name}"
-        return {name: True, f"{name}_std": None}
+        return name, f"{name}_std"
 
     def evaluate(self) -> Report:
         """The score and its spread; NaN for less pictures than splits."""

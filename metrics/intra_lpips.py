@@ -38,6 +38,8 @@ class IntraLPIPS(LPIPSMetric):
         seed: Of the random ones.
     """
 
+    more_is_better = (True, None)
+
     def __init__(
         self,
         features: LPIPSName | nn.Module = "vgg",
@@ -54,9 +56,9 @@ class IntraLPIPS(LPIPSMetric):
             raise InputError(f"IntraLPIPS: subset is {subset!r}: choose random or first")
         self.cap, self.subset, self.seed = cap, subset, seed
 
-    def names(self) -> dict[str, bool | None]:
+    def names(self) -> tuple[str, ...]:
         """The mean over clusters and its standard deviation."""
-        return {f"intra_{self.kind}": True, f"intra_{self.kind}_std": None}
+        return f"intra_{self.kind}", f"intra_{self.kind}_std"
 
     def evaluate(self) -> Report:
         """The mean over clusters, and its standard deviation; NaN where no cluster has two members."""

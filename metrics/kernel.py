@@ -31,6 +31,7 @@ class KernelDistance(FeatureMetric):
     """
 
     headlines = 2
+    more_is_better = (False, None)
 
     def __init__(
         self,
@@ -46,10 +47,10 @@ class KernelDistance(FeatureMetric):
             raise InputError(f"KernelDistance: subset_size is {subset_size}: choose 2 or more")
         self.subsets, self.subset_size, self.resamples, self.seed = subsets, subset_size, resamples, seed
 
-    def names(self) -> dict[str, bool | None]:
+    def names(self) -> tuple[str, ...]:
         """The distance and its spread."""
         name = "kid" if self.features.is_published(InceptionFeatures) else f"kd_{self.features.name}"
-        return {name: False, f"{name}_std": None}
+        return name, f"{name}_std"
 
     def evaluate(self) -> Report:
         """The distance and its spread; NaN for sets of less than two pictures."""

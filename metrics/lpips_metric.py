@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tenshot.distributed.gathering import reduce_sum
 from tenshot.errors import InputError, did_you_mean
-from tenshot.metrics.base import ImageMetric
+from tenshot.metrics.base import ImageMetric, Need
 from tenshot.metrics.feature_metric import Features
 from tenshot.metrics.lpips_rows import EmbeddedPictures, FeatureRows, RowSource
 from tenshot.metrics.pixels import to_pixels
@@ -88,7 +88,7 @@ class LPIPSMetric(ImageMetric):
         resize: Side to which pictures are resized first; published numbers are of 256.
     """
 
-    compares: ClassVar[bool] = True
+    needs: ClassVar[tuple[Need, ...]] = ("shots",)
 
     def __init__(
         self, features: LPIPSName | nn.Module = "vgg", weights: str | None = None, resize: int | None = None

@@ -33,6 +33,8 @@ class NearestLPIPS(LPIPSMetric):
         threshold: Distance below which a picture is called a copy. What that is depends on the features.
     """
 
+    more_is_better = (True, True, False, False, True)
+
     def __init__(
         self,
         features: LPIPSName | nn.Module = "vgg",
@@ -46,16 +48,10 @@ class NearestLPIPS(LPIPSMetric):
         if count_flips and not isinstance(self.features, LPIPSFeatures):
             raise InputError("NearestLPIPS: count_flips needs pictures that can be mirrored, not features of a module")
 
-    def names(self) -> dict[str, bool | None]:
+    def names(self) -> tuple[str, ...]:
         """The mean, its 5 % quantile, coverage, the share of copies and the number of modes."""
         name = f"nearest_{self.kind}"
-        return {
-            name: True,
-            f"{name}_p05": True,
-            f"{name}_coverage": False,
-            f"{name}_copies": False,
-            f"{name}_modes": True,
-        }
+        return name, f"{name}_p05", f"{name}_coverage", f"{name}_copies", f"{name}_modes"
 
     def evaluate(self) -> Report:
         """All of these; NaN where a set is empty."""

@@ -1,7 +1,5 @@
 """How different generated pictures are from one another."""
 
-from typing import ClassVar
-
 import torch
 
 from tenshot.metrics.base import Report
@@ -18,11 +16,12 @@ class PairwiseLPIPS(LPIPSMetric):
     One pass through the trunk for each picture, and one row in memory, however many pairs there are.
     """
 
-    compares: ClassVar[bool] = False
+    needs = ()
+    more_is_better = (True,)
 
-    def names(self) -> dict[str, bool | None]:
+    def names(self) -> tuple[str, ...]:
         """The mean."""
-        return {f"pairwise_{self.kind}": True}
+        return (f"pairwise_{self.kind}",)
 
     def evaluate(self) -> Report:
         """The mean; NaN for less than two pictures."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tenshot.errors import InputError
-from tenshot.metrics.base import ImageMetric
+from tenshot.metrics.base import ImageMetric, Need
 from tenshot.metrics.feature_metric import Features
 from tenshot.metrics.latent_paths import Space
 from tenshot.metrics.lpips_metric import LPIPSFeatures, LPIPSName
@@ -39,6 +39,7 @@ class PathMetric(ImageMetric):
         space: Where the paths lie.
     """
 
+    needs: ClassVar[tuple[Need, ...]] = ("latents",)
     pictures: ClassVar[int]
     """Pictures of a path, P."""
 

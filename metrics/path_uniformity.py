@@ -32,6 +32,7 @@ class PathUniformity(PathMetric):
 
     pictures: ClassVar[int] = SEGMENTS + 1
     headlines = 3
+    more_is_better = (None, False, True)
 
     def latents(self, first: Tensor, second: Tensor, position: Tensor) -> Tensor:
         """Eleven points in equal steps, wherever the position: (N, D), (N, D)  ->  (N, 11, D)"""
@@ -43,9 +44,9 @@ class PathUniformity(PathMetric):
         ends = distances([tap[:, 0] for tap in rows], [tap[:, -1] for tap in rows])
         return torch.cat([step_distances(rows), ends.cpu().double()[:, None]], dim=1) * SEGMENTS**2
 
-    def names(self) -> dict[str, bool | None]:
+    def names(self) -> tuple[str, ...]:
         """Mean, spread, and distance of the ends."""
-        return {f"path_{self.kind}": None, f"path_{self.kind}_std": False, f"path_{self.kind}_ends": True}
+        return f"path_{self.kind}", f"path_{self.kind}_std", f"path_{self.kind}_ends"
 
     def evaluate(self) -> Report:
         """All three; NaN for no path."""

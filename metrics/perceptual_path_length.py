@@ -34,6 +34,7 @@ class PerceptualPathLength(PathMetric):
     """
 
     pictures: ClassVar[int] = 2
+    more_is_better = (False,)
 
     def __init__(
         self,
@@ -61,10 +62,10 @@ class PerceptualPathLength(PathMetric):
         """The distance of the two pictures, over epsilon²: (N,)."""
         return step_distances(rows)[:, 0] / self.epsilon**2
 
-    def names(self) -> dict[str, bool | None]:
+    def names(self) -> tuple[str, ...]:
         """The length."""
         kind = "ppl" if self.kind == "lpips" else f"path_{self.kind}"
-        return {f"{kind}_{self.space}{self.sampling}": False}
+        return (f"{kind}_{self.space}{self.sampling}",)
 
     def evaluate(self) -> Report:
         """The mean of what lies between the quantiles of 1 % and 99 %; NaN for no path."""

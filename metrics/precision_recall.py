@@ -29,6 +29,7 @@ class PrecisionRecall(FeatureMetric):
     """
 
     headlines = 2
+    more_is_better = (True, True)
 
     def __init__(self, features: FeatureName | nn.Module = "vgg16", weights: str | None = None, k: int = 3) -> None:
         super().__init__(features, weights)
@@ -36,10 +37,10 @@ class PrecisionRecall(FeatureMetric):
             raise InputError(f"PrecisionRecall: k is {k}: choose 1 or more")
         self.k = k
 
-    def names(self) -> dict[str, bool | None]:
+    def names(self) -> tuple[str, ...]:
         """Precision and recall."""
         suffix = "" if self.features.is_published(VGG16Features) else f"_{self.features.name}"
-        return {f"precision{suffix}": True, f"recall{suffix}": True}
+        return f"precision{suffix}", f"recall{suffix}"
 
     def evaluate(self) -> Report:
         """Precision and recall; NaN where a set has no k-th neighbours."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from tenshot.callbacks.metric_choice import NEEDS
+from tenshot.metrics import METRICS
 from tenshot.reports.groups import Group
 from tenshot.reports.run import Evaluation, Run
 
-__all__ = ["Cell", "Row", "basis", "compare", "differences", "direction"]
+__all__ = ["Cell", "Row", "basis", "compare", "differences"]
 
 MOST_DIGITS = 6
 """After the point; smaller numbers are written with exponents."""
@@ -70,6 +70,7 @@ class Row:
         value: Its name, such as ``fid``.
         metric: Its metric, such as ``frechet``.
         basis: What must be equal for two of its results to be compared.
+        more_is_better: None where neither more nor less is, as the metric says.
         apart: How that differs from the row that most runs are in; None in that row.
         cells: By method.
     """
@@ -77,6 +78,7 @@ class Row:
     value: str
     metric: str
     basis: dict[str, Any]
+    more_is_better: bool | None = None
     apart: str | None = None
     cells: dict[str, Cell] = field(default_factory=dict)
 
@@ -89,11 +91,10 @@ class Row:
     @cached_property
     def best(self) -> str | None:
         """The method of the best mean; None where neither is better, two share it, or there is nothing to compare."""
-        more = direction(self.value)
         means = {name: cell.mean for name, cell in self.cells.items() if cell.mean is not None}
-        if more is None or len(means) < 2:
+        if self.more_is_better is None or len(means) < 2:
             return None
-        best = (max if more else min)(means.values())
+        best = (max if self.more_is_better else min)(means.values())
         winners = [name for name, mean in means.items() if mean == best]
         return winners[0] if len(winners) == 1 else None
 
@@ -108,9 +109,11 @@ def compare(groups: Sequence[Group]) -> list[Row]:
     for group, run, evaluation in _evaluations(groups):
         for metric, part in evaluation["metrics"].items():
             measured = basis(evaluation, metric, run)
-            for value, result in part["values"].items():
+            for place, (value, result) in enumerate(part["values"].items()):
                 ways = found.setdefault((metric, value), {})
-                row = ways.setdefault(json.dumps(measured, sort_keys=True), Row(value, metric, measured))
+                row = ways.setdefault(
+                    json.dumps(measured, sort_keys=True), Row(value, metric, measured, _more_is_better(metric, place))
+                )
                 cell = row.cells.setdefault(group.name, Cell())
                 cell.values.append(result)
                 cell.runs.append(group.label(run))
@@ -140,11 +143,17 @@ def basis(evaluation: Evaluation, metric: str, run: Run) -> dict[str, Any]:
     sizes = [part["settings"]["size"] for part in parts.values() if part["settings"].get("size")]
     size = sizes[0] if sizes else [run.config["data.image_size"]] * 2 if run.config.get("data.image_size") else None
     told = {"size": size} | dict(_flat(parts[metric]["settings"]))
-    need = NEEDS.get(metric, "all")
+    known = METRICS.get(metric)
     for compared_with in ("reference", "shots"):
-        if need in (compared_with, "all"):
+        if known is None or compared_with in known.needs:
             told[compared_with] = evaluation.get(compared_with)
     return told
+
+
+def _more_is_better(metric: str, place: int) -> bool | None:
+    """As the metric says of the value that has this place in its reports; None of a metric that is not ours."""
+    told = METRICS[metric].more_is_better if metric in METRICS else ()
+    return told[place] if place < len(told) else None
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -170,20 +179,3 @@ def _short(value: Any) -> str:
     """A hash by its beginning."""
     text = "none" if value is None else str(value)
     return f"{text[:8]}…" if len(text) == 64 and " " not in text else text
-
-
-def direction(value: str) -> bool | None:
-    """Whether more is better of a value of this name; None where neither is (the metrics' ``names()`` say the same)."""
-    if value.startswith("path_"):
-        if value.endswith("_ends"):
-            return True
-        return False if value.endswith(("_std", "_wend", "_wfull", "_zend", "_zfull")) else None
-    if value.endswith("_std"):
-        return None
-    if value.startswith("nearest_"):
-        return not value.endswith(("_coverage", "_copies"))
-    if value.startswith(("fid", "fd_", "kid", "kd_", "ppl_", "bits_per_dim")):
-        return False
-    if value.startswith(("precision", "recall", "intra_", "pairwise_")) or value == "is" or value.startswith("is_"):
-        return True
-    return None

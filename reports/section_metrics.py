@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from tenshot.reports.comparison import Row, direction
+from tenshot.reports.comparison import Row
 from tenshot.reports.groups import Group
 from tenshot.reports.markup import render
 from tenshot.reports.svg import dots
@@ -23,6 +23,5 @@ def metrics_section(groups: Sequence[Group], rows: Sequence[Row], colours: Mappi
         apart=apart,
         otherwise={(row.value, name) for row in apart for name in row.cells},
         measured={row.metric: row.basis for row in main},
-        direction=direction,
         dots=dots,
     )

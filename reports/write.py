@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tenshot.errors import InputError
-from tenshot.reports.comparison import Row, compare, direction
+from tenshot.reports.comparison import Row, compare
 from tenshot.reports.groups import Group
 from tenshot.reports.page import page
 from tenshot.reports.pictures import Nearest, nearest_of, shot_sets
@@ -65,7 +65,7 @@ def table(rows: Sequence[Row]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in rows:
-        better = {True: "more", False: "less", None: ""}[direction(row.value)]
+        better = {True: "more", False: "less", None: ""}[row.more_is_better]
         for method, cell in row.cells.items():
             ends = (min(cell.defined), max(cell.defined)) if cell.n else ("", "")
             values = " ".join("undefined" if value is None else repr(value) for value in cell.values)

@@ -6,8 +6,8 @@ from pathlib import Path
 from coverage import Coverage
 
 FLOORS = (
-    "cli", "reports", "callbacks", "run", "lightning_modules", "metrics", "distributed", "checkpoints", "datamodules", "models", "diffusion", "losses",
-    "errors",
+    "cli", "reports", "callbacks", "run", "lightning_modules", "metrics", "distributed", "checkpoints", "datamodules",
+    "models", "diffusion", "losses", "errors",
 )  # fmt: skip
 
 

@@ -15,12 +15,12 @@ from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
 from tenshot.callbacks import EMA, EvaluateGenerator, StepCheckpoint
-from tenshot.callbacks.metric_choice import NEEDS, Requests, chosen_metrics
+from tenshot.callbacks.metric_choice import Requests, chosen_metrics
 from tenshot.datamodules import FewShot, SyntheticFaces
 from tenshot.datamodules.batches import Batch, Source
 from tenshot.errors import InputError
 from tenshot.lightning_modules import FolderGenerator
-from tenshot.metrics import FrechetDistance, NearestLPIPS
+from tenshot.metrics import METRICS, FrechetDistance, NearestLPIPS
 from tenshot.run import atomic_io
 
 RANDOM = ["--evaluate.features", "random", "--evaluate.reference", "20"]
@@ -292,7 +292,7 @@ def evaluated(folder: Path, every: int, monkeypatch: pytest.MonkeyPatch) -> tupl
     with monkeypatch.context() as patch:
         patch.setattr(SyntheticFaces, "reference", counted)
         evaluation = EvaluateGenerator(
-            [name for name in NEEDS if not name.startswith("path")],
+            [name for name in METRICS if not name.startswith("path")],  # type: ignore[misc]
             "random",
             every_n_steps=every,
             fit_samples=10,

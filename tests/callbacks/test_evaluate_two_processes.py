@@ -18,9 +18,9 @@ from linear_generator import LinearGenerator
 from PIL import Image
 
 from tenshot.callbacks import EvaluateGenerator, InterpolationStrip
-from tenshot.callbacks.metric_choice import NEEDS
 from tenshot.datamodules import SyntheticFaces
 from tenshot.datamodules.synthetic_faces import FacesSource
+from tenshot.metrics import METRICS
 
 SAMPLES, REFERENCE, SHOTS, PATHS = 11, 9, 3, 3
 KEEP_BEST = "path_dist_random_std"
@@ -39,8 +39,8 @@ def fitted(folder: Path, read: list[int], **arguments: Any) -> None:
     SyntheticFaces.reference = counted  # type: ignore[method-assign, assignment]
     try:
         evaluation = EvaluateGenerator(
-            list(NEEDS), "random", reference=REFERENCE, batch_size=4, paths=PATHS, every_n_steps=1, fit_samples=SAMPLES,
-            keep_best=KEEP_BEST,
+            list(METRICS), "random", reference=REFERENCE, batch_size=4, paths=PATHS, every_n_steps=1,  # type: ignore[arg-type]
+            fit_samples=SAMPLES, keep_best=KEEP_BEST,
         )  # fmt: skip
         strip = InterpolationStrip(every_n_steps=2, rows=3, points=3)
         trainer = tiny.trainer(folder, 2, evaluation, strip, **arguments)

@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from run_folders import config, evaluation, make_run
 
-from tenshot.callbacks.metric_choice import NEEDS, Requests, chosen_metrics
-from tenshot.metrics import BitsPerDim
 from tenshot.reports import Group, grouped, read_run
-from tenshot.reports.comparison import Cell, Row, compare, direction
+from tenshot.reports.comparison import Cell, Row, compare
 from tenshot.reports.write import table
 
 FRECHET = {"tuned": [3.25, 1.5, 2.125], "paired": [1.0, 0.5]}
@@ -92,19 +90,29 @@ def test_numbers_are_written_to_the_second_digit_of_their_spread():
 
 
 def test_a_tie_has_no_best():
-    row = Row("fid", "frechet", {}, cells={name: Cell([1.0], ["x"]) for name in "ab"})
+    row = Row("fid", "frechet", {}, False, cells={name: Cell([1.0], ["x"]) for name in "ab"})
     assert row.best is None
 
 
-def test_directions_are_those_of_the_metrics():
-    every = chosen_metrics(Requests(list(NEEDS), "random", None, None, None, "wend"), (*NEEDS.values(),), True)  # type: ignore[arg-type]
-    told = {name: more for metric in every.values() for name, more in metric.names().items()} | BitsPerDim().names()
-    assert len(told) > 12
-    assert {name: direction(name) for name in told} == told
-    published = {"fd_random": "fid", "kd_random": "kid", "path_dist_random_wend": "ppl_wend"}
-    for name, more in told.items():  # the names where the networks are the trained ones
-        trained = published.get(name, name.replace("dist_random", "lpips").replace("_random", ""))
-        assert direction(trained) == more, trained
+def test_whether_more_is_better_is_what_the_papers_say(tmp_path: Path):
+    better: dict[str, dict[str, bool | None]] = {
+        "kernel": {"kd_random": False, "kd_random_std": None},
+        "inception_score": {"is": True, "is_std": None},
+        "precision_recall": {"precision": True, "recall": True},
+        "nearest_lpips": {"n": True, "n_p05": True, "n_coverage": False, "n_copies": False},  # before there were modes
+        "path_length": {"ppl_wend": False},
+        "path_uniformity": {"path_lpips": None, "path_lpips_std": False, "path_lpips_ends": True},
+        "of_another_program": {"score": None},
+    }
+    result = evaluation(300, 1.0, 1.0)
+    for metric, values in better.items():
+        result["metrics"][metric] = {"values": dict.fromkeys(values, 1.0), "settings": {}, "details": {}}
+    told = {
+        row.value: row.more_is_better
+        for row in compare(grouped([read_run(make_run(tmp_path / "a", config(), [result]))]))
+    }
+    expected = {name: more for values in better.values() for name, more in values.items()}
+    assert told == expected | {"fid": False, "intra_lpips": True, "intra_lpips_std": None}
 
 
 def test_the_table_is_csv_with_all_values(tmp_path: Path):
