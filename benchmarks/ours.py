@@ -1,6 +1,5 @@
 """Tenshot's side: what a ``tenshot fit`` step and a ``tenshot predict`` batch do, without the Trainer around them."""
 
-import tempfile
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,7 +14,6 @@ from torch.optim import AdamW
 from benchmarks.program import Program
 from benchmarks.settings import Setting, forward_flops, pictures, randomise
 from tenshot.callbacks import EMA, NanGuard, StepSeed
-from tenshot.checkpoints.source import FrozenSource
 from tenshot.lightning_modules import DDPM, DDPMPA, Pairwise
 from tenshot.lightning_modules.sampler import Sampler
 
@@ -65,8 +63,7 @@ def adaptation(setting: Setting, half: bool, anchors: int | None = ANCHORS) -> P
     source = deepcopy(module.unet).requires_grad_(False)
     if half:
         source.round_for_autocast(torch.bfloat16)
-    with tempfile.NamedTemporaryFile() as file:
-        module.source = FrozenSource(source, file.name)
+    module.source.network = source.eval()
     forward = forward_flops(module.unet, setting)
     return fitting(setting, half, module, "DDPM-PA step", (3 + (anchors or setting.batch) / setting.batch) * forward)
 

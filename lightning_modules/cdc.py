@@ -6,10 +6,11 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch import Callback
 from torch import Tensor, nn
 
 from tenshot.checkpoints.initial_gan import initial_gan_from
-from tenshot.checkpoints.source import AdaptsSource
+from tenshot.checkpoints.source import FrozenSource
 from tenshot.distributed.seeding import position_seed, run_seed
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.adversarial import Player, Terms
@@ -71,7 +72,7 @@ class Correspondence:
         check_range("--model.correspondence.taps", self.taps, 1, 4)
 
 
-class CDC(GAN, AdaptsSource[StyleGAN2Generator]):
+class CDC(GAN):
     """Adapt a StyleGAN2 to about ten pictures, keeping the distances between the source's pictures.
 
     Args:
@@ -84,7 +85,7 @@ class CDC(GAN, AdaptsSource[StyleGAN2Generator]):
     ) -> None:
         super().__init__(**kwargs)
         self.correspondence = correspondence
-        self.source_path = self.source_or_initial(source, self.init_from)
+        self.source = FrozenSource[StyleGAN2Generator](source or self.init_from, type(self).__name__)
         self.heads: PatchDiscriminator
         self.anchors: Tensor
 
@@ -102,6 +103,10 @@ class CDC(GAN, AdaptsSource[StyleGAN2Generator]):
         anchors = torch.randn(*shape, generator=own, device="cpu")  # the default device may be a GPU here
         self.register_buffer("anchors", anchors.to(self.generator.latent_average.device))
 
+    def configure_callbacks(self) -> list[Callback]:
+        """The source has an entry of its own in checkpoints."""
+        return [self.source]
+
     def players(self) -> Mapping[Player, Sequence[nn.Module]]:
         """The modules that each optimiser trains; the heads have the discriminator's settings, as published."""
         return {"generator": [self.generator], "discriminator": [self.discriminator, self.heads]}
@@ -115,10 +120,10 @@ class CDC(GAN, AdaptsSource[StyleGAN2Generator]):
         super().on_fit_start()
         if not self.correspondence.weight:
             return
-        initial = initial_gan_from(self.source_file(self.source_path), self.init_weights, self.config)
+        initial = initial_gan_from(self.source.file(), self.init_weights, self.config)
         network = StyleGAN2Generator(initial.config)
         fill(network, initial.generator, initial.path)
-        self.hold_on_to(network.to(self.device), initial.path)
+        self.source.hold(network.to(self.device), initial.path, self)
 
     def turns(self, step: int) -> tuple[bool, bool, bool]:
         """Whether R1 and path length have their turn at a step, and whether patches are judged or whole images."""
@@ -160,7 +165,7 @@ class CDC(GAN, AdaptsSource[StyleGAN2Generator]):
         """Draw images that are taken for real ones, and lie to each other as the source's do."""
         [logits] = discriminate(self.augmented(draw(count)))
         terms = {"generator": nonsaturating_generator_loss(logits)}
-        if self.source is not None:
+        if self.source.network is not None:
             terms["distance"] = self.correspondence.weight * self._distance(self.source.network)
         return terms
 
@@ -198,17 +203,6 @@ class CDC(GAN, AdaptsSource[StyleGAN2Generator]):
             rounds = [self.choices.choices(inner, k=ours.batch_size)]
         losses = [cross_domain_distance_loss(adapted, theirs, r, ours.direction, ours.reduction) for r in rounds]
         return torch.stack(losses).sum()
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add which source it was adapted from."""
-        super().on_save_checkpoint(checkpoint)
-        if self.source is not None:
-            checkpoint["tenshot"]["source"] = self.source.record()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember which source the run began with."""
-        super().on_load_checkpoint(checkpoint)
-        self.source_of_checkpoint = checkpoint["tenshot"].get("source")
 
 
 def features(generator: StyleGAN2Generator, z: Tensor, noise: list[Tensor] | None) -> list[Tensor]:

@@ -273,7 +273,9 @@ class DDPM(LightningModule):
         """Add what the checkpoint is, the history of the timestep sampler, and the losses that are not logged yet."""
         assert self.unet_config is not None
         assert self.diffusion_config is not None
-        checkpoint["tenshot"] = description(self.unet_config, self.diffusion_config, type(self).__name__)
+        checkpoint.setdefault("tenshot", {}).update(
+            description(self.unet_config, self.diffusion_config, type(self).__name__)
+        )
         checkpoint["timesteps"] = self.timesteps.state_dict()
         checkpoint["quarters"] = self.quarters.state_dict()
 

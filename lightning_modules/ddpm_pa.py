@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from lightning.pytorch import Callback
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
 
 from tenshot.checkpoints.initial import Initial, initial_from, plain
-from tenshot.checkpoints.source import AdaptsSource, FrozenSource
+from tenshot.checkpoints.source import FrozenSource
 from tenshot.distributed.sharding import is_shared_out, share_out
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.ddpm import DDPM
@@ -69,7 +70,7 @@ class Pairwise:
         return self.image > 0 or self.high_frequency > 0
 
 
-class DDPMPA(DDPM, AdaptsSource[UNet]):
+class DDPMPA(DDPM):
     """Adapt a diffusion model to about ten pictures, holding on to the source's diversity by pairwise similarities.
 
     Args:
@@ -87,10 +88,14 @@ class DDPMPA(DDPM, AdaptsSource[UNet]):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.pairwise, self.source_path = pairwise, self.source_or_initial(source, self.init_from)
+        self.pairwise, self.source = pairwise, FrozenSource[UNet](source or self.init_from, type(self).__name__)
         check_range("--model.collapse_every_n_steps", collapse_every_n_steps, 0)
         self.collapse_every_n_steps = collapse_every_n_steps
         self._source_alike: Tensor
+
+    def configure_callbacks(self) -> list[Callback]:
+        """The source has an entry of its own in checkpoints."""
+        return [self.source]
 
     def on_fit_start(self) -> None:
         """Read the source model.
@@ -110,10 +115,11 @@ class DDPMPA(DDPM, AdaptsSource[UNet]):
                 f"--data.batch_size is {batch}, but the pairwise losses compare at least {least} pictures of a "
                 "micro-batch: make it larger"
             )
-        source = self.hold_on_to(*self._read_source(self.source_file(self.source_path)))
+        source, path = self._read_source(self.source.file())
+        self.source.hold(source, path, self, unet=plain(asdict(source.config)))
         if self.collapse_every_n_steps:
-            self._source_alike = self._alike(source.network)
-        source.network.train(self.pairwise.source_dropout)
+            self._source_alike = self._alike(source)
+        source.train(self.pairwise.source_dropout)
 
     def _read_source(self, path: str) -> tuple[UNet, str]:
         """The network, and the file that it is in."""
@@ -147,7 +153,7 @@ class DDPMPA(DDPM, AdaptsSource[UNet]):
         Another file is asked first what it is: --model.unet need not be of it.
         """
         read = partial(initial_from, path, self.init_weights)
-        recorded: Mapping[str, Any] | None = (self.source_of_checkpoint or {}).get("unet")
+        recorded: Mapping[str, Any] | None = self.source.recorded.get("unet")
         if recorded or path == self.init_from or not self.asked:
             return read(recorded or self.asked)
         try:
@@ -164,13 +170,14 @@ class DDPMPA(DDPM, AdaptsSource[UNet]):
             if weights.mse_weighting == "min_snr":
                 mse = self.diffusion.snr(step.t).clamp(max=1) * mse
             terms["high_frequency_mse"] = weights.high_frequency_mse * mse
-        if self.source is not None:
+        if self.source.network is not None:
             n = len(estimate)
             chosen = (
                 slice(None) if weights.anchors is None else torch.randperm(n, device=self.device)[: weights.anchors]
             )
             adapted, source = (
-                self._of_all_ranks(x) for x in (estimate[chosen], self._source_estimate(self.source, step, chosen))
+                self._of_all_ranks(x)
+                for x in (estimate[chosen], self._source_estimate(self.source.network, step, chosen))
             )
             kl = partial(pairwise_similarity_loss, direction=weights.direction, reduction=weights.reduction)
             if weights.image:
@@ -182,11 +189,11 @@ class DDPMPA(DDPM, AdaptsSource[UNet]):
         return terms
 
     @torch.no_grad()
-    def _source_estimate(self, source: FrozenSource[UNet], step: Denoised, chosen: Tensor | slice) -> Tensor:
+    def _source_estimate(self, source: UNet, step: Denoised, chosen: Tensor | slice) -> Tensor:
         """The source's estimate of clean pictures from the same noised ones."""
         x_t, t = step.x_t[chosen], step.t[chosen]
         labels = None if step.labels is None else step.labels[chosen]
-        return self.diffusion.x0(source.network(x_t, self.diffusion.model_timesteps(t), labels), x_t, t)
+        return self.diffusion.x0(source(x_t, self.diffusion.model_timesteps(t), labels), x_t, t)
 
     def _of_all_ranks(self, x: Tensor) -> Tensor:
         """The pictures that are compared; gradients go back to the rank that each came from."""
@@ -198,7 +205,7 @@ class DDPMPA(DDPM, AdaptsSource[UNet]):
         """Log how alike samples from fixed noises are becoming: direct fine-tuning collapses (DDPM-PA, section 3)."""
         super().on_train_batch_end(outputs, batch, batch_idx)
         every = self.collapse_every_n_steps * self.trainer.accumulate_grad_batches
-        if self.source is not None and every and (batch_idx + 1) % every == 0:
+        if self.source.network is not None and every and (batch_idx + 1) % every == 0:
             self.log("collapse/adapted", self._alike(self.unet))
             self.log("collapse/source", self._source_alike)
 
@@ -208,17 +215,3 @@ class DDPMPA(DDPM, AdaptsSource[UNet]):
             pictures = self.sample_from(network, torch.arange(4), preview=True)
         pictures = F.normalize(pictures.flatten(1))
         return ((pictures @ pictures.T).sum() - 4) / 12
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add which source it was adapted from."""
-        super().on_save_checkpoint(checkpoint)
-        if self.source is not None:
-            checkpoint["tenshot"]["source"] = {
-                **self.source.record(),
-                "unet": plain(asdict(self.source.network.config)),
-            }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember which source the run began with."""
-        super().on_load_checkpoint(checkpoint)
-        self.source_of_checkpoint = checkpoint["tenshot"].get("source")

@@ -272,7 +272,7 @@ class GAN(AdversarialModule, DrawsFromLatents):
         """Add what the checkpoint is."""
         super().on_save_checkpoint(checkpoint)
         assert self.config is not None
-        checkpoint["tenshot"] = gan_description(self.config, type(self).__name__)
+        checkpoint.setdefault("tenshot", {}).update(gan_description(self.config, type(self).__name__))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Look whether it fits.

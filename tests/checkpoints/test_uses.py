@@ -12,13 +12,14 @@ from torch import nn
 
 from tenshot.callbacks import StepCheckpoint
 from tenshot.checkpoints.runs import checkpoint_path
-from tenshot.checkpoints.source import AdaptsSource, FrozenSource
+from tenshot.checkpoints.source import FrozenSource
 from tenshot.checkpoints.uses import is_used, kept_if_used, note_path, note_use
 from tenshot.datamodules import Samples
 from tenshot.errors import InputError
 from tenshot.lightning_modules import CDC, DDPM, DDPMPA, NoisyClassifier, StyleGAN2
 from tenshot.lightning_modules.ddpm_pa import Pairwise
 from tenshot.lightning_modules.guidance import ClassifierGuidance
+from tenshot.models.pretrained import sha256
 
 FILES = {step: torch.full((4,), float(step)) for step in (2, 4, 6)}
 
@@ -33,11 +34,12 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
-class Adapts(AdaptsSource[nn.Module]):
-    """One that began with a file."""
-
-    def __init__(self, began_with: Path) -> None:
-        self.source_of_checkpoint = FrozenSource(nn.Identity(), str(began_with)).record()
+def resumed(given: Path, began_with: str) -> FrozenSource[nn.Module]:
+    """The source of a run that began with the file of that hash, step 4's, and is resumed with another path."""
+    source = FrozenSource[nn.Module](str(given), "DDPMPA")
+    entry = {"path": "step=4.ckpt", "sha256": began_with}
+    source.on_load_checkpoint(None, None, {"tenshot": {"source": entry}})  # type: ignore[arg-type]
+    return source
 
 
 def fit(folder: Path, module: Any, data: Any, steps: int, resume: Path | None = None, keep: int = 1) -> None:
@@ -135,28 +137,29 @@ def test_one_that_was_recorded_is_not_written_over(source: Path, tmp_path: Path)
 def test_equal_weights_are_found_by_their_hash(source: Path, given: str, moved: str):
     """Where the file is gone, and where a folder is given whose newest checkpoint is another."""
     there = checkpoint_path(source, 4)
-    adaptation = Adapts(there)
-    assert adaptation.source_file(str(there)) == str(there)
-    assert adaptation.source_file(str(source)) == str(there)
+    digest = sha256(there)
+    assert resumed(there, digest).file() == str(there)
+    assert resumed(source, digest).file() == str(there)
     (source / moved).parent.mkdir(exist_ok=True)
     there.rename(source / moved)
-    assert adaptation.source_file(str(source / given)) == str(source / moved)
+    assert resumed(source / given, digest).file() == str(source / moved)
 
 
 @pytest.mark.parametrize("given", ["checkpoints/step=00000004.ckpt", "", "nowhere/x.ckpt"])
 def test_it_is_the_source_that_is_missing(source: Path, given: str):
-    adaptation = Adapts(checkpoint_path(source, 4))
+    digest = sha256(checkpoint_path(source, 4))
     checkpoint_path(source, 4).unlink()
     with pytest.raises(InputError) as raised:
-        adaptation.source_file(str(source / given))
-    assert f"the source model of this adaptation is missing: {checkpoint_path(source, 4)} (sha256" in str(raised.value)
+        resumed(source / given, digest).file()
+    assert f"the source model of this adaptation is missing: step=4.ckpt (sha256 {digest[:12]}" in str(raised.value)
     assert str(raised.value).endswith("put it back, or give a copy of it with --model.source")
 
 
 def test_a_file_that_was_written_over_is_looked_for_beside_it(source: Path):
-    adaptation, there = Adapts(checkpoint_path(source, 4)), checkpoint_path(source, 4)
+    there = checkpoint_path(source, 4)
+    adaptation = resumed(there, sha256(there))
     kept = Path(shutil.copy(there, source / "checkpoints" / "copy.ckpt"))
     shutil.copy(checkpoint_path(source, 2), there)
-    assert adaptation.source_file(str(there)) == str(kept)
+    assert adaptation.file() == str(kept)
     kept.unlink()
-    assert adaptation.source_file(str(there)) == str(there)  # which is refused, for its hash
+    assert adaptation.file() == str(there)  # which is refused, for its hash

@@ -80,7 +80,7 @@ def equal_source(module: CDC) -> StyleGAN2Generator:
     """The frozen source, made equal to the generator; both add noise."""
     module.trainer = tiny.trainer(Path("unused"), 1)  # type: ignore[assignment]
     module.on_fit_start()
-    assert module.source is not None
+    assert module.source.network is not None
     with torch.no_grad():
         for layer in module.generator.layers:
             layer.noise_strength.fill_(0.5)
@@ -132,7 +132,7 @@ def test_a_weight_of_zero_needs_no_source_model(tmp_path: Path, source: str):
     module = cdc(source, weight=0.0)
     trainer = tiny.trainer(tmp_path, 1)
     trainer.fit(module, tiny.faces(image_size=32))
-    assert module.source is None
+    assert module.source.network is None
     assert "train/distance" not in trainer.callback_metrics
 
 

@@ -116,7 +116,7 @@ def test_the_terms_by_hand(tmp_path: Path, source: Path):
 
 def test_weights_of_zero_leave_direct_fine_tuning(tmp_path: Path, source: Path):
     module = started(tmp_path, adapting(source, pairwise=Pairwise(0, 0, 0)))
-    assert module.source is None  # nobody pays for a forward pass that nobody needs
+    assert module.source.network is None  # nobody pays for a forward pass that nobody needs
     assert module.loss_terms(one_step(module)).keys() == {"mse", "vb"}
 
 
@@ -124,7 +124,7 @@ def test_the_published_code_compares_three_of_the_batch(tmp_path: Path, source: 
     conventions = {"direction": "source||adapted", "reduction": "mean"}
     module = moved(started(tmp_path, adapting(source, pairwise=Pairwise(4, 4, 1, anchors=3, **conventions)), 8))
     module.eval()
-    assert module.source is not None
+    assert module.source.network is not None
     seen: list[Tensor] = []
     module.source.network.register_forward_pre_hook(lambda network, inputs: seen.append(inputs[0]))
     step = one_step(module, 8)
@@ -158,7 +158,7 @@ def test_the_source_sees_the_labels(tmp_path: Path):
     module = adapting(trained)
     tiny.trainer(tmp_path, 0).fit(module, tiny.faces(labels=True))
     module.on_fit_start()
-    assert module.source is not None
+    assert module.source.network is not None
     seen: list[Tensor] = []
     module.source.network.register_forward_pre_hook(lambda network, inputs: seen.append(inputs[2]))
     x, labels = torch.rand(4, 3, 16, 16), torch.tensor([8, 0, 3, 3])
@@ -174,7 +174,7 @@ def test_the_source_is_neither_trained_nor_saved_nor_averaged(tmp_path: Path, so
     before = {name: value.clone() for name, value in module.unet.state_dict().items()}
     fit(tmp_path, module, 3, StepCheckpoint(every_n_steps=3), ema=EMA(0.9))
 
-    assert module.source is not None
+    assert module.source.network is not None
     tiny.assert_same(module.source.network.state_dict(), before)
     assert all(p.grad is None and not p.requires_grad for p in module.source.network.parameters())
     assert not any(torch.equal(value, before[name]) for name, value in module.unet.named_parameters())
@@ -182,14 +182,14 @@ def test_the_source_is_neither_trained_nor_saved_nor_averaged(tmp_path: Path, so
     plain = tiny.ddpm(init_from=str(source), unet=None)
     assert content["state_dict"].keys() == plain.state_dict().keys()
     assert content["ema"]["weights"].keys() == {"unet"}
-    assert content["tenshot"]["source"].items() >= module.source.record().items()
+    assert content["tenshot"]["source"].items() >= module.source.entry.items()
     assert Path(content["tenshot"]["source"]["path"]) == source.resolve()
 
 
 @pytest.mark.parametrize("dropout", [False, True])
 def test_the_source_has_no_dropout_unless_it_is_asked_for(tmp_path: Path, source: Path, dropout: bool):
     module = started(tmp_path, adapting(source, pairwise=Pairwise(source_dropout=dropout)))
-    assert module.source is not None
+    assert module.source.network is not None
     assert isinstance(module.source.network, UNet)
     x, t = torch.rand(2, 3, 16, 16), torch.tensor([5, 50])
     assert torch.equal(module.source.network(x, t), module.source.network(x, t)) is not dropout
@@ -205,7 +205,7 @@ def test_the_source_is_kept_in_what_it_is_run_in_which_changes_no_bit(
         return module
 
     module = learned(tmp_path / "rounded")
-    assert module.source is not None
+    assert module.source.network is not None
     assert module.source.network.encoder.stem.weight.dtype == dtype
     assert module.unet.encoder.stem.weight.dtype == torch.float32
     monkeypatch.setattr(UNet, "round_for_autocast", lambda network, dtype: None)
@@ -250,7 +250,7 @@ def test_a_file_of_other_than_public_shapes_is_read_as_the_network_that_was_give
         again = DDPMPA(source=str(path), sampler=tiny.QUICK, preview_sampler=tiny.QUICK, optimizer=tiny.adam(), **given)
         trainer = tiny.trainer(tmp_path / path.stem, 2)
         trainer.fit(again, tiny.faces(), ckpt_path=tmp_path / path.stem / "checkpoints/step=00000001.ckpt")
-        assert again.source is not None
+        assert again.source.network is not None
         tiny.assert_same(again.source.network.state_dict(), tiny.randomised(tiny.ddpm()).unet.state_dict())
 
 
