@@ -1,1 +1,4 @@
-"""Measurements. A package, so that no installed one of this name is taken for it."""
+"""Measurements, a command each; what they share is in ``parts``.
+
+A package, so that no installed one of this name is taken for it.
+"""

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.contest import Contest, Variant, hold
-from benchmarks.report import PLAIN, describe_machine, markdown, summarise
+from benchmarks.parts.contest import Contest, Variant, hold
+from benchmarks.parts.report import PLAIN, describe_machine, markdown, summarise
 
 FOLDER = Path(__file__).parent
 GUIDED_DIFFUSION = ("GUIDED_DIFFUSION", "openai/guided-diffusion", "guided_diffusion")

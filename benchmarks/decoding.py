@@ -26,9 +26,9 @@ from torch import Tensor
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, PILToTensor, Resize
 
-from benchmarks.contest import BUSY_LIMIT, busy_seconds
-from benchmarks.program import rss_mib
-from benchmarks.report import describe_machine, spread
+from benchmarks.parts.contest import BUSY_LIMIT, busy_seconds
+from benchmarks.parts.program import rss_mib
+from benchmarks.parts.report import describe_machine, spread
 from tenshot.datamodules.index import open_index
 from tenshot.datamodules.reading import list_pictures
 from tenshot.datamodules.sources import IndexedSource

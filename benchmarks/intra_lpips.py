@@ -26,9 +26,9 @@ import lpips
 import torch
 from torch import Tensor, nn
 
-from benchmarks.contest import BUSY_LIMIT, busy_seconds
-from benchmarks.program import rss_mib
-from benchmarks.report import describe_machine, spread
+from benchmarks.parts.contest import BUSY_LIMIT, busy_seconds
+from benchmarks.parts.program import rss_mib
+from benchmarks.parts.report import describe_machine, spread
 from tenshot.cli.allocator import keep_freed_memory
 from tenshot.datamodules.faces.source import FacesSource
 from tenshot.metrics import IntraLPIPS

@@ -1,14 +1,14 @@
 """A hundred kills at random moments: ``OMP_NUM_THREADS=1 python -m benchmarks.kills``; about twenty minutes.
 
 A small run is killed by SIGKILL, SIGTERM or SIGUSR1, resumed with ``--ckpt_path last``, killed again, until it is done;
-then another one, until there were so many kills. A third of them come at any moment of the start of a life or soon
-after, a third at any moment of any of its first steps, and a third while a checkpoint is being written. Of each kill it
-is asked whether the run goes on, whether an older checkpoint became the newest, and how many steps have to be done
-again: none where a signal was answered with a checkpoint, else at most those since the last whole one. Of each run,
-whether weights, averages, optimisers, sample grids and the log (without speeds) are to the last bit those of a run that
-was left alone, with each step in the log once.
+then another one, until there were so many kills. A third of them come at any moment of the start of an attempt or
+soon after, a third at any moment of any of its first steps, and a third while a checkpoint is being written. Of each
+kill it is asked whether the run goes on, whether an older checkpoint became the newest, and how many steps have to be
+done again: none where a signal was answered with a checkpoint, else at most those since the last whole one. Of each
+run, whether weights, averages, optimisers, sample grids and the log (without speeds) are to the last bit those of a run
+that was left alone, with each step in the log once.
 
-A life is a fork of this process (`lives.py`): it takes a second or two, not ten. Writes
+An attempt is a fork of this process (`parts/attempts.py`): it takes a second or two, not ten. Writes
 ``benchmarks/results/<name>.md``; ends with status 1 if anything was not as it should be.
 """
 
@@ -27,8 +27,19 @@ from typing import Any
 import torch
 import yaml
 
-from benchmarks.lives import Broken, assert_alike, begin, lines, log_of, partials, rows, saved_step, stamp_of, wait
-from benchmarks.report import describe_machine
+from benchmarks.parts.attempts import (
+    Broken,
+    assert_alike,
+    begin,
+    lines,
+    log_of,
+    partials,
+    rows,
+    saved_step,
+    stamp_of,
+    wait,
+)
+from benchmarks.parts.report import describe_machine
 from tenshot.callbacks.preemption import EXIT_STATUS
 
 RESULTS = Path(__file__).parent / "results"
@@ -37,9 +48,9 @@ WAYS = ("start", "step", "saving")
 LATE = 0.02
 """Seconds after the beginning of a checkpoint that a kill comes at most that waits for one."""
 START = 1.5
-"""Times of a start that a kill comes at most after the beginning of a life."""
+"""Times of a start that a kill comes at most after the beginning of an attempt."""
 STEPS = 20
-"""Steps of a life that a kill waits at most."""
+"""Steps of an attempt that a kill waits at most."""
 
 SETTINGS: dict[str, Any] = {
     "trainer": {
@@ -69,9 +80,9 @@ class Kill:
 
     Args:
         number: The signal.
-        moment: ``start-up``: before the first step of the life was logged; ``saving``: while a checkpoint was being
+        moment: ``start-up``: before the first step of the attempt was logged; ``saving``: while a checkpoint was being
             written, which SIGKILL left torn; ``end``: in the last step or later; ``training``: any other.
-        answered: Whether the run saved itself and left with the status that asks to be resumed.
+        answered: Whether the run saved a checkpoint and ended with the status that asks for a requeue.
         lost: Steps that were done, as log and torn checkpoint tell, and have to be done again.
     """
 
@@ -86,15 +97,15 @@ class Course:
     """How runs are to be killed.
 
     Args:
-        words: Of the command line, without the run's folder.
+        argv: Of ``tenshot``, without the run's folder.
         steps: Of a run.
         every: Steps between two checkpoints.
-        start: Seconds from the beginning of a life to its first step, of the last that came so far.
+        start: Seconds from the beginning of an attempt to its first step, of the last that came so far.
         step: Seconds of a step, likewise.
         draw: Draws signals and moments.
     """
 
-    words: list[str]
+    argv: list[str]
     steps: int
     every: int
     start: float
@@ -108,12 +119,12 @@ class Course:
             Broken: Something was not as it should be.
         """
         output, kills, status = run.with_suffix(".out"), list[Kill](), None
-        words = [*self.words, "--trainer.default_root_dir", str(run), "--ckpt_path", "last"]
+        argv = [*self.argv, "--trainer.default_root_dir", str(run), "--ckpt_path", "last"]
         while status != 0:
             if len(kills) < most:
-                kill, status = self.live(words, run, output)
+                kill, status = self.attempt(argv, run, output)
             else:
-                kill, status = None, wait(begin(words, output))
+                kill, status = None, wait(begin(argv, output))
             if kill is not None:
                 kills.append(kill)
                 rounds = 2 if kill.moment == "saving" else 1  # training goes on while a checkpoint is written
@@ -124,10 +135,10 @@ class Course:
         assert_alike(run, whole, self.steps)
         return kills
 
-    def live(self, words: list[str], run: Path, output: Path) -> tuple[Kill | None, int]:
-        """One life: its death, if it did not end before, and its exit status."""
+    def attempt(self, argv: list[str], run: Path, output: Path) -> tuple[Kill | None, int]:
+        """One attempt: its kill, if it did not end before, and its exit status."""
         number, stamp, torn, before = self.draw.choice(SIGNALS), stamp_of(run), partials(run), saved_step(run)
-        pid = begin(words, output)
+        pid = begin(argv, output)
         status = self.wait_for_a_moment(pid, run)
         if status is not None:
             return None, status
@@ -151,7 +162,7 @@ class Course:
         return Kill(number, moment, answered, max(0, max(done, default=0) - after)), status
 
     def wait_for_a_moment(self, pid: int, run: Path) -> int | None:
-        """Any of a life; its exit status if it is over before."""
+        """Any of an attempt; its exit status if it is over before."""
         way, which, steps = self.draw.choice(WAYS), self.draw.randint(1, 4), self.draw.randint(1, STEPS)
         delay = self.draw.uniform(0, {"start": START * self.start, "step": self.step, "saving": LATE}[way])
         born, stamp, torn, seen = time.monotonic(), stamp_of(run), partials(run), partials(run)
@@ -201,9 +212,9 @@ def markdown(kills: list[Kill], runs: int, broken: list[str], args: argparse.Nam
         *(f"\n* {line}" for line in broken),
         "",
         "Steps lost were done, as the log or a torn checkpoint tells, and had to be done again. In start-up is before "
-        "a life's first step was logged: a signal that comes then is answered after that step. While saving: SIGKILL "
-        "left a torn checkpoint, which the next life passed over. At the end is in the last step or after it, where "
-        "there is nothing left to be asked to leave from.",
+        "an attempt's first step was logged: a signal that comes then is answered after that step. While saving: "
+        "SIGKILL left a torn checkpoint, which the next attempt passed over. At the end is in the last step or after "
+        "it, where nothing is left to preempt.",
         "",
     ])  # fmt: skip
 
@@ -222,16 +233,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        words = ["fit", "--config", str(configuration(folder, args))]
+        argv = ["fit", "--config", str(configuration(folder, args))]
         start = time.monotonic()
         whole = folder / "whole"
-        pid = begin([*words, "--trainer.default_root_dir", str(whole)], folder / "whole.out")
+        pid = begin([*argv, "--trainer.default_root_dir", str(whole)], folder / "whole.out")
         status = wait(pid, log_of(whole).exists)
         first = time.monotonic()
         if status is not None or wait(pid):
             sys.exit((folder / "whole.out").read_text())
         step = (time.monotonic() - first) / args.steps
-        course = Course(words, args.steps, args.every, first - start, step, random.Random(args.seed))
+        course = Course(argv, args.steps, args.every, first - start, step, random.Random(args.seed))
         kills, broken, runs = list[Kill](), list[str](), 0
         while len(kills) < args.kills:
             name = f"run{runs}"

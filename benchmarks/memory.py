@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from benchmarks.counting import kept_on, recomputing, weights_of
-from benchmarks.page import ROOT, adm_256, publish, table
-from benchmarks.program import rss_mib
+from benchmarks.parts.counting import kept_on, recomputing, weights_of
+from benchmarks.parts.page import ROOT, adm_256, publish, table
+from benchmarks.parts.program import rss_mib
 from tenshot.models import UNet, UNetConfig
 from tenshot.models.unet import Stage
 

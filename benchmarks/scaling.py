@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmarks.counting import operations, weights_of
-from benchmarks.page import adm_256, publish, table
+from benchmarks.parts.counting import operations, weights_of
+from benchmarks.parts.page import adm_256, publish, table
 from tenshot.models import StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator, UNet
 
 PICTURES = (1, 3, 6, 12)  # that a GPU takes a step

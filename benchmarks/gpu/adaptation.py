@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from benchmarks import official, ours
-from benchmarks.gpu import adm, beside
+from benchmarks.gpu import adm, checkouts
 from benchmarks.gpu.record import Context, Values, release
-from benchmarks.program import Program
-from benchmarks.settings import Setting
+from benchmarks.parts import official, ours
+from benchmarks.parts.program import Program
+from benchmarks.parts.settings import Setting
 from tenshot.models.float32 import float32_products
 
 STAGE = "adaptation"
@@ -57,7 +57,7 @@ def drawing(context: Context) -> Values:
 
 def run_authors(context: Context) -> None:
     """Row ``authors' code, float16``."""
-    path = beside.checkout(context, STAGE, "DOMAINSTUDIO")
+    path = checkouts.checkout(context, STAGE, "DOMAINSTUDIO")
     if path is None:
         return
 
@@ -65,6 +65,6 @@ def run_authors(context: Context) -> None:
         official.load("adaptation")
         return adm.timed(context, official.adaptation(adm.setting(context, batch), half=not context.dry))
 
-    with beside.modules_of(path):  # which compares three pictures, whatever the batch
+    with checkouts.modules_of(path):  # which compares three pictures, whatever the batch
         context.run(STAGE, "authors' code, float16", lambda: adm.largest_that_fits(step, (adm.BATCH, 4, 3)))
     release()

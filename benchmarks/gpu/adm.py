@@ -10,9 +10,9 @@ from torch import nn
 
 from benchmarks.gpu.record import Context, Values, release
 from benchmarks.gpu.timing import REPEATS, WARMUP, measure
-from benchmarks.page import adm_256
-from benchmarks.program import Program
-from benchmarks.settings import Setting
+from benchmarks.parts.page import adm_256
+from benchmarks.parts.program import Program
+from benchmarks.parts.settings import Setting
 from tenshot.models import UNetConfig
 
 BATCH = 8

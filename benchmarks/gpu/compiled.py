@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from benchmarks import ours
 from benchmarks.gpu import adm
 from benchmarks.gpu.record import Context, Values, release
-from benchmarks.program import Program
+from benchmarks.parts import ours
+from benchmarks.parts.program import Program
 from tenshot.models.float32 import float32_products
 
 STAGE = "compiled"

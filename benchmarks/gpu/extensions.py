@@ -85,7 +85,7 @@ def compiled(context: Context, variable: str) -> Values:
             os.killpg(int((folder / f"{name}.pid").read_text()), signal.SIGKILL)
         log = folder / f"{name}.log"
         said = log.read_text(errors="replace")[-400:] if log.exists() else "not begun"
-        found.append({"ok": False, "message": f"{name}: not compiled in time: {said}"})
+        found.append({"ok": False, "message": f"{name}: no result in time: {said}"})
     os.environ.update(environment(folder))
     seconds = max(one.get("seconds", 0.0) for one in found)
     why = "\n".join(one["message"] for one in found if not one["ok"])
@@ -100,7 +100,7 @@ def compile_one(path: str, folder: str, name: str) -> None:
         try:
             ok = load(Path(path), name)
             why = str(said[-1].message) if said and not ok else ""
-        except Exception:
+        except (ImportError, OSError, RuntimeError, AttributeError):
             ok, why = False, traceback.format_exc()
     message = "" if ok else f"{name}: {' '.join(why.split())[-1200:]}"
     part = Path(folder) / f"{name}.part"

@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, Trainer
 
 from benchmarks.gpu.record import Context, Values
 from benchmarks.gpu.timing import REPEATS
-from benchmarks.settings import Setting, pictures
+from benchmarks.parts.settings import Setting, pictures
 from tenshot.callbacks import EMA, NanGuard, StepSeed
 from tenshot.lightning_modules import StyleGAN2
 from tenshot.lightning_modules.adversarial import GANAdam

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import ours
 from benchmarks.gpu import adm
 from benchmarks.gpu.record import Context, Values, release
 from benchmarks.memory import COMPUTED, PARTS, SETTINGS, Setting, most
-from benchmarks.settings import pictures
+from benchmarks.parts import ours
+from benchmarks.parts.settings import pictures
 from tenshot.lightning_modules import DDPM
 from tenshot.models.float32 import float32_products
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import yaml
 
-from benchmarks.gpu import beside  # noqa: F401  ``memory`` lies in the folder above
 from benchmarks.gpu.results import Results, Row, kept, short, slug
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from benchmarks import official_gan
-from benchmarks.gpu import adm, beside, extensions
+from benchmarks.gpu import adm, checkouts, extensions
 from benchmarks.gpu.gan import amortised, fitted, size
 from benchmarks.gpu.nvlabs import Training
 from benchmarks.gpu.record import Context, Values, release
 from benchmarks.gpu.timing import REPEATS, longest_kernels, measure
-from benchmarks.settings import Setting
+from benchmarks.parts import official_gan
+from benchmarks.parts.settings import Setting
 from tenshot.models.augmentation import AdaptiveAugment, DiffAugment
 from tenshot.models.float32 import float32_products
 from tenshot.models.stylegan2 import fir
@@ -60,10 +60,10 @@ def kernels(context: Context) -> list[Values]:
 
 def run_nvlabs(context: Context) -> None:
     """Their float16, the default, and their float32; with their CUDA extensions or without, as the rows say."""
-    path = beside.checkout(context, STAGE, "STYLEGAN2_ADA")
+    path = checkouts.checkout(context, STAGE, "STYLEGAN2_ADA")
     if path is None:
         return
-    with beside.modules_of(path):
+    with checkouts.modules_of(path):
         built = context.run(STAGE, "NVlabs' extensions", lambda: extensions.compiled(context, "STYLEGAN2_ADA")) or {}
         usable = bool(built.get("extensions"))
         context.run(STAGE, "NVlabs' code can be imported", lambda: import_nvlabs(path, usable))
@@ -108,10 +108,10 @@ def nvlabs_phases(context: Context, half: int, tf32: bool, usable: bool) -> Valu
 
 def run_rosinality(context: Context) -> None:
     """Its loop, an iteration at a time: R1 at every second, path length at every third."""
-    path = beside.checkout(context, STAGE, "STYLEGAN2_PYTORCH")
+    path = checkouts.checkout(context, STAGE, "STYLEGAN2_PYTORCH")
     if path is None:
         return
-    with beside.modules_of(path):
+    with checkouts.modules_of(path):
         built = context.run(STAGE, "rosinality's extensions", lambda: extensions.compiled(context, "STYLEGAN2_PYTORCH"))
         if context.device.type != "cuda" or (built and built["extensions"]):  # on CUDA it has no other way
             context.run(STAGE, "rosinality float32, TF32", lambda: rosinality(context))

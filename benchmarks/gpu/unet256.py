@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks import official, ours
-from benchmarks.gpu import adm, beside, extensions, machine
+from benchmarks.gpu import adm, checkouts, extensions, machine
 from benchmarks.gpu.record import Context, Values, release
 from benchmarks.gpu.timing import longest_kernels
-from benchmarks.program import Program
+from benchmarks.parts import official, ours
+from benchmarks.parts.program import Program
 from tenshot.models import blocks, norm_act_conv
 from tenshot.models.float32 import float32_products
 
@@ -76,7 +76,7 @@ def in_channels_last(context: Context, program: Program, unet: nn.Module, rate: 
 
 def run_official(context: Context) -> None:
     """Row ``official float16``; the loss scale finds its value in the steps before."""
-    path = beside.checkout(context, STAGE, "GUIDED_DIFFUSION")
+    path = checkouts.checkout(context, STAGE, "GUIDED_DIFFUSION")
     if path is None:
         return
 
@@ -85,7 +85,7 @@ def run_official(context: Context) -> None:
         program = official.training(adm.setting(context, batch), half=not context.dry)
         return adm.timed(context, program, warmup=6)
 
-    with beside.modules_of(path):
+    with checkouts.modules_of(path):
         context.run(STAGE, "official float16", lambda: adm.largest_that_fits(step, (adm.BATCH, 4, 2)))
     release()
 

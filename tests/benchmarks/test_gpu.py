@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))
 
 from benchmarks.gpu import bare, control, probe, worker  # noqa: E402
-from benchmarks.gpu.beside import CHECKOUTS  # noqa: E402
+from benchmarks.gpu.checkouts import CHECKOUTS  # noqa: E402
 from benchmarks.gpu.compared import SameDraws, compare  # noqa: E402
 from benchmarks.gpu.record import Context  # noqa: E402
 from benchmarks.gpu.stages import STAGES, Stage, chosen  # noqa: E402

@@ -8,10 +8,10 @@ import types
 
 import torch
 
-from benchmarks.gan_setting import CYCLE, cycle_flops, work
-from benchmarks.program import Program
-from benchmarks.pulled import Pulled
-from benchmarks.settings import Setting, pictures
+from benchmarks.parts.gan_setting import CYCLE, cycle_flops, work
+from benchmarks.parts.program import Program
+from benchmarks.parts.pulled import Pulled
+from benchmarks.parts.settings import Setting, pictures
 
 DISCRIMINATOR_EVERY, GENERATOR_EVERY = 16, 4
 

@@ -9,10 +9,10 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from benchmarks.gan_setting import CYCLE, config, cycle_flops, work
-from benchmarks.program import Program
-from benchmarks.pulled import Pulled
-from benchmarks.settings import Setting, pictures
+from benchmarks.parts.gan_setting import CYCLE, config, cycle_flops, work
+from benchmarks.parts.program import Program
+from benchmarks.parts.pulled import Pulled
+from benchmarks.parts.settings import Setting, pictures
 from tenshot.callbacks import EMA, NanGuard, StepSeed
 from tenshot.lightning_modules import StyleGAN2
 from tenshot.lightning_modules.adversarial import GANAdam

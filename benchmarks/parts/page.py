@@ -6,7 +6,7 @@ import yaml
 
 from tenshot.models import UNetConfig
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RECIPE = "configs/ddpm/source256.yaml"
 
 

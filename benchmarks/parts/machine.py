@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from benchmarks.program import Program
+from benchmarks.parts.program import Program
 
 
 def convolution(device: torch.device, dtype: torch.dtype, repeats: int = 16) -> Program:

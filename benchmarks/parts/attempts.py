@@ -1,4 +1,4 @@
-"""Lives of a run: forks of a process that has imported everything, and what they leave in the run's folder."""
+"""Attempts at a run: forks of a process that has imported everything, and what they leave in the run's folder."""
 
 import csv
 import os
@@ -19,8 +19,8 @@ from tenshot.cli import main as command_line
 __all__ = ["Broken", "assert_alike", "begin", "lines", "log_of", "partials", "rows", "saved_step", "stamp_of", "wait"]
 
 PAUSE, LOOKS = 0.0005, 240_000
-"""Seconds between two looks at a life, and after how many it is given up: at least two minutes, in which this process
-was not itself stopped."""
+"""Seconds between two looks at an attempt, and after how many it is given up: at least two minutes, in which this
+process was not itself stopped."""
 PARTS = ("state_dict", "ema", "optimizer_states", "lr_schedulers", "global_step")
 
 
@@ -28,8 +28,8 @@ class Broken(Exception):
     """Something that must not happen, in a line."""
 
 
-def begin(words: Sequence[str], output: Path) -> int:
-    """Fork a process that runs ``tenshot`` with these words; its id. What it says goes to a file."""
+def begin(argv: Sequence[str], output: Path) -> int:
+    """Fork a process that runs ``tenshot`` with these arguments; its id. Its output goes to a file."""
     sys.stdout.flush()
     pid = os.fork()
     if pid:
@@ -39,7 +39,7 @@ def begin(words: Sequence[str], output: Path) -> int:
         with open(output, "a") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
-        command_line(list(words))
+        command_line(list(argv))
         status = 0
     except SystemExit as left:
         status = left.code if isinstance(left.code, int) else 1
@@ -52,7 +52,7 @@ def begin(words: Sequence[str], output: Path) -> int:
 
 
 def wait(pid: int, until: Callable[[], bool] = lambda: False) -> int | None:
-    """Wait for a moment in a life, by default its end: its exit status, or minus the signal it died of.
+    """Wait for a moment in an attempt, by default its end: its exit status, or minus the signal it died of.
 
     Returns:
         None where the moment came first.
@@ -78,7 +78,7 @@ def log_of(run: Path) -> Path:
 
 
 def rows(run: Path) -> list[dict[str, str]]:
-    """The log without speeds, which differ between lives; a row that was torn is left out."""
+    """The log without speeds, which differ between attempts; a row that was torn is left out."""
     path = log_of(run)
     text = path.read_text().rpartition("\n")[0] if path.exists() else ""
     return [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in csv.DictReader(text.splitlines())]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
-from benchmarks.program import Program
-from benchmarks.settings import Setting, forward_flops, pictures, randomise
+from benchmarks.parts.program import Program
+from benchmarks.parts.settings import Setting, forward_flops, pictures, randomise
 from tenshot.callbacks import EMA, NanGuard, StepSeed
 from tenshot.lightning_modules import DDPM, DDPMPA, Pairwise
 from tenshot.lightning_modules.sampler import Sampler

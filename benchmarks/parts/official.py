@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from benchmarks.program import Program
-from benchmarks.settings import Setting, forward_flops, pictures, randomise
+from benchmarks.parts.program import Program
+from benchmarks.parts.settings import Setting, forward_flops, pictures, randomise
 
 
 def load(task: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.contest import Contest, Outcome
+from benchmarks.parts.contest import Contest, Outcome
 
 RATES = ("convolution", "product")
 PLAIN = "tenshot, direct fine-tuning"

@@ -3,7 +3,7 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.settings import Setting
+from benchmarks.parts.settings import Setting
 from tenshot.models import StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator
 
 CYCLE = 16

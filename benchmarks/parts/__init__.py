@@ -1,0 +1,1 @@
+"""What the measurements are made of: sides, settings, processes that take turns, tables."""
