@@ -3,11 +3,10 @@
 import argparse
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 from tenshot.errors import InputError, say
-from tenshot.reports import Run, brought_here, grouped, read_run, wandb_path, write_report
+from tenshot.reports import grouped, read_run, write_report
 
 __all__ = ["compare"]
 
@@ -25,23 +24,20 @@ class Arguments(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def compare(words: list[str]) -> None:
-    """Run ``tenshot compare`` with the words after it.
+def compare(argv: list[str]) -> None:
+    """Run ``tenshot compare`` with the arguments after it.
 
     Raises:
         InputError: A folder is no run's, or the report cannot be written.
     """
     parser = Arguments(prog="tenshot compare", description=ABOUT, allow_abbrev=False)
-    parser.add_argument(
-        "runs", nargs="*", metavar="RUN",
-        help="folders that tenshot fit or tenshot test wrote; or runs on W&B, wandb:ENTITY/PROJECT/ID or their address",
-    )  # fmt: skip
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="folders that tenshot fit or tenshot test wrote")
     parser.add_argument(
         "--label", nargs="+", action="append", default=[], metavar=("NAME", "RUN"),
         help="call the runs that follow NAME and take them for one method; may be given again",
     )  # fmt: skip
     parser.add_argument("--output", default="comparison", help="folder to write to (default: comparison)")
-    given = parser.parse_args(words)
+    given = parser.parse_args(argv)
     named: dict[str, list[str]] = {}
     for name, *folders in given.label:
         if name in named or not folders:
@@ -52,15 +48,9 @@ def compare(words: list[str]) -> None:
         named[name] = folders
     if not given.runs and not named:
         raise InputError("tenshot compare needs runs: give the folders that tenshot fit or tenshot test wrote")
-    with TemporaryDirectory() as brought:
-
-        def read(word: str) -> Run:
-            path = wandb_path(word)
-            return read_run(Path(word) if path is None else brought_here(path, Path(brought)))
-
-        runs = [read(word) for word in given.runs]
-        groups = grouped(runs, {name: [read(word) for word in words] for name, words in named.items()})
-        written = write_report(groups, Path(given.output))
+    runs = [read_run(Path(folder)) for folder in given.runs]
+    groups = grouped(runs, {name: [read_run(Path(folder)) for folder in folders] for name, folders in named.items()})
+    written = write_report(groups, Path(given.output))
     for group in groups:
         print(f"{group.name}: {', '.join(group.label(run) for run in group.runs)}")
     for path in written:

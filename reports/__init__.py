@@ -2,7 +2,6 @@
 
 from tenshot.reports.groups import Group, grouped
 from tenshot.reports.run import Run, read_run
-from tenshot.reports.wandb_runs import brought_here, wandb_path
 from tenshot.reports.write import write_report
 
-__all__ = ["Group", "Run", "brought_here", "grouped", "read_run", "wandb_path", "write_report"]
+__all__ = ["Group", "Run", "grouped", "read_run", "write_report"]

@@ -76,7 +76,7 @@ def read_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "there is no such folder"
-        raise InputError(f"{folder}: {found}: give the folders of runs, or wandb:ENTITY/PROJECT/ID")
+        raise InputError(f"{folder}: {found}: give the folders of runs")
     config, results = folder / "config.yaml", sorted((folder / "evaluations").glob("*.json"))
     if not config.is_file() and not results:
         below = sorted({file.parent for file in folder.glob("*/config.yaml")})

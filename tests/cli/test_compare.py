@@ -178,8 +178,6 @@ def test_a_run_without_anything_is_a_page_that_says_so(tenshot: tiny.Run, tmp_pa
         (("{empty}",), "not a run, it holds neither config.yaml nor evaluations/"),
         (("{runs}",), "did you mean"),
         (("team/project/abc",), "there is no such folder"),
-        (("wandb:team/abc",), "no run on W&B: write wandb:ENTITY/PROJECT/ID, or the address of the run's page"),
-        (("https://wandb.ai/team/project",), "no run on W&B"),
         (("--label", "a"), "--label a has no runs"),
         (("--outptu", "x", "{run}"), "unrecognized arguments: --outptu"),
         (("{run}", "{run}"), "given twice"),
