@@ -2,6 +2,7 @@
 
 import warnings
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -18,8 +19,9 @@ __all__ = ["Pictures"]
 class Pictures(LightningDataModule, ABC):
     """Base of the data modules. A subclass says in ``sources`` where the pictures come from.
 
-    Training and validation batches arrive at the module as "image": float32 (N, 3, H, W) in [-1, 1] and, where the
-    source has them, "label": int64 (N,) and "condition": float32 (N, C, H, W) in [-1, 1] or int64 (N, H, W).
+    Training and validation batches arrive at the module as "image": float32 (N, 3, H, W) in [-1, 1], and "condition": a
+    dictionary of what the source tells of the images besides, such as "label": int64 (N,), "depth": float32
+    (N, C, H, W) in [-1, 1] or "mask": int64 (N, H, W).
 
     Args:
         batch_size: Pictures in a micro-batch of one rank.
@@ -159,14 +161,14 @@ class Pictures(LightningDataModule, ABC):
             )
         return EachOnceLoader(EachOnce(self.val_source, self.batch_size, rank, world_size), self.num_workers)
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """On the device: mirror what "flip" says, drop "flip", and bring uint8 to float32 in [-1, 1]."""
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> dict[str, Any]:
+        """On the device: mirror what "flip" says, drop "flip", bring uint8 to float32 in [-1, 1]; see the class."""
         flip = batch.pop("flip", None)
-        for name in ("image", "condition"):
-            if name in batch:
-                value = batch[name] if flip is None else _mirrored(batch[name], flip)
-                batch[name] = _signed(value) if value.dtype == torch.uint8 else value
-        return batch
+        ready = {}
+        for name, value in batch.items():
+            value = _mirrored(value, flip) if flip is not None and value.ndim > 2 else value
+            ready[name] = _signed(value) if value.dtype == torch.uint8 else value
+        return {"image": ready.pop("image"), "condition": ready}
 
     def reference(self, count: int) -> Source | None:
         """Pictures of the domain to compare samples with: the validation pictures, however many there are.

@@ -32,8 +32,8 @@ class Source(Protocol):
         """The pictures of these numbers, in this order.
 
         Returns:
-            "image": uint8 (N, 3, H, W); where there is one, "label": int64 (N,); where there is one,
-            "condition": uint8 (N, C, H, W), or int64 (N, H, W) for a map of classes.
+            "image": uint8 (N, 3, H, W); where there is one, "label": int64 (N,); and by their names other
+            conditions: uint8 (N, C, H, W), or int64 (N, H, W) for a map of classes.
 
         Raises:
             InputError: a picture cannot be read.

@@ -1,5 +1,7 @@
 """SyntheticFaces: the data set that Tenshot draws itself, so that everything runs where nothing can be downloaded."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -90,15 +92,15 @@ class SyntheticFaces(Pictures):
         first = self.num_images + self.num_val if start is None else start
         return self._source(range(first, first + count))
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> dict[str, Any]:
         """Also turn the normals of a mirrored picture round: right becomes left."""
         flip = batch.get("flip")
-        batch = super().on_after_batch_transfer(batch, dataloader_idx)
+        ready = super().on_after_batch_transfer(batch, dataloader_idx)
         if self.condition == "normal" and flip is not None:
-            right = batch["condition"][:, :1]
-            turned = torch.where(flip.view(-1, 1, 1, 1), -right, right)
-            batch["condition"] = torch.cat([turned, batch["condition"][:, 1:]], dim=1)
-        return batch
+            normals = ready["condition"]["normal"]
+            turned = torch.where(flip.view(-1, 1, 1, 1), -normals[:, :1], normals[:, :1])
+            ready["condition"]["normal"] = torch.cat([turned, normals[:, 1:]], dim=1)
+        return ready
 
     def _source(self, indices: range | list[int]) -> FacesSource:
         return FacesSource(self.domain, self.seed, indices, self.image_size, self.labels, self.condition)

@@ -1,18 +1,23 @@
 """The Gaussian diffusion process and its samplers: tensor maths over any callable ``model(x, t)``."""
 
 from tenshot.diffusion.bound import VariationalBound, bits_per_dim
+from tenshot.diffusion.denoiser import Condition, Denoised, Denoiser
 from tenshot.diffusion.dpm_solver import sample_dpm_solver
 from tenshot.diffusion.gaussian import DiffusionConfig, GaussianDiffusion
-from tenshot.diffusion.guidance import Guidance, classifier_guidance
+from tenshot.diffusion.guidance import Guidance, Guided, classifier_guidance
 from tenshot.diffusion.likelihood import Moments, ReverseStep
 from tenshot.diffusion.samplers import ddim_encode, sample_ddim, sample_ddpm
 from tenshot.diffusion.schedules import cosine_betas, linear_betas, space_timesteps
 from tenshot.diffusion.timesteps import LossAwareTimesteps, TimestepSampler, UniformTimesteps
 
 __all__ = [
+    "Condition",
+    "Denoised",
+    "Denoiser",
     "DiffusionConfig",
     "GaussianDiffusion",
     "Guidance",
+    "Guided",
     "LossAwareTimesteps",
     "Moments",
     "ReverseStep",

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tenshot.diffusion.gaussian import GaussianDiffusion
+from tenshot.diffusion.denoiser import Condition, Denoiser
 from tenshot.diffusion.likelihood import bits_of_step
 from tenshot.diffusion.tables import full_precision
 
@@ -25,9 +25,9 @@ class VariationalBound(NamedTuple):
 
 @torch.no_grad()
 def bits_per_dim(
-    diffusion: GaussianDiffusion,
-    model: Callable[[Tensor, Tensor], Tensor],
+    denoiser: Denoiser,
     x0: Tensor,
+    condition: Condition = None,
     *,
     randn: Callable[[Tensor], Tensor] = torch.randn_like,
     clip_denoised: bool = True,
@@ -35,19 +35,19 @@ def bits_per_dim(
     """The negative log-likelihood bound of each image (IDDPM, eq. 4), one network call and one noise a step.
 
     Args:
-        diffusion: A respaced process gives the bound of its own, shorter chain.
-        model: (x_t, t) -> output, t as ``diffusion.model_timesteps`` gives it. In evaluation mode.
+        denoiser: In evaluation mode. A respaced one gives the bound of its own, shorter chain.
         x0: (N, C, H, W), 256 levels in [-1, 1].
+        condition: What the network is told.
         randn: Noise shaped like its argument; called once a step, from the last step down to 0.
         clip_denoised: Clamp the clean estimate to [-1, 1], as published numbers were taken.
     """
-    x0 = full_precision(x0)
+    x0, diffusion = full_precision(x0), denoiser.process
     vb, x0_mse, mse = (x0.new_empty(len(x0), diffusion.num_steps) for _ in range(3))
     for step in reversed(range(diffusion.num_steps)):
         t = torch.full((len(x0),), step, device=x0.device)
         noise = randn(x0)
         x_t = diffusion.q_sample(x0, t, noise)
-        p = diffusion.p_mean_variance(model(x_t, diffusion.model_timesteps(t)), x_t, t, clip_denoised)
+        p = denoiser.denoise(x_t, t, condition, clip_denoised)
         vb[:, step] = bits_of_step(diffusion.posterior(x0, x_t, t), p, x0, t)
         x0_mse[:, step] = _mean_square(p.x0 - x0)
         mse[:, step] = _mean_square(diffusion.predict_eps(x_t, t, p.x0) - noise)

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tenshot.diffusion.denoiser import Condition, Denoiser
 from tenshot.diffusion.gaussian import GaussianDiffusion
-from tenshot.diffusion.guidance import Guidance
-from tenshot.diffusion.samplers import Model, Progress, estimate_x0_eps
+from tenshot.diffusion.samplers import Progress
 from tenshot.diffusion.tables import full_precision
 from tenshot.errors import InputError
 
@@ -17,13 +17,12 @@ _NOISE_ONLY = -5.0  # log(signal/noise) where the linear schedule ends; the cosi
 
 @torch.no_grad()
 def sample_dpm_solver(
-    diffusion: GaussianDiffusion,
-    model: Model,
+    denoiser: Denoiser,
     noise: Tensor,
     steps: int = 20,
+    condition: Condition = None,
     *,
     clip_denoised: bool = True,
-    guidance: Guidance | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """Deterministic sampling with a second-order multistep solver in log-SNR: (N, C, H, W) noise -> images.
@@ -31,17 +30,18 @@ def sample_dpm_solver(
     Solves the same equation as DDIM with eta 0, one network call a step; its first and last steps are DDIM's.
 
     Args:
-        diffusion: The whole process: the solver picks its own steps from it, all of them times the network knows.
-        model: (x_t, t) -> output, in evaluation mode, t as ``diffusion.model_timesteps`` gives it.
+        denoiser: With the whole process: the solver picks its own steps from it, all of them times the network knows.
+            The network in evaluation mode. Guidance acts as in ``sample_ddim``.
         noise: x_T, standard normal.
         steps: Network calls, 1 ... num_steps.
+        condition: What the network is told.
         clip_denoised: Clamp each estimate of the clean image to [-1, 1].
-        guidance: Acts as in ``sample_ddim``.
         progress: Called as (done, total, x0) after each step.
 
     Raises:
         InputError: More steps than the process has, or none.
     """
+    diffusion = denoiser.process
     timesteps = _log_snr_timesteps(diffusion, steps)
     log_snr = _half_log_snr(diffusion)
     alpha, sigma = diffusion.sqrt_alphas_cumprod, diffusion.sqrt_one_minus_alphas_cumprod
@@ -49,7 +49,8 @@ def sample_dpm_solver(
     x = full_precision(noise)
     older, older_t = None, None
     for done, (t, following) in enumerate(zip(timesteps, [*timesteps[1:], None], strict=True), start=1):
-        x0, _ = estimate_x0_eps(diffusion, model, x, t, clip_denoised, guidance)
+        at = torch.full((len(x),), t, device=x.device)
+        x0, _ = denoiser.x0_eps(x, at, condition, clip_denoised)
         if following is None:
             x = x0  # no noise is left: the interval is infinite in log-SNR, and only first order has a limit there
         else:

@@ -196,7 +196,7 @@ class GaussianDiffusion:
         if self.config.prediction == "epsilon":
             return self.predict_x0(x_t, t, prediction)
         if self.config.prediction == "velocity":
-            signal, noise = self._signal_and_noise(t, x_t)
+            signal, noise = self.signal_and_noise(t, x_t)
             return signal * x_t - noise * prediction
         return self._at("recip_coef1", t, x_t) * prediction - self._at("coef2_over_coef1", t, x_t) * x_t
 
@@ -209,7 +209,7 @@ class GaussianDiffusion:
                 return full_precision(x0)
             case "velocity":
                 x0 = full_precision(x0)
-                signal, sigma = self._signal_and_noise(t, x0)
+                signal, sigma = self.signal_and_noise(t, x0)
                 return signal * full_precision(noise) - sigma * x0
             case "previous":
                 return self.posterior(x0, x_t, t).mean
@@ -301,7 +301,8 @@ class GaussianDiffusion:
         mean, _, log_variance = self.q_mean_variance(x0, last)
         return bits_per_dimension(normal_kl(mean, log_variance, 0.0, 0.0))
 
-    def _signal_and_noise(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    def signal_and_noise(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The factors of the clean image and of the noise in x_t, each (N, 1, ...) in the dtype of ``like``."""
         return self._at("sqrt_alphas_cumprod", t, like), self._at("sqrt_one_minus_alphas_cumprod", t, like)
 
     def _at(self, name: str, t: Tensor, like: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Guidance: a gradient that pulls each step towards a wish."""
+"""Guidance: a gradient that pulls each step towards a wish, as a wrapper of what is drawn from."""
 
 from collections.abc import Callable
 
@@ -6,12 +6,45 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tenshot.diffusion.denoiser import Condition, Denoiser
+from tenshot.diffusion.likelihood import ReverseStep
 from tenshot.diffusion.tables import full_precision
 
-__all__ = ["Guidance", "classifier_guidance"]
+__all__ = ["Guidance", "Guided", "classifier_guidance"]
 
 Guidance = Callable[[Tensor, Tensor], Tensor]
 """(x_t, t as the network is given it) -> gradient of a log-probability with respect to x_t, (N, C, H, W), scaled."""
+
+
+class Guided(Denoiser):
+    """A denoiser whose every step is pulled by a gradient, taken at x_t (ADM, arXiv 2105.05233, algorithms 1 and 2).
+
+    Args:
+        denoiser: What is guided.
+        guidance: The pull.
+    """
+
+    def __init__(self, denoiser: Denoiser, guidance: Guidance) -> None:
+        super().__init__(denoiser.process, denoiser.network)
+        self.denoiser, self.guidance = denoiser, guidance
+
+    def respace(self, spec: str) -> "Guided":
+        """The same with a shorter process."""
+        return Guided(self.denoiser.respace(spec), self.guidance)
+
+    def denoise(self, x_t: Tensor, t: Tensor, condition: Condition = None, clip_denoised: bool = True) -> ReverseStep:
+        """The mean is shifted by variance * gradient."""
+        p = self.denoiser.denoise(x_t, t, condition, clip_denoised)
+        return p._replace(mean=p.mean + p.variance * self.guidance(x_t, self.process.model_timesteps(t)))
+
+    def x0_eps(
+        self, x_t: Tensor, t: Tensor, condition: Condition = None, clip_denoised: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """The noise is shifted by -sqrt(1 - alpha-bar) * gradient; the images that follow are not clamped again."""
+        _, eps = self.denoiser.x0_eps(x_t, t, condition, clip_denoised)
+        _, sigma = self.process.signal_and_noise(t, eps)
+        eps = eps - sigma * self.guidance(x_t, self.process.model_timesteps(t))
+        return self.process.predict_x0(x_t, t, eps), eps
 
 
 def classifier_guidance(classifier: Callable[[Tensor, Tensor], Tensor], labels: Tensor, scale: float) -> Guidance:

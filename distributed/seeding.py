@@ -1,7 +1,7 @@
 """Randomness as a function of position: a number of a run's seed and of where it is, never of what came before."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 import torch
@@ -69,7 +69,10 @@ class SeededNoise:
 
 
 def in_equal_batches(
-    draw: Callable[[Tensor, Tensor | None], Tensor], seeds: Tensor, condition: Tensor | None, device: torch.device
+    draw: Callable[[Tensor, Mapping[str, Tensor]], Tensor],
+    seeds: Tensor,
+    condition: Mapping[str, Tensor] | None,
+    device: torch.device,
 ) -> Tensor:
     """On a CPU, draw CPU_BATCH pictures at a time, filling up the last batch; elsewhere all together.
 
@@ -78,16 +81,17 @@ def in_equal_batches(
     for bit. On other devices that would cost more than it is worth.
 
     Args:
-        draw: (seeds (n,), condition (n, ...) or none) -> (n, C, H, W).
+        draw: (seeds (n,), condition of n rows, perhaps empty) -> (n, C, H, W).
         seeds: (N,) int64.
-        condition: (N, ...), or none.
+        condition: Each of N rows.
         device: Where it is drawn.
 
     Returns:
         (N, C, H, W)
     """
+    condition = condition or {}
     if device.type != "cpu":
         return draw(seeds, condition)
     filled = torch.arange(-(-len(seeds) // CPU_BATCH) * CPU_BATCH).clamp(max=len(seeds) - 1)
-    parts = [draw(seeds[i], None if condition is None else condition[i]) for i in filled.split(CPU_BATCH)]
+    parts = [draw(seeds[i], {name: rows[i] for name, rows in condition.items()}) for i in filled.split(CPU_BATCH)]
     return torch.cat(parts)[: len(seeds)]

@@ -4,6 +4,8 @@ from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from tenshot.diffusion import Condition
+
 __all__ = ["ImageGenerator", "LatentGenerator"]
 
 
@@ -12,13 +14,15 @@ class ImageGenerator(Protocol):
 
     averaged: tuple[str, ...]
     """Submodules that an EMA follows."""
+    num_classes: int | None
+    """How many classes ``label`` counts; none where the method takes none."""
 
-    def sample(self, seeds: Tensor, condition: Tensor | None = None, preview: bool = False) -> Tensor:
+    def sample(self, seeds: Tensor, condition: Condition = None, preview: bool = False) -> Tensor:
         """Draw pictures; each depends on its own seed (and condition) alone.
 
         Args:
             seeds: (N,) int64.
-            condition: What the method is conditioned on, first dimension N.
+            condition: What the images are to be like, such as ``label``; each of N rows.
             preview: For looking at during training: as quickly as the method can. Never for a metric.
 
         Returns:

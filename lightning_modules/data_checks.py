@@ -5,7 +5,7 @@ from typing import Any
 from tenshot.errors import InputError
 from tenshot.models import UNetConfig
 
-__all__ = ["check_channels", "check_image_size"]
+__all__ = ["check_data", "check_image_size"]
 
 
 def check_image_size(data: Any, size: int, option: str) -> None:
@@ -26,18 +26,27 @@ def check_image_size(data: Any, size: int, option: str) -> None:
         )
 
 
-def check_channels(config: UNetConfig, option: str) -> None:
-    """Make sure that a network takes images of three channels, and nothing beside them.
+def check_data(data: Any, config: UNetConfig, option: str) -> None:
+    """Make sure that the images and labels that are trained on suit a network.
 
     Args:
+        data: The data module; what it does not tell passes.
         config: Of the network.
         option: The option that sets it.
 
     Raises:
-        InputError: It takes another number of channels, or a low-resolution image too.
+        InputError: The network takes another number of channels, a low-resolution image too, another size, or more
+            classes than the data have.
     """
     for name, wanted in (("in_channels", 3), ("low_res_channels", 0)):
         if getattr(config, name) != wanted:
             raise InputError(
                 f"{option}.{name} is {getattr(config, name)}, but the network is given RGB images alone: set {wanted}"
             )
+    check_image_size(data, config.image_size, f"{option}.image_size")
+    classes = getattr(data, "num_classes", None)
+    if config.num_classes is not None and (classes is None or classes > config.num_classes):
+        raise InputError(
+            f"the network has {config.num_classes} classes, the data {classes or 'no labels'}: set --data.labels true "
+            f"and {option}.num_classes to their number"
+        )

@@ -1,5 +1,6 @@
 """The diffusion baseline: DDPM (arXiv 2006.11239), Improved DDPM (2102.09672) and ADM (2105.05233), one module."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Literal
@@ -22,13 +23,20 @@ from tenshot.checkpoints.initial import (
 )
 from tenshot.checkpoints.resuming import fit_to_method
 from tenshot.checkpoints.uses import used_in_training
-from tenshot.diffusion import DiffusionConfig, GaussianDiffusion, LossAwareTimesteps, UniformTimesteps, bits_per_dim
+from tenshot.diffusion import (
+    Condition,
+    Denoised,
+    Denoiser,
+    DiffusionConfig,
+    GaussianDiffusion,
+    LossAwareTimesteps,
+    UniformTimesteps,
+    bits_per_dim,
+)
 from tenshot.distributed.seeding import SeededNoise, in_equal_batches
 from tenshot.distributed.sharding import share_out
-from tenshot.distributed.trainer_attributes import micro_batches_between_logs
 from tenshot.errors import InputError, check_range
-from tenshot.lightning_modules.data_checks import check_channels, check_image_size
-from tenshot.lightning_modules.denoised import Denoised
+from tenshot.lightning_modules.data_checks import check_data
 from tenshot.lightning_modules.drawing import evaluating
 from tenshot.lightning_modules.guidance import ClassifierGuidance, FrozenClassifier
 from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
@@ -132,11 +140,10 @@ class DDPM(LightningModule):
         if self.bits_per_dim_steps is not None:
             self.diffusion.respace(self.bits_per_dim_steps)
         self.unet_config, self.diffusion_config = config, process
-        self.timesteps = (LossAwareTimesteps if self.timestep_choice == "loss_aware" else UniformTimesteps)(
-            self.diffusion.num_steps
-        )
-        self.quarters = TimestepBinMeans(self.diffusion.num_steps)
         self.unet = UNet(config)
+        choice = LossAwareTimesteps if self.timestep_choice == "loss_aware" else UniformTimesteps
+        self.denoiser = Denoiser(self.diffusion, self.unet, self.objective_terms, choice(process.num_steps))
+        self.bins = TimestepBinMeans(process.num_steps)
         if initial is not None:
             fill(self.unet, initial.state, initial.path)
             self.weights_origin = f"{initial.path}: {initial.origin}"
@@ -150,89 +157,78 @@ class DDPM(LightningModule):
             self.unet.compile()
 
     def on_fit_start(self) -> None:
-        """Check that the pictures suit the network.
+        """Check that the images suit the network.
 
         Raises:
-            InputError: Sizes or class labels disagree.
+            InputError: Sizes, channels or class labels disagree.
         """
-        config, data = self.unet.config, getattr(self.trainer, "datamodule", None)
-        check_channels(config, "--model.unet")
-        check_image_size(data, config.image_size, "--model.unet.image_size")
-        classes = getattr(data, "num_classes", None)
-        if config.num_classes is not None and (classes is None or classes > config.num_classes):
-            raise InputError(
-                f"the network has {config.num_classes} classes, the data {classes or 'no labels'}: "
-                "set --data.labels true and --model.unet.num_classes to their number"
-            )
+        check_data(getattr(self.trainer, "datamodule", None), self.unet.config, "--model.unet")
 
-    def denoise(self, x: Tensor, t: Tensor, noise: Tensor, labels: Tensor | None) -> Denoised:
-        """Noise pictures and let the network look at them.
-
-        x, noise: (N, C, H, W), t: (N,), labels: (N,) or none
-        """
-        x_t = self.diffusion.q_sample(x, t, noise)
-        return Denoised(x, x_t, t, noise, labels, self.unet(x_t, self.diffusion.model_timesteps(t), labels))
-
-    def denoising_terms(self, step: Denoised) -> dict[str, Tensor]:
-        """The terms of the diffusion loss, weighted, each (N,)."""
+    def objective_terms(self, process: GaussianDiffusion, step: Denoised) -> dict[str, Tensor]:
+        """The weighted terms of the diffusion loss, each (N,)."""
         if self.objective == "vlb":
-            return vlb_loss(self.diffusion, step.output, step.x0, step.x_t, step.t)
-        return hybrid_loss(
-            self.diffusion, step.output, step.x0, step.x_t, step.t, step.noise, vlb_weight=self.vlb_weight
-        )
+            return vlb_loss(process, step.output, step.x0, step.x_t, step.t)
+        return hybrid_loss(process, step.output, step.x0, step.x_t, step.t, step.noise, vlb_weight=self.vlb_weight)
 
     def loss_terms(self, step: Denoised) -> dict[str, Tensor]:
         """What training minimises, weighted: terms of each sample (N,), and of the whole batch ()."""
-        return self.denoising_terms(step)
+        return self.denoiser.terms(step)
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """One micro-batch: draw t and noise, and regress."""
         x = batch["image"]
-        t, weights = self.timesteps.sample(len(x), x.device)
-        terms = self.loss_terms(self.denoise(x, t, torch.randn_like(x), self.labels_of(batch)))
+        t, weights = self.denoiser.timesteps.sample(len(x), x.device)
+        step = self.denoiser.predict(x, t, torch.randn_like(x), self.condition_of(batch))
+        terms = self.loss_terms(step)
         per_sample = torch.stack([value.expand(len(x)) for value in terms.values()]).sum(0)
-        self.timesteps.update(t, per_sample.detach())
+        self.denoiser.timesteps.update(t, per_sample.detach())
         loss = (weights * per_sample).mean()
         self.log("train/loss", loss)
         self.log_dict({f"train/{name}": value.detach().mean() for name, value in terms.items()})
-        self.quarters.update({name: value for name, value in terms.items() if value.dim()}, t)
-        if self._trainer is not None and (batch_idx + 1) % micro_batches_between_logs(self.trainer) == 0:
-            # where the others are written, and before a checkpoint is; a step can be taken without a trainer
-            self.log_dict({f"train/{name}": value for name, value in self.quarters.pop().items()})
+        self.bins.update({name: value for name, value in terms.items() if value.dim()}, t)
+        self.bins.log(self, batch_idx)
         return loss
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """The diffusion loss at fixed timesteps and noise and, if asked for, the variational bound."""
-        x, labels = batch["image"], self.labels_of(batch)
+        x, condition = batch["image"], self.condition_of(batch)
         t = torch.randint(self.diffusion.num_steps, (len(x),), device=x.device)
-        terms = self.denoising_terms(self.denoise(x, t, torch.randn_like(x), labels))
+        terms = self.denoiser.loss(x, t, torch.randn_like(x), condition)
         self.val_loss.update(torch.stack(list(terms.values())).sum(0))
         if self.bits_per_dim_steps is not None:
-            process = self.diffusion.respace(self.bits_per_dim_steps)
-            self.val_bits.update(bits_per_dim(process, lambda x_t, at: self.unet(x_t, at, labels), x).total)
+            self.val_bits.update(bits_per_dim(self.denoiser.respace(self.bits_per_dim_steps), x, condition).total)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the means over all validation pictures of all ranks."""
+        """Log the means over all validation images of all ranks."""
         self.log("val/loss", self.val_loss.compute())
         self.val_loss.reset()
         if self.bits_per_dim_steps is not None:
             self.log("val/bits_per_dim", self.val_bits.compute())
             self.val_bits.reset()
 
-    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Draw the pictures that a batch of seeds asks for."""
-        return {"index": batch["index"], "image": self.sample(batch["seed"], batch.get("label"))}
+    def condition_of(self, batch: dict[str, Any]) -> Condition:
+        """What the network is told of a training batch."""
+        return {"label": batch["condition"]["label"]} if self.unet.config.num_classes is not None else None
 
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Draw the pictures that a batch of seeds asks for."""
-        return self.sample(batch["seed"])
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """Draw the images that a batch of seeds asks for."""
+        return {"index": batch["index"], "image": self.sample(batch["seed"], batch.get("condition"))}
 
-    def sample(self, seeds: Tensor, condition: Tensor | None = None, preview: bool = False) -> Tensor:
-        """Draw pictures; each depends on its own seed alone.
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Draw the images that a batch of seeds asks for."""
+        return self.sample(batch["seed"], batch.get("condition"))
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes there are to draw from; none for an unconditional and unguided model."""
+        return self.guide.num_classes if self.guide else self.unet.config.num_classes
+
+    def sample(self, seeds: Tensor, condition: Condition = None, preview: bool = False) -> Tensor:
+        """Draw images; each depends on its own seed and condition alone.
 
         Args:
-            seeds: (N,) int64, one a picture.
-            condition: (N,) int64 class labels, for a conditional or guided model; drawn uniformly where not given.
+            seeds: (N,) int64, one an image.
+            condition: ``label``: (N,) int64, for a conditional or guided model; drawn uniformly where not given.
             preview: Draw with preview_sampler.
 
         Returns:
@@ -242,27 +238,22 @@ class DDPM(LightningModule):
 
     @torch.no_grad()
     def sample_from(
-        self, network: nn.Module, seeds: Tensor, condition: Tensor | None = None, preview: bool = False
+        self, network: nn.Module, seeds: Tensor, condition: Condition = None, preview: bool = False
     ) -> Tensor:
         """The same from another network of this architecture and process."""
-        sampler = self.preview_sampler if preview else self.sampler
+        draw = partial(self._draw, Denoiser(self.diffusion, network), self.preview_sampler if preview else self.sampler)
         with evaluating(network):
-            return in_equal_batches(partial(self._draw, network, sampler), seeds, condition, self.device)
+            return in_equal_batches(draw, seeds, condition, self.device)
 
-    def _draw(self, network: nn.Module, sampler: Sampler, seeds: Tensor, condition: Tensor | None) -> Tensor:
-        config = self.unet.config
-        noise = SeededNoise(seeds, self.device)
-        classes = self.guide.num_classes if self.guide else config.num_classes
-        if classes is not None and condition is None:
-            condition = noise.integers(classes)
-        labels = None if self.guide and config.num_classes is None else condition
-        pull = self.guide.towards(condition) if self.guide and condition is not None else None
+    def _draw(self, denoiser: Denoiser, sampler: Sampler, seeds: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+        config, noise = self.unet.config, SeededNoise(seeds, self.device)
+        if self.num_classes is not None and "label" not in condition:
+            condition = {**condition, "label": noise.integers(self.num_classes)}
+        if self.guide is not None:
+            denoiser = self.guide.guided(denoiser, condition["label"])
+        told = condition if config.num_classes is not None else {}
         shape = (config.in_channels, config.image_size, config.image_size)
-        return sampler(self.diffusion, lambda x, t: network(x, t, labels), noise, shape, pull).clamp(-1, 1)
-
-    def labels_of(self, batch: dict[str, Tensor]) -> Tensor | None:
-        """Class labels of a batch, for a class-conditional network."""
-        return batch["label"] if self.unet.config.num_classes is not None else None
+        return sampler(denoiser, noise, shape, told).clamp(-1, 1)
 
     def configure_optimizers(self) -> Any:
         """The optimiser of the network's weights, with its schedule in optimiser steps."""
@@ -276,8 +267,8 @@ class DDPM(LightningModule):
         checkpoint.setdefault("tenshot", {}).update(
             description(self.unet_config, self.diffusion_config, type(self).__name__)
         )
-        checkpoint["timesteps"] = self.timesteps.state_dict()
-        checkpoint["quarters"] = self.quarters.state_dict()
+        checkpoint["timesteps"] = self.denoiser.timesteps.state_dict()
+        checkpoint["timestep_bins"] = self.bins.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the history of the timestep sampler, and the losses that were not logged yet.
@@ -290,5 +281,5 @@ class DDPM(LightningModule):
         where = str(self.trainer.ckpt_path) if self._trainer else "the checkpoint"
         refuse_other_network(checkpoint, where, self.unet_config, self.diffusion_config)
         fit_to_method(self, checkpoint, where, self.diffusion_config)
-        self.timesteps.load_state_dict(checkpoint["timesteps"])
-        self.quarters.load_state_dict(checkpoint.get("quarters", {}), self.device)
+        self.denoiser.timesteps.load_state_dict(checkpoint["timesteps"])
+        self.bins.load_from(checkpoint, self.device)

@@ -13,10 +13,10 @@ from torch.distributed.nn.functional import all_gather
 
 from tenshot.checkpoints.initial import Initial, initial_from, plain
 from tenshot.checkpoints.source import FrozenSource
+from tenshot.diffusion import Denoised, Denoiser
 from tenshot.distributed.sharding import is_shared_out, share_out
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.ddpm import DDPM
-from tenshot.lightning_modules.denoised import Denoised
 from tenshot.lightning_modules.drawing import in_precision
 from tenshot.losses import high_frequency, high_frequency_mse, pairwise_similarity_loss
 from tenshot.losses.pairwise import Direction, Reduction
@@ -190,10 +190,9 @@ class DDPMPA(DDPM):
 
     @torch.no_grad()
     def _source_estimate(self, source: UNet, step: Denoised, chosen: Tensor | slice) -> Tensor:
-        """The source's estimate of clean pictures from the same noised ones."""
-        x_t, t = step.x_t[chosen], step.t[chosen]
-        labels = None if step.labels is None else step.labels[chosen]
-        return self.diffusion.x0(source(x_t, self.diffusion.model_timesteps(t), labels), x_t, t)
+        """The source's estimate of clean images from the same noised ones."""
+        condition = {name: rows[chosen] for name, rows in (step.condition or {}).items()}
+        return Denoiser(self.diffusion, source).x0(step.x_t[chosen], step.t[chosen], condition)
 
     def _of_all_ranks(self, x: Tensor) -> Tensor:
         """The pictures that are compared; gradients go back to the rank that each came from."""

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from tenshot.datamodules.reading import list_pictures, read_picture
+from tenshot.diffusion import Condition
 from tenshot.errors import InputError
 
 __all__ = ["FolderGenerator"]
@@ -24,6 +25,7 @@ class FolderGenerator(LightningModule):
 
     averaged: tuple[str, ...] = ()
     """Submodules that an EMA follows: there are none."""
+    num_classes: int | None = None
 
     def __init__(self, root: str) -> None:
         super().__init__()
@@ -32,7 +34,7 @@ class FolderGenerator(LightningModule):
         self.root = root
         self.title = Path(root).name
 
-    def sample(self, seeds: Tensor, condition: Tensor | None = None, preview: bool = False) -> Tensor:
+    def sample(self, seeds: Tensor, condition: Condition = None, preview: bool = False) -> Tensor:
         """The pictures whose numbers are the low 32 bits of the seeds.
 
         Returns:

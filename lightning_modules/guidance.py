@@ -7,8 +7,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from tenshot.checkpoints.initial import Initial, initial_from
-from tenshot.diffusion import DiffusionConfig, classifier_guidance
-from tenshot.diffusion.guidance import Guidance
+from tenshot.diffusion import Denoiser, DiffusionConfig, Guided, classifier_guidance
 from tenshot.errors import InputError, check_range
 from tenshot.models import UNetClassifier, UNetConfig
 from tenshot.models.pretrained import fill
@@ -56,11 +55,11 @@ class FrozenClassifier:
         self.scale = config.scale
         rank_zero_info(f"{initial.path}: guided by {initial.origin}, scale {config.scale}")
 
-    def towards(self, labels: Tensor) -> Guidance:
-        """The pull towards these classes: (N,) int64, on the device of the pictures."""
+    def guided(self, denoiser: Denoiser, labels: Tensor) -> Guided:
+        """A denoiser that is pulled towards these classes: (N,) int64, on the device of the images."""
         with torch.inference_mode(False):  # weights moved in inference mode could not enter a graph
             self.network.to(labels.device)
-        return classifier_guidance(self.network, labels, self.scale)
+        return Guided(denoiser, classifier_guidance(self.network, labels, self.scale))
 
 
 def _refuse_unfit(classifier: Initial, unet: UNetConfig, diffusion: DiffusionConfig) -> None:

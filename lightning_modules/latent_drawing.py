@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from tenshot.diffusion import Condition
 from tenshot.distributed.seeding import SeededNoise, in_equal_batches
 from tenshot.models import StyleGAN2Generator
 
@@ -15,6 +16,7 @@ __all__ = ["DrawsFromLatents"]
 class DrawsFromLatents(LightningModule):
     """What ``LatentGenerator`` asks for, and ``predict`` and ``test``, for a method that trains such a generator."""
 
+    num_classes: int | None = None
     generator: StyleGAN2Generator
     truncation: float
     """How far latents go from the average one (psi); 1 is the whole way."""
@@ -28,7 +30,7 @@ class DrawsFromLatents(LightningModule):
         return self.sample(batch["seed"])
 
     @torch.no_grad()
-    def sample(self, seeds: Tensor, condition: Tensor | None = None, preview: bool = False) -> Tensor:
+    def sample(self, seeds: Tensor, condition: Condition = None, preview: bool = False) -> Tensor:
         """Draw pictures; each depends on its own seed alone.
 
         Args:

@@ -1,6 +1,6 @@
 """The classifier that guides a diffusion model, trained on noised pictures (ADM, arXiv 2105.05233, section 4)."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -24,9 +24,8 @@ from tenshot.checkpoints.resuming import fit_to_method
 from tenshot.checkpoints.uses import used_in_training
 from tenshot.diffusion import DiffusionConfig, GaussianDiffusion
 from tenshot.distributed.sharding import share_out
-from tenshot.distributed.trainer_attributes import micro_batches_between_logs
 from tenshot.errors import InputError
-from tenshot.lightning_modules.data_checks import check_channels, check_image_size
+from tenshot.lightning_modules.data_checks import check_data
 from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
 from tenshot.lightning_modules.timestep_bins import TimestepBinMeans
 from tenshot.models import UNetClassifier, UNetConfig
@@ -94,7 +93,7 @@ class NoisyClassifier(LightningModule):
         assert config is not None
         self.classifier_config, self.diffusion_config = config, process
         self.diffusion = GaussianDiffusion(process)
-        self.quarters = TimestepBinMeans(process.num_steps)
+        self.bins = TimestepBinMeans(process.num_steps)
         self.classifier = UNetClassifier(config)
         if initial is not None:
             self._start_from(initial)
@@ -118,8 +117,7 @@ class NoisyClassifier(LightningModule):
             InputError: They have no labels, or another size or number of classes.
         """
         config, data = self.classifier.config, getattr(self.trainer, "datamodule", None)
-        check_channels(config, "--model.classifier")
-        check_image_size(data, config.image_size, "--model.classifier.image_size")
+        check_data(data, replace(config, num_classes=None), "--model.classifier")
         classes = getattr(data, "num_classes", None)
         if classes is None:
             raise InputError("NoisyClassifier learns from labels, the data has none: set --data.labels true")
@@ -133,12 +131,12 @@ class NoisyClassifier(LightningModule):
         """Check the same where only validation runs."""
         self.on_fit_start()
 
-    def scores(self, batch: dict[str, Tensor], t: Tensor) -> dict[str, Tensor]:
+    def scores(self, batch: dict[str, Any], t: Tensor) -> dict[str, Tensor]:
         """Noise the pictures of a batch and classify them: cross entropy, and whether the label is among the first.
 
         t: (N,) int64  ->  name: (N,) float32
         """
-        x, labels = batch["image"], batch["label"]
+        x, labels = batch["image"], batch["condition"]["label"]
         x_t = self.diffusion.q_sample(x, t, torch.randn_like(x))
         logits = self.classifier(x_t, self.diffusion.model_timesteps(t))  # (N, K)
         # A class of the same logit counts as being ahead, so that a network that cannot tell is right about nothing.
@@ -146,19 +144,18 @@ class NoisyClassifier(LightningModule):
         right = {f"accuracy@{k}": (rank <= k).float() for k in (1, 5)}
         return {"loss": F.cross_entropy(logits.float(), labels, reduction="none")} | right
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """One micro-batch at uniform timesteps."""
         t = torch.randint(self.diffusion.num_steps, (len(batch["image"]),), device=self.device)
         scores = self.scores(batch, t)
         loss = scores["loss"].mean()
         self.log("train/loss", loss)
         self.log_dict({f"train/{name}": value.mean() for name, value in scores.items() if name != "loss"})
-        self.quarters.update(scores, t)
-        if (batch_idx + 1) % micro_batches_between_logs(self.trainer) == 0:
-            self.log_dict({f"train/{name}": value for name, value in self.quarters.pop().items()})
+        self.bins.update(scores, t)
+        self.bins.log(self, batch_idx)
         return loss
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """The same at fixed timesteps and noise."""
         t = torch.randint(self.diffusion.num_steps, (len(batch["image"]),), device=self.device)
         for name, value in self.scores(batch, t).items():
@@ -170,7 +167,7 @@ class NoisyClassifier(LightningModule):
             self.log(f"val/{name}", mean.compute())
             mean.reset()
 
-    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Refuse: it draws no pictures.
 
         Raises:
@@ -194,7 +191,7 @@ class NoisyClassifier(LightningModule):
         assert self.diffusion_config is not None
         network, process = self.classifier_config, self.diffusion_config
         checkpoint["tenshot"] = description(network, process, type(self).__name__, part="classifier")
-        checkpoint["quarters"] = self.quarters.state_dict()
+        checkpoint["timestep_bins"] = self.bins.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make sure that it fits.
@@ -207,4 +204,4 @@ class NoisyClassifier(LightningModule):
         where = str(self.trainer.ckpt_path) if self._trainer else "the checkpoint"
         refuse_other_network(checkpoint, where, self.classifier_config, self.diffusion_config, part="classifier")
         fit_to_method(self, checkpoint, where, self.diffusion_config)
-        self.quarters.load_state_dict(checkpoint.get("quarters", {}), self.device)
+        self.bins.load_from(checkpoint, self.device)

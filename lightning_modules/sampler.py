@@ -5,9 +5,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from tenshot.diffusion import GaussianDiffusion, sample_ddim, sample_ddpm, sample_dpm_solver
-from tenshot.diffusion.guidance import Guidance
-from tenshot.diffusion.samplers import Model, Progress
+from tenshot.diffusion import Condition, Denoiser, GaussianDiffusion, sample_ddim, sample_ddpm, sample_dpm_solver
+from tenshot.diffusion.samplers import Progress
 from tenshot.distributed.seeding import SeededNoise
 from tenshot.errors import InputError, check_range
 
@@ -56,41 +55,37 @@ class Sampler:
 
     def __call__(
         self,
-        diffusion: GaussianDiffusion,
-        model: Model,
+        denoiser: Denoiser,
         noise: SeededNoise,
         shape: tuple[int, int, int],
-        guidance: Guidance | None = None,
+        condition: Condition = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Draw one picture for each generator of ``noise``.
+        """Draw one image for each generator of ``noise``.
 
         Args:
-            diffusion: The whole process.
-            model: (x_t, t) -> output.
+            denoiser: With the whole process, guided or not.
             noise: Source of x_T and of the noise of every step.
-            shape: (C, H, W) of a picture.
-            guidance: See :func:`tenshot.diffusion.classifier_guidance`.
-            progress: Called after each step with (done, total, estimate of the clean pictures).
+            shape: (C, H, W) of an image.
+            condition: What the network is told.
+            progress: Called after each step with (done, total, estimate of the clean images).
 
         Returns:
             (N, C, H, W), about [-1, 1].
         """
         start = noise.normal(*shape)
-        steps = self.for_process(diffusion).steps
+        steps = self.for_process(denoiser.process).steps
         assert steps is not None
         if self.method == "dpm_solver":
             return sample_dpm_solver(
-                diffusion, model, start, int(steps), clip_denoised=self.clip_denoised, guidance=guidance,
-                progress=progress,
-            )  # fmt: skip
-        spaced = diffusion.respace(str(steps))
+                denoiser, start, int(steps), condition, clip_denoised=self.clip_denoised, progress=progress
+            )
+        spaced = denoiser.respace(str(steps))
         if self.method == "ddim":
             return sample_ddim(
-                spaced, model, start, eta=self.eta, randn=noise.normal_like, clip_denoised=self.clip_denoised,
-                guidance=guidance, progress=progress,
+                spaced, start, condition, eta=self.eta, randn=noise.normal_like, clip_denoised=self.clip_denoised,
+                progress=progress,
             )  # fmt: skip
         return sample_ddpm(
-            spaced, model, start, randn=noise.normal_like, clip_denoised=self.clip_denoised, guidance=guidance,
-            progress=progress,
-        )  # fmt: skip
+            spaced, start, condition, randn=noise.normal_like, clip_denoised=self.clip_denoised, progress=progress
+        )

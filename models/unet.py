@@ -224,13 +224,13 @@ class UNet(nn.Module):
         self.conv = zeroed(nn.Conv2d(width, config.out_channels, 3, padding=1))
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, low_res: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, low_res: Tensor | None = None) -> Tensor:
         """One evaluation.
 
         Args:
             x: (N, C, H, W) noisy pictures; H and W multiples of 2 ** (levels - 1).
             t: (N,) timesteps of the process the network was trained with, integral or fractional.
-            y: (N,) int64 class labels, for a class-conditional network and only then.
+            label: (N,) int64 classes, for a class-conditional network and only then.
             low_res: (N, C', H', W') low-resolution pictures in [-1, 1], for a super-resolution network and only then.
 
         Returns:
@@ -243,16 +243,16 @@ class UNet(nn.Module):
         halving = 2 ** (len(config.widths) - 1)
         if x.shape[-1] % halving or x.shape[-2] % halving:
             raise InputError(f"pictures of {tuple(x.shape[-2:])} cannot pass a U-Net that needs multiples of {halving}")
-        if (y is None) != (self.class_embedding is None) or (low_res is None) != (config.low_res_channels == 0):
+        if (label is None) != (self.class_embedding is None) or (low_res is None) != (config.low_res_channels == 0):
             raise InputError(
                 f"this U-Net has num_classes={config.num_classes} and low_res_channels={config.low_res_channels}, but "
-                f"was called {'without' if y is None else 'with'} y and {'without' if low_res is None else 'with'} "
-                "low_res"
+                f"was called {'without' if label is None else 'with'} label and "
+                f"{'without' if low_res is None else 'with'} low_res"
             )
         if low_res is not None:
             low_res = F.interpolate(low_res, x.shape[-2:], mode="bilinear", align_corners=False)
             x = torch.cat([x, low_res.to(x.dtype)], dim=1)
-        embedding = self.embed(t, y)
+        embedding = self.embed(t, label)
         h, skips = self.encoder(x.contiguous(memory_format=torch.channels_last), embedding)
         recompute = config.checkpoint_blocks and self.training
         for stage in self.decoder:
@@ -271,10 +271,10 @@ class UNet(nn.Module):
             if isinstance(part, nn.Conv2d):
                 part.to(dtype)
 
-    def embed(self, t: Tensor, y: Tensor | None) -> Tensor:
+    def embed(self, t: Tensor, label: Tensor | None) -> Tensor:
         """The embedding that every residual block projects, after its SiLU: (N, 4 * channels) float32."""
         with torch.autocast(t.device.type, enabled=False):
             embedding = self.time_embedding(t)
             if self.class_embedding is not None:
-                embedding = embedding + self.class_embedding(y)
+                embedding = embedding + self.class_embedding(label)
             return F.silu(embedding)

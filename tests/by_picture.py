@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tenshot.datamodules import Pictures, SyntheticFaces
 from tenshot.datamodules.batches import Batch, Source
+from tenshot.diffusion import Condition, Denoised, Denoiser
 from tenshot.distributed.seeding import SeededNoise
 from tenshot.lightning_modules import DDPMPA
-from tenshot.lightning_modules.denoised import Denoised
 
 
 @dataclass
@@ -36,17 +37,30 @@ class NumberedFaces(Pictures):
         return Numbered(10), Numbered(5, first=10)
 
 
+class ByPictureDenoiser(Denoiser):
+    """Takes timestep and noise from the numbers of the pictures instead of those that it is given."""
+
+    numbers: Tensor
+
+    def predict(self, x0: Tensor, t: Tensor, noise: Tensor, condition: Condition = None) -> Denoised:
+        source = SeededNoise(self.numbers, x0.device)
+        return super().predict(x0, source.integers(self.process.num_steps), source.normal_like(x0), condition)
+
+
 class ByPicture(DDPMPA):
     """Draws timestep and noise by the picture's number, so that sharing pictures out changes nothing."""
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        self.numbers = batch["label"]
+    def configure_model(self) -> None:
+        super().configure_model()
+        plain = self.denoiser
+        self.denoiser: ByPictureDenoiser = ByPictureDenoiser(
+            plain.process, plain.network, plain.objective, plain.timesteps
+        )
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        self.denoiser.numbers = batch["condition"]["label"]
         return super().training_step(batch, batch_idx)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.numbers = batch["label"]
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self.denoiser.numbers = batch["condition"]["label"]
         super().validation_step(batch, batch_idx)
-
-    def denoise(self, x: Tensor, t: Tensor, noise: Tensor, labels: Tensor | None) -> Denoised:
-        source = SeededNoise(self.numbers, x.device)
-        return super().denoise(x, source.integers(self.diffusion.num_steps), source.normal_like(x), labels)

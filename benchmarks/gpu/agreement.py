@@ -12,7 +12,9 @@ from benchmarks.gpu import adm, agreement_losses
 from benchmarks.gpu.compared import ALLOWED, SameDraws, compare, difference, ieee
 from benchmarks.gpu.record import Context, Values
 from tenshot.diffusion import (
+    Denoiser,
     GaussianDiffusion,
+    Guided,
     bits_per_dim,
     classifier_guidance,
     ddim_encode,
@@ -172,16 +174,16 @@ def samplers(context: Context) -> None:
         labels = torch.arange(4, device=x.device)
         pull = classifier_guidance(made["classifier"].eval(), labels, 1.0)
         few = 2 if context.dry else 5
-        short = process(made, str(few))
+        denoiser = Denoiser(process(made, str(few)), network)
         return {
-            "ddpm": sample_ddpm(short, network, x),
-            "ddim": sample_ddim(short, network, x),
-            "ddim, eta 1": sample_ddim(short, network, x, eta=1.0),
-            "dpm_solver": sample_dpm_solver(made["module"].diffusion, network, x, steps=few),
-            "guided ddpm": sample_ddpm(short, network, x, guidance=pull),
-            "guided ddim": sample_ddim(short, network, x, guidance=pull),
-            "encoded": ddim_encode(short, network, x.clamp(-1, 1)),
-            "bits": bits_per_dim(short, network, x.clamp(-1, 1)).total,
+            "ddpm": sample_ddpm(denoiser, x),
+            "ddim": sample_ddim(denoiser, x),
+            "ddim, eta 1": sample_ddim(denoiser, x, eta=1.0),
+            "dpm_solver": sample_dpm_solver(Denoiser(made["module"].diffusion, network), x, few),
+            "guided ddpm": sample_ddpm(Guided(denoiser, pull), x),
+            "guided ddim": sample_ddim(Guided(denoiser, pull), x),
+            "encoded": ddim_encode(denoiser, x.clamp(-1, 1)),
+            "bits": bits_per_dim(denoiser, x.clamp(-1, 1)).total,
         }
 
     compare(context, "samplers", build, drawn, bf16=not context.dry, allowed=10 * ALLOWED)
@@ -193,9 +195,8 @@ def samplers(context: Context) -> None:
 
     @torch.no_grad()
     def drawn_learned(made: dict[str, Any]) -> dict[str, Tensor]:
-        short = process(made, "5")
-        bound = bits_per_dim(short, made["module"].unet.eval(), made["x"].clamp(-1, 1))
-        return {"ddpm": sample_ddpm(short, made["module"].unet.eval(), made["x"]), "bits": bound.total}
+        denoiser, x = Denoiser(process(made, "5"), made["module"].unet.eval()), made["x"]
+        return {"ddpm": sample_ddpm(denoiser, x), "bits": bits_per_dim(denoiser, x.clamp(-1, 1)).total}
 
     compare(
         context, "samplers, learned variance", build_learned, drawn_learned, bf16=not context.dry, allowed=10 * ALLOWED
@@ -258,7 +259,9 @@ def bits_twice(context: Context) -> Values:
         torch.manual_seed(1)
         metric = BitsPerDim().to(device)
         with ieee(), SameDraws(), torch.no_grad():
-            metric.update(bits_per_dim(module.diffusion.respace("5"), module.unet.eval(), images().to(device)))
+            metric.update(
+                bits_per_dim(Denoiser(module.diffusion.respace("5"), module.unet.eval()), images().to(device))
+            )
         reports.append(metric.report().values)
     return alike(*reports)
 

@@ -57,7 +57,7 @@ def diffusion(context: Context) -> None:
     def step(made: dict[str, Any]) -> Outcome:
         module, x = made["module"], made["x"]
         t = torch.tensor([0, 5, 30, 49], device=x.device)
-        terms = module.loss_terms(module.denoise(x, t, torch.randn_like(x), None))
+        terms = module.loss_terms(module.denoiser.predict(x, t, torch.randn_like(x)))
         return with_gradients(torch.stack(list(terms.values())).sum(0).mean(), module.unet)
 
     for name, arguments in kinds.items():

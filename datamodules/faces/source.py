@@ -23,7 +23,7 @@ class FacesSource:
         indices: The index of each picture of this source.
         image_size: Height and width.
         labels: Give "label", the class by hair length and mouth, 0 ... NUM_LABELS - 1.
-        condition: Give "condition", one of CONDITIONS; None for none.
+        condition: Give one of CONDITIONS, under its name; None for none.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class FacesSource:
         return f"{len(self)} drawn {self.domain}"
 
     def read(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """The pictures of these numbers, in this order: "image" uint8 (N, 3, H, W), "label", "condition"."""
+        """The pictures of these numbers, in this order: "image" uint8 (N, 3, H, W), "label", the condition."""
         rows = torch.tensor(indices, dtype=torch.int64)
         missing = rows[~self._is_kept[rows]].unique()
         if len(missing):
@@ -76,5 +76,5 @@ class FacesSource:
         if self.labels:
             drawn["label"] = face_labels(attributes)
         if self.condition:
-            drawn["condition"] = render_condition(self.condition, self.domain, attributes, self.image_size)
+            drawn[self.condition] = render_condition(self.condition, self.domain, attributes, self.image_size)
         return drawn

@@ -48,7 +48,7 @@ def test_training_steps_round_and_nothing_else_does(
     def stage(module: DDPM) -> str:
         return str(module.trainer.state.stage.value)
 
-    watch(DDPM, "denoise", lambda module: f"{stage(module)} step")
+    watch(DDPM, "condition_of", lambda module: f"{stage(module)} step")
     watch(DDPM, "sample_from", lambda module: f"drawn in {stage(module)}")
     watch(DDPM, "on_before_optimizer_step", lambda module: "backward")
     watch(RandomFeatures, "forward", lambda network: "metric")

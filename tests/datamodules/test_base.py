@@ -38,9 +38,9 @@ class Patches:
         images = self.images[list(indices)]
         batch = {"image": images, "label": torch.tensor(list(indices))}
         if self.condition == torch.uint8:
-            batch["condition"] = 255 - images[:, :1]
+            batch["map"] = 255 - images[:, :1]
         elif self.condition == torch.int64:
-            batch["condition"] = images[:, 0].long()
+            batch["map"] = images[:, 0].long()
         return batch
 
 
@@ -66,8 +66,8 @@ class Recorder(LightningModule):
         self.trained.append(batch["image"])
         return (self.weight * batch["image"]).sum()
 
-    def validation_step(self, batch: Batch) -> None:
-        self.validated += batch["label"].tolist()
+    def validation_step(self, batch: dict[str, Any]) -> None:
+        self.validated += batch["condition"]["label"].tolist()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -163,18 +163,19 @@ def test_the_device_side_mirrors_and_rescales(condition: torch.dtype):
 
     out = data.on_after_batch_transfer(batch, 0)
 
-    assert set(out) == {"image", "label", "condition"}
+    assert set(out) == {"image", "condition"}
+    assert set(out["condition"]) == {"label", "map"}
     assert out["image"].dtype == torch.float32
     for sample, columns in ((0, (0, 1)), (1, (1, 0))):
         for column, taken in enumerate(columns):
             torch.testing.assert_close(
                 out["image"][sample, ..., column], raw["image"][sample, ..., taken].float() * 2 / 255 - 1
             )
-            expected = raw["condition"][sample, ..., taken]
+            expected = raw["map"][sample, ..., taken]
             if condition == torch.uint8:
                 expected = expected.float() * 2 / 255 - 1
-            torch.testing.assert_close(out["condition"][sample, ..., column], expected)
-    torch.testing.assert_close(out["label"], raw["label"])
+            torch.testing.assert_close(out["condition"]["map"][sample, ..., column], expected)
+    torch.testing.assert_close(out["condition"]["label"], raw["label"])
 
 
 def test_the_range_ends_are_exact():

@@ -75,5 +75,5 @@ def test_a_source_gives_each_condition_with_its_picture():
     for condition, shape in shapes.items():
         batch = FacesSource("sunglasses", 4, range(100, 110), 16, condition=condition).read([2, 0, 2])
         heads = face_attributes(4, torch.tensor([102, 100, 102]))
-        assert batch["condition"].shape == shape
-        assert torch.equal(batch["condition"], render_condition(condition, "sunglasses", heads, 16))
+        assert batch[condition].shape == shape
+        assert torch.equal(batch[condition], render_condition(condition, "sunglasses", heads, 16))

@@ -98,15 +98,16 @@ def test_batches_carry_picture_label_and_condition(num_workers: int):
         image_size=16, batch_size=4, num_images=20, labels=True, condition="depth", num_workers=num_workers
     )
     batch = module.on_after_batch_transfer(next(iter(module.train_dataloader())), 0)
-    assert set(batch) == {"image", "label", "condition"}
+    assert set(batch) == {"image", "condition"}
+    assert set(batch["condition"]) == {"label", "depth"}
     assert batch["image"].shape == (4, 3, 16, 16)
-    assert batch["condition"].shape == (4, 1, 16, 16)
-    for name in ("image", "condition"):
-        assert batch[name].dtype == torch.float32
-        assert batch[name].min() >= -1
-        assert batch[name].max() <= 1
-        assert batch[name].min() < 0 < batch[name].max()
-    assert batch["label"].dtype == torch.int64
+    assert batch["condition"]["depth"].shape == (4, 1, 16, 16)
+    for value in (batch["image"], batch["condition"]["depth"]):
+        assert value.dtype == torch.float32
+        assert value.min() >= -1
+        assert value.max() <= 1
+        assert value.min() < 0 < value.max()
+    assert batch["condition"]["label"].dtype == torch.int64
     val = next(iter(module.val_dataloader()))  # type: ignore[call-overload]
     assert "flip" not in val
 
@@ -114,9 +115,9 @@ def test_batches_carry_picture_label_and_condition(num_workers: int):
 def test_a_mirrored_picture_has_mirrored_normals():
     module = SyntheticFaces(image_size=16, num_images=8, condition="normal")
     batch = module.train_source.read([0, 0])
-    plain = base._signed(batch["condition"][0])
+    plain = base._signed(batch["normal"][0])
     moved = module.on_after_batch_transfer(batch | {"flip": torch.tensor([False, True])}, 0)
-    same, turned = moved["condition"]
+    same, turned = moved["condition"]["normal"]
     assert torch.equal(same, plain)
     assert torch.equal(turned, torch.stack([-plain[0], plain[1], plain[2]]).flip(-1))
     assert torch.equal(moved["image"][1], moved["image"][0].flip(-1))

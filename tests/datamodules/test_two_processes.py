@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -43,12 +44,12 @@ class Recorder(LightningModule):
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.seen: dict[str, list[int]] = {"train": [], "val": [], "ranks at the end": []}
 
-    def training_step(self, batch: Batch) -> Tensor:
-        self.seen["train"] += batch["label"].tolist()
+    def training_step(self, batch: dict[str, Any]) -> Tensor:
+        self.seen["train"] += batch["condition"]["label"].tolist()
         return (self.weight * batch["image"]).sum()
 
-    def validation_step(self, batch: Batch) -> None:
-        self.seen["val"] += batch["label"].tolist()
+    def validation_step(self, batch: dict[str, Any]) -> None:
+        self.seen["val"] += batch["condition"]["label"].tolist()
 
     def predict_step(self, batch: Batch) -> list[int]:
         return batch["index"].tolist()

@@ -2,14 +2,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from tenshot.diffusion import DiffusionConfig, GaussianDiffusion, sample_ddim, sample_dpm_solver
+from tenshot.diffusion import Denoiser, DiffusionConfig, GaussianDiffusion, sample_ddim, sample_dpm_solver
 from tenshot.errors import InputError
 
 SCHEDULES = pytest.mark.parametrize("schedule", ["linear", "cosine"])
 
 
 def solve(process, network, noise, steps, **options) -> Tensor:
-    return sample_dpm_solver(process, network, noise, steps, clip_denoised=False, **options)
+    return sample_dpm_solver(Denoiser(process, network), noise, steps, clip_denoised=False, **options)
 
 
 @SCHEDULES
@@ -25,7 +25,7 @@ def test_second_order_and_far_better_than_ddim_in_as_many_steps(gaussian_data, s
     ours = {steps: error(solve(process, data, noise, steps)) for steps in (20, 40, 80)}
     assert ours[20] > 3 * ours[40] > 9 * ours[80]
     assert ours[20] < 6e-3
-    assert ours[20] < 0.2 * error(sample_ddim(process.respace("20"), data, noise, clip_denoised=False))
+    assert ours[20] < 0.2 * error(sample_ddim(Denoiser(process.respace("20"), data), noise, clip_denoised=False))
 
 
 @SCHEDULES
@@ -73,7 +73,7 @@ def test_steps_are_distinct_times_of_the_process_from_its_last_to_its_first(sche
 
     told: list[tuple[int, int, Tensor]] = []
     noise = torch.randn(1, 1, 2, 2)
-    x = sample_dpm_solver(process, network, noise, steps, progress=lambda *args: told.append(args))
+    x = sample_dpm_solver(Denoiser(process, network), noise, steps, progress=lambda *args: told.append(args))
     assert len(times) == steps
     assert times == sorted(set(times), reverse=True)
     assert times[0] == 999
@@ -85,7 +85,7 @@ def test_steps_are_distinct_times_of_the_process_from_its_last_to_its_first(sche
 @SCHEDULES
 def test_clipping_bounds_the_samples(schedule):
     process = GaussianDiffusion(DiffusionConfig(schedule=schedule, variance="fixed_large"))
-    x = sample_dpm_solver(process, lambda x, t: -x, torch.randn(2, 3, 4, 4), 15)
+    x = sample_dpm_solver(Denoiser(process, lambda x, t: -x), torch.randn(2, 3, 4, 4), 15)
     assert x.abs().max() <= 1
 
 
@@ -97,7 +97,7 @@ def test_a_bfloat16_network_of_learned_variance_is_walked_in_float32_without_a_g
         seen.append(x.dtype)
         return torch.cat([weight * x, x], dim=1).bfloat16()
 
-    x = sample_dpm_solver(process, network, torch.randn(2, 3, 4, 4).bfloat16(), 5)
+    x = sample_dpm_solver(Denoiser(process, network), torch.randn(2, 3, 4, 4).bfloat16(), 5)
     assert (x.dtype, x.shape, x.requires_grad) == (torch.float32, (2, 3, 4, 4), False)
     assert set(seen) == {torch.float32}
 
@@ -106,4 +106,4 @@ def test_a_bfloat16_network_of_learned_variance_is_walked_in_float32_without_a_g
 def test_an_impossible_number_of_steps_is_refused(steps):
     process = GaussianDiffusion(DiffusionConfig(variance="fixed_large"))
     with pytest.raises(InputError, match=f"steps {steps}: .*1 to 1000"):
-        sample_dpm_solver(process, lambda x, t: x, torch.randn(1, 1, 2, 2), steps)
+        sample_dpm_solver(Denoiser(process, lambda x, t: x), torch.randn(1, 1, 2, 2), steps)

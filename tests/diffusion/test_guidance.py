@@ -5,8 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from tenshot.diffusion import (
+    Denoiser,
     DiffusionConfig,
     GaussianDiffusion,
+    Guided,
     classifier_guidance,
     sample_ddim,
     sample_ddpm,
@@ -72,25 +74,23 @@ class Observation:
         return a.sqrt() * (self.value - a.sqrt() * x) / (1 - a + self.noise**2)
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "ddpm at mean", "ddim", "dpm_solver"])
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm_solver"])
 def test_guided_chains_sample_the_posterior_given_the_observation(gaussian_data, reference_alpha_bar, sampler):
     config = DiffusionConfig(variance="fixed_large")  # right for data of deviation 1
-    process, network = GaussianDiffusion(config), gaussian_data(config, mean=0.0, std=1.0)
-    observed = Observation(torch.tensor(reference_alpha_bar(config)))
+    denoiser = Denoiser(GaussianDiffusion(config), gaussian_data(config, mean=0.0, std=1.0))
+    guided = Guided(denoiser, Observation(torch.tensor(reference_alpha_bar(config))))
     noise = torch.randn(5000, 1, 1, 1, dtype=torch.float64)
     if sampler == "ddim":
-        x = sample_ddim(process.respace("250"), network, noise, clip_denoised=False, guidance=observed)
+        x = sample_ddim(guided.respace("250"), noise, clip_denoised=False)
     elif sampler == "dpm_solver":
-        x = sample_dpm_solver(process, network, noise, 20, clip_denoised=False, guidance=observed)
+        x = sample_dpm_solver(guided, noise, 20, clip_denoised=False)
     else:
-        at = "mean" if "mean" in sampler else "input"
-        x = sample_ddpm(process, network, noise, clip_denoised=False, guidance=observed, guidance_at=at)
-    assert abs(x.mean().item() - observed.mean) < 0.03
-    assert abs(x.std().item() / observed.std - 1) < 0.05
+        x = sample_ddpm(guided, noise, clip_denoised=False)
+    assert abs(x.mean().item() - Observation.mean) < 0.03
+    assert abs(x.std().item() / Observation.std - 1) < 0.05
 
 
-@pytest.mark.parametrize(("at", "times"), [("input", [750, 500, 250, 0]), ("mean", [500, 250, 0, 0])])
-def test_where_the_ancestral_gradient_is_taken(at, times):
+def test_the_gradient_is_taken_at_the_noisy_images_and_their_own_time():
     process = GaussianDiffusion(DiffusionConfig(variance="fixed_large")).respace("ddim4")
     inputs: list[Tensor] = []
     asked: list[tuple[Tensor, list[int]]] = []
@@ -103,9 +103,7 @@ def test_where_the_ancestral_gradient_is_taken(at, times):
         asked.append((x, t.tolist()))
         return torch.zeros_like(x)
 
-    sample_ddpm(process, network, torch.randn(2, 3, 4, 4), guidance=guidance, guidance_at=at)
-    assert [t for _, t in asked] == [[t, t] for t in times]
-    for step, (x, (given, _)) in enumerate(zip(inputs, asked, strict=True)):
-        t = torch.full((2,), 3 - step)
-        expected = x if at == "input" else process.p_mean_variance(0.5 * x, x, t).mean
-        torch.testing.assert_close(given, expected)
+    sample_ddpm(Guided(Denoiser(process, network), guidance), torch.randn(2, 3, 4, 4))
+    assert [t for _, t in asked] == [[t, t] for t in (750, 500, 250, 0)]
+    for x, (given, _) in zip(inputs, asked, strict=True):
+        assert given is x

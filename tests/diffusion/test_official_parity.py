@@ -10,8 +10,10 @@ from official_code import official
 from torch import Tensor
 
 from tenshot.diffusion import (
+    Denoiser,
     DiffusionConfig,
     GaussianDiffusion,
+    Guided,
     LossAwareTimesteps,
     bits_per_dim,
     classifier_guidance,
@@ -225,7 +227,7 @@ def test_ancestral_chain(theirs, monkeypatch, config: DiffusionConfig, variance:
     ours, other = GaussianDiffusion(config).respace(spec), twin(theirs, config, spec)
     start, *noises = recorded(ours.num_steps + 1)
     model = network(ours.learns_variance)
-    mine = sample_ddpm(ours, model, start, randn=replay(noises))
+    mine = sample_ddpm(Denoiser(ours, model), start, randn=replay(noises))
     monkeypatch.setattr(torch, "randn_like", replay(noises))
     their = other.p_sample_loop(model, start.shape, noise=start, device="cpu")
     assert their.abs().mean() > 0.05
@@ -237,7 +239,7 @@ def test_ancestral_chain(theirs, monkeypatch, config: DiffusionConfig, variance:
 def test_ddim_chain(theirs, monkeypatch, config: DiffusionConfig, eta: float, spec: str):
     ours, other = GaussianDiffusion(config).respace(spec), twin(theirs, config, spec)
     start, *noises = recorded(ours.num_steps + 1)
-    mine = sample_ddim(ours, network(True), start, eta=eta, randn=replay(noises))
+    mine = sample_ddim(Denoiser(ours, network(True)), start, eta=eta, randn=replay(noises))
     monkeypatch.setattr(torch, "randn_like", replay(noises))
     their = other.ddim_sample_loop(network(True), start.shape, noise=start, device="cpu", eta=eta)
     assert their.abs().mean() > 0.05
@@ -252,7 +254,7 @@ def test_ddim_encoding(theirs, config: DiffusionConfig, clip: bool):
     for step in range(50):
         t = torch.full((2,), step)
         x = other.ddim_reverse_sample(network(True), x, t, clip_denoised=clip)["sample"]
-    assert_equal(ddim_encode(ours, network(True), x0, clip_denoised=clip), x, within=1e-4)
+    assert_equal(ddim_encode(Denoiser(ours, network(True)), x0, clip_denoised=clip), x, within=1e-4)
 
 
 @pytest.mark.parametrize("config", PROCESSES[:3], ids=str)
@@ -274,14 +276,13 @@ def test_classifier_guided_chain(monkeypatch, config: DiffusionConfig, sampler: 
             log_probs = classifier(x, t).log_softmax(-1)
             return 3 * torch.autograd.grad(log_probs[range(2), labels].sum(), x)[0]
 
-    model, guidance = network(True), classifier_guidance(classifier, labels, 3.0)
+    model = network(True)
+    denoisers = Guided(Denoiser(ours, model), classifier_guidance(classifier, labels, 3.0)), Denoiser(ours, model)
     if sampler == "ancestral":
-        mine, plain = (
-            sample_ddpm(ours, model, start, randn=replay(noises), guidance=guide) for guide in (guidance, None)
-        )
+        mine, plain = (sample_ddpm(denoiser, start, randn=replay(noises)) for denoiser in denoisers)
         loop = other.p_sample_loop
     else:
-        mine, plain = (sample_ddim(ours, model, start, guidance=guide) for guide in (guidance, None))
+        mine, plain = (sample_ddim(denoiser, start) for denoiser in denoisers)
         loop = other.ddim_sample_loop
     told = times.copy()
     times.clear()
@@ -296,7 +297,7 @@ def test_classifier_guided_chain(monkeypatch, config: DiffusionConfig, sampler: 
 def test_bits_per_dim(theirs, monkeypatch, config: DiffusionConfig):
     ours, other = GaussianDiffusion(config).respace("50"), twin(theirs, config, "50")
     x0, noises = torch.rand(2, 3, 8, 8) * 2 - 1, recorded(50)
-    mine = bits_per_dim(ours, network(True), x0, randn=replay(noises))
+    mine = bits_per_dim(Denoiser(ours, network(True)), x0, randn=replay(noises))
     monkeypatch.setattr(torch, "randn_like", replay(noises))
     with torch.no_grad():
         their = other.calc_bpd_loop(network(True), x0)

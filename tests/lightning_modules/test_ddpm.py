@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import StepLR
 
 from tenshot.callbacks import EMA
 from tenshot.datamodules import FewShot, SyntheticFaces
-from tenshot.diffusion import DiffusionConfig, GaussianDiffusion, bits_per_dim
+from tenshot.diffusion import Denoiser, DiffusionConfig, GaussianDiffusion, bits_per_dim
 from tenshot.distributed.seeding import position_seed
 from tenshot.errors import InputError
 from tenshot.lightning_modules import DDPM, Sampler
@@ -93,7 +93,7 @@ def test_the_bound_alone(tmp_path: Path):
     terms = logged(fit(tmp_path, module, 2))
 
     assert terms.keys() == {"loss", "vb"}
-    history = module.timesteps.state_dict()
+    history = module.denoiser.timesteps.state_dict()
     assert history["counts"].sum() == 8  # two batches of four
     assert (history["history"][history["counts"] > 0].sum(1) > 0).all()
 
@@ -107,7 +107,7 @@ def test_losses_of_timesteps_that_are_drawn_often_count_less(objective: Any):
     module.loss_terms = lambda step: (seen.append((step.t, loss_terms(step))), seen[-1][1])[1]  # type: ignore[method-assign]
     rms = np.arange(1.0, 51.0) ** 2
     history = torch.from_numpy(rms)[:, None].repeat(1, 10)
-    module.timesteps.load_state_dict({"history": history, "counts": torch.full((50,), 10)})
+    module.denoiser.timesteps.load_state_dict({"history": history, "counts": torch.full((50,), 10)})
     loss = module.training_step({"image": torch.rand(64, 3, 16, 16)}, 0)
 
     [(t, terms)] = seen
@@ -175,7 +175,7 @@ def test_validation_values_equal_a_direct_computation_over_all_pictures(tmp_path
         with torch.no_grad():
             output = network(x_t, t)
         losses += ((output[:, :3] - noise).square().mean((1, 2, 3)) + whole.vlb_terms(output, x, x_t, t)).tolist()
-        bits += bits_per_dim(whole.respace("4"), network, x).total.tolist()
+        bits += bits_per_dim(Denoiser(whole.respace("4"), network), x).total.tolist()
 
     values = logged(trainer, "val/")
     assert values["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
@@ -219,10 +219,10 @@ def test_a_class_conditional_model_learns_from_labels_and_draws_by_them(tmp_path
     assert trainer.global_step == 1
 
     seeds = torch.tensor([5, 5, 6])
-    pictures = module.sample(seeds, torch.tensor([0, 1, 1]))
+    pictures = module.sample(seeds, {"label": torch.tensor([0, 1, 1])})
     assert pictures.shape == (3, 3, 16, 16)
     assert not torch.equal(pictures[0], pictures[1])
-    assert torch.equal(pictures, module.sample(seeds, torch.tensor([0, 1, 1])))
+    assert torch.equal(pictures, module.sample(seeds, {"label": torch.tensor([0, 1, 1])}))
 
 
 def test_labels_that_nobody_asked_for_are_drawn_by_the_seed():
@@ -230,9 +230,9 @@ def test_labels_that_nobody_asked_for_are_drawn_by_the_seed():
     asked: list[Tensor] = []
     forward = module.unet.forward
 
-    def note(x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        asked.append(y)  # type: ignore[arg-type]
-        return forward(x, t, y)
+    def note(x: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        asked.append(label)
+        return forward(x, t, label)
 
     module.unet.forward = note  # type: ignore[method-assign]
     pictures = module.sample(torch.arange(12))
@@ -248,12 +248,12 @@ def test_labels_that_nobody_asked_for_are_drawn_by_the_seed():
 
 def test_predict_takes_the_labels_of_a_batch():
     module = conditional()
-    batch = {"index": torch.tensor([4, 6]), "seed": torch.tensor([1, 2]), "label": torch.tensor([3, 8])}
+    batch = {"index": torch.tensor([4, 6]), "seed": torch.tensor([1, 2]), "condition": {"label": torch.tensor([3, 8])}}
     drawn = module.predict_step(batch, 0)
 
     assert torch.equal(drawn["index"], batch["index"])
-    assert torch.equal(drawn["image"], module.sample(batch["seed"], batch["label"]))
-    del batch["label"]
+    assert torch.equal(drawn["image"], module.sample(batch["seed"], batch["condition"]))
+    del batch["condition"]
     assert torch.equal(module.predict_step(batch, 0)["image"], module.sample(batch["seed"]))
 
 

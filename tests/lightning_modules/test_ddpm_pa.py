@@ -11,10 +11,9 @@ from torch import Tensor
 
 from tenshot.callbacks import EMA, StepCheckpoint
 from tenshot.datamodules import FewShot
-from tenshot.diffusion import DiffusionConfig
+from tenshot.diffusion import Denoised, DiffusionConfig
 from tenshot.errors import InputError
 from tenshot.lightning_modules import DDPM, DDPMPA, Pairwise
-from tenshot.lightning_modules.denoised import Denoised
 from tenshot.losses import high_frequency, pairwise_similarity_loss
 from tenshot.models import UNet
 
@@ -60,7 +59,7 @@ def one_step(module: DDPMPA, n: int = 4, t: Tensor | None = None) -> Denoised:
     x = torch.rand(n, 3, 16, 16, generator=generator) * 2 - 1
     noise = torch.randn(n, 3, 16, 16, generator=generator)
     t = torch.randint(module.diffusion.num_steps, (n,), generator=generator) if t is None else t
-    return module.denoise(x, t, noise, None)
+    return module.denoiser.predict(x, t, noise)
 
 
 def fit(folder: Path, module: DDPMPA, steps: int, *callbacks: Any, data: Any = None, **arguments: Any) -> Trainer:
@@ -160,9 +159,11 @@ def test_the_source_sees_the_labels(tmp_path: Path):
     module.on_fit_start()
     assert module.source.network is not None
     seen: list[Tensor] = []
-    module.source.network.register_forward_pre_hook(lambda network, inputs: seen.append(inputs[2]))
+    module.source.network.register_forward_pre_hook(
+        lambda network, inputs, told: seen.append(told["label"]), with_kwargs=True
+    )
     x, labels = torch.rand(4, 3, 16, 16), torch.tensor([8, 0, 3, 3])
-    module.loss_terms(module.denoise(x, torch.tensor([5, 50, 100, 500]), x, labels))
+    module.loss_terms(module.denoiser.predict(x, torch.tensor([5, 50, 100, 500]), x, {"label": labels}))
     assert [y.tolist() for y in seen] == [labels.tolist()]
 
 

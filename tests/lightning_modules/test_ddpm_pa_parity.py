@@ -10,9 +10,8 @@ import torch
 from official_code import official
 from torch import Tensor
 
-from tenshot.diffusion import DiffusionConfig
+from tenshot.diffusion import Denoised, DiffusionConfig
 from tenshot.lightning_modules import DDPMPA, Pairwise
-from tenshot.lightning_modules.denoised import Denoised
 
 ANCHORS = [5, 0, 3]
 WEIGHTS = {"pair_weight": 4.0, "hf_pair_weight": 2.5, "hf_mse_weight": 0.05}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tenshot.callbacks import EMA, StepCheckpoint
-from tenshot.diffusion import DiffusionConfig
+from tenshot.diffusion import Denoiser, DiffusionConfig
 from tenshot.distributed.seeding import SeededNoise
 from tenshot.errors import InputError
 from tenshot.lightning_modules import DDPM, ClassifierGuidance, NoisyClassifier, Sampler
@@ -58,9 +58,9 @@ def test_pictures_are_those_of_the_published_loop(run: Path, conditional: bool):
         x0 = (x - (1 - now) ** 0.5 * eps) / now**0.5
         x = then**0.5 * x0 + (1 - then) ** 0.5 * eps
 
-    drawn = module.sample(seeds, labels)
+    drawn = module.sample(seeds, {"label": labels})
     torch.testing.assert_close(drawn, x.clamp(-1, 1), rtol=1e-3, atol=1e-4)
-    assert (drawn - guided(run, conditional, scale=0.0).sample(seeds, labels)).abs().max() > 0.05
+    assert (drawn - guided(run, conditional, scale=0.0).sample(seeds, {"label": labels})).abs().max() > 0.05
 
 
 @pytest.mark.parametrize("method", [Sampler("ddpm", "2"), Sampler("ddim", "ddim2", eta=0.5), Sampler("dpm_solver", 2)])
@@ -76,13 +76,13 @@ def test_a_picture_depends_on_its_seed_alone_to_the_last_bit(run: Path, method: 
 def test_classes_nobody_asked_for_are_drawn_by_the_seed(run: Path, conditional: bool, monkeypatch: pytest.MonkeyPatch):
     module, asked = guided(run, conditional), []
     assert module.guide is not None
-    towards = module.guide.towards
+    guided_towards = module.guide.guided
 
-    def note(labels: Tensor) -> Any:
+    def note(denoiser: Denoiser, labels: Tensor) -> Any:
         asked.append(labels)
-        return towards(labels)
+        return guided_towards(denoiser, labels)
 
-    monkeypatch.setattr(module.guide, "towards", note)
+    monkeypatch.setattr(module.guide, "guided", note)
     pictures = module.sample(torch.arange(12))
     labels = torch.cat(asked)
     assert len(labels.unique()) > 3

@@ -101,7 +101,9 @@ def test_fit_moves_every_weight_of_the_classifier(tmp_path: Path):
 def test_logits_that_are_all_alike_are_right_about_nothing():
     module = tiny.classifier()
     module.classifier.forward = lambda x, t: torch.zeros(len(x), 9)  # type: ignore[method-assign]
-    scores = module.scores({"image": torch.zeros(9, 3, 16, 16), "label": torch.arange(9)}, torch.arange(9))
+    scores = module.scores(
+        {"image": torch.zeros(9, 3, 16, 16), "condition": {"label": torch.arange(9)}}, torch.arange(9)
+    )
     assert scores["accuracy@1"].sum() == scores["accuracy@5"].sum() == 0
     assert scores["loss"].tolist() == pytest.approx([np.log(9)] * 9)
 

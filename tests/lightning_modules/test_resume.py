@@ -78,9 +78,9 @@ def test_the_history_of_loss_aware_timesteps(tmp_path: Path):
         return tiny.faces(batch_size=16)
 
     assert_resuming_changes_nothing(tmp_path, make, data, 4, 5)
-    stopped = made[1].timesteps.state_dict()["counts"]
+    stopped = made[1].denoiser.timesteps.state_dict()["counts"]
     assert stopped.sum() == 4 * 16
     assert stopped.min() >= 10
-    probabilities = made[1].timesteps.probabilities()  # type: ignore[attr-defined]
+    probabilities = made[1].denoiser.timesteps.probabilities()  # type: ignore[attr-defined]
     assert (probabilities - 1 / 3).abs().max() > 0.01
-    assert made[2].timesteps.state_dict()["counts"].sum() == 5 * 16
+    assert made[2].denoiser.timesteps.state_dict()["counts"].sum() == 5 * 16

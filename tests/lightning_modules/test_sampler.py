@@ -2,7 +2,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from tenshot.diffusion import DiffusionConfig, GaussianDiffusion, sample_ddim, sample_ddpm, sample_dpm_solver
+from tenshot.diffusion import (
+    Denoiser,
+    DiffusionConfig,
+    GaussianDiffusion,
+    Guided,
+    sample_ddim,
+    sample_ddpm,
+    sample_dpm_solver,
+)
 from tenshot.distributed.seeding import SeededNoise
 from tenshot.errors import InputError
 from tenshot.lightning_modules import Sampler
@@ -20,12 +28,12 @@ def noise() -> SeededNoise:
 
 
 def draw(sampler: Sampler) -> Tensor:
-    return sampler(PROCESS, model, noise(), (3, 4, 4))
+    return sampler(Denoiser(PROCESS, model), noise(), (3, 4, 4))
 
 
 def test_ancestral_sampling():
     source = noise()
-    expected = sample_ddpm(PROCESS.respace("10"), model, source.normal(3, 4, 4), randn=source.normal_like)
+    expected = sample_ddpm(Denoiser(PROCESS.respace("10"), model), source.normal(3, 4, 4), randn=source.normal_like)
     assert torch.equal(draw(Sampler("ddpm", "10")), expected)
     assert torch.equal(draw(Sampler("ddpm", 10)), expected)
 
@@ -33,12 +41,14 @@ def test_ancestral_sampling():
 @pytest.mark.parametrize("eta", [0.0, 0.7])
 def test_ddim(eta: float):
     source = noise()
-    expected = sample_ddim(PROCESS.respace("ddim10"), model, source.normal(3, 4, 4), eta=eta, randn=source.normal_like)
+    expected = sample_ddim(
+        Denoiser(PROCESS.respace("ddim10"), model), source.normal(3, 4, 4), eta=eta, randn=source.normal_like
+    )
     assert torch.equal(draw(Sampler("ddim", "ddim10", eta)), expected)
 
 
 def test_dpm_solver():
-    expected = sample_dpm_solver(PROCESS, model, noise().normal(3, 4, 4), 10)
+    expected = sample_dpm_solver(Denoiser(PROCESS, model), noise().normal(3, 4, 4), 10)
     assert torch.equal(draw(Sampler("dpm_solver", "10")), expected)
 
 
@@ -59,7 +69,7 @@ def test_guidance_and_progress_reach_the_sampler(method: str):
         seen.append((done, total))
 
     sampler = Sampler(method, "5")  # type: ignore[arg-type]
-    sampler(PROCESS, model, noise(), (3, 4, 4), guidance=guidance, progress=progress)
+    sampler(Guided(Denoiser(PROCESS, model), guidance), noise(), (3, 4, 4), progress=progress)
     assert len(asked) == 5
     assert asked == sorted(asked, reverse=True)
     assert seen == [(n, 5) for n in range(1, 6)]

@@ -97,7 +97,7 @@ def one_rank(folder: Path, config: str) -> None:
 
     def dump(self: NanGuard, trainer: Trainer, pl_module: DDPM) -> None:
         [ema] = [callback for callback in trainer.callbacks if hasattr(callback, "average")]  # type: ignore[attr-defined]
-        state = {"weights": pl_module.state_dict(), "history": pl_module.timesteps.state_dict()}
+        state = {"weights": pl_module.state_dict(), "history": pl_module.denoiser.timesteps.state_dict()}
         torch.save(state | {"average": ema.average, "seed": torch.initial_seed()}, folder / f"end{rank}.pt")
 
     NanGuard.on_train_end = dump  # type: ignore[method-assign,assignment]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tenshot.diffusion import DiffusionConfig, GaussianDiffusion, VariationalBound, bits_per_dim
+from tenshot.diffusion import Denoiser, DiffusionConfig, GaussianDiffusion, VariationalBound, bits_per_dim
 from tenshot.metrics import BitsPerDim
 
 
@@ -36,7 +36,7 @@ def test_it_takes_what_the_process_gives():
     def network(x: Tensor, t: Tensor) -> Tensor:
         return 0.5 * x
 
-    found = bits_per_dim(process, network, torch.rand(3, 3, 4, 4) * 2 - 1)
+    found = bits_per_dim(Denoiser(process, network), torch.rand(3, 3, 4, 4) * 2 - 1)
     metric = BitsPerDim()
     metric.update(found)
     assert metric.compute() == pytest.approx(float(found.total.double().mean()))
