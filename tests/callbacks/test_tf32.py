@@ -78,7 +78,7 @@ def test_a_step_that_fails_leaves_pytorch_as_it_was(tenshot: tiny.Run, tmp_path:
     def fails(*arguments: Any) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(DDPM, "denoise", fails)
+    monkeypatch.setattr(DDPM, "condition_of", fails)
     before = in_force()
     with pytest.raises(KeyError):
         tenshot("fit", "--config", tiny.config_file(tmp_path), "--trainer.default_root_dir", tmp_path / "run")
