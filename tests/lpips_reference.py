@@ -11,6 +11,8 @@ import torch
 from lpips import pretrained_networks
 from torch import Tensor, nn
 
+from tenshot.metrics.lpips_metric import LPIPSMetric
+
 BUILDERS = {"vgg": "vgg16", "alex": "alexnet", "squeeze": "squeezenet1_1"}
 
 
@@ -52,3 +54,12 @@ def pair_by_pair(x: Tensor, y: Tensor, trunk: str = "vgg") -> Tensor:
     network = reference(trunk)
     with torch.inference_mode():
         return torch.stack([torch.stack([network(a[None], b[None]).squeeze() for b in y]) for a in x])
+
+
+def filled(metric: LPIPSMetric, generated: Tensor, real: Tensor | None = None, batch: int = 4) -> LPIPSMetric:
+    """The metric, having seen these images."""
+    for images in generated.split(batch):
+        metric.update(images)
+    if real is not None and metric.compares:
+        metric.update(real, real=True)
+    return metric

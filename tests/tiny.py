@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -18,7 +19,8 @@ from torch import Tensor
 from tenshot.callbacks import EMA, NanGuard, StepCheckpoint, StepSeed
 from tenshot.datamodules import SyntheticFaces
 from tenshot.diffusion import DiffusionConfig
-from tenshot.lightning_modules import DDPM, NoisyClassifier, Sampler, StyleGAN2
+from tenshot.errors import InputError
+from tenshot.lightning_modules import DDPM, DDPMPA, NoisyClassifier, Sampler, StyleGAN2
 from tenshot.models import StyleGAN2Config, UNetClassifier, UNetConfig
 from tenshot.run import AtomicCheckpointIO
 
@@ -72,6 +74,33 @@ class Outcome:
 Run = Callable[..., Outcome]
 
 
+def assert_one_line(outcome: Outcome, status: int, message: str) -> None:
+    """An outcome is this status and one line, not too long, with this regular expression in it."""
+    assert re.search(message, outcome.complaint), outcome.complaint
+    assert outcome.status == status
+    assert len(re.sub(r"/\S+/", "/", outcome.complaint)) < 400  # without folders: those of tests are long
+
+
+def refusal(action: Callable[[], object], *words: str) -> str:
+    """The one line that an action is refused with, which holds these words."""
+    with pytest.raises(InputError) as error:
+        action()
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+    return message
+
+
+class Bomb:
+    """Touches a file if it is unpickled."""
+
+    def __init__(self, fuse: Path) -> None:
+        self.fuse = fuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.fuse,)
+
+
 def unet_config(**changes: Any) -> UNetConfig:
     return UNetConfig(**(UNET | changes))
 
@@ -83,6 +112,14 @@ def adam(lr: float = 1e-2) -> OptimizerCallable:
 def ddpm(**arguments: Any) -> DDPM:
     """A method with its network; a fresh one outputs 0, see ``randomised``."""
     module = DDPM(**({"unet": unet_config(), "sampler": QUICK, "optimizer": adam()} | arguments))
+    module.configure_model()
+    return module
+
+
+def ddpm_pa(init_from: Path, **arguments: Any) -> DDPMPA:
+    """DDPM-PA with its network, from a file of a source."""
+    settings = {"init_from": str(init_from), "optimizer": adam(), "sampler": QUICK, "preview_sampler": QUICK}
+    module = DDPMPA(**(settings | arguments))
     module.configure_model()
     return module
 

@@ -180,23 +180,13 @@ def test_the_dropout_asked_for_is_that_of_any_network(run: Path):
 # Files that hold something else
 
 
-class Bomb:
-    """Runs a command when it is unpickled."""
-
-    def __init__(self, fuse: Path) -> None:
-        self.fuse = fuse
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.fuse,)
-
-
 def test_code_in_a_file_is_not_run(tmp_path: Path, public: tuple[Path, DDPM]):
     state = torch.load(public[0])
     path, fuse = tmp_path / "weights.pt", tmp_path / "fuse"
-    torch.save(state | {"note": Bomb(fuse)}, path)
+    torch.save(state | {"note": tiny.Bomb(fuse)}, path)
     with pytest.raises(InputError, match="note"):
         started(path)
-    torch.save({"model": state, "note": Bomb(fuse)}, path)
+    torch.save({"model": state, "note": tiny.Bomb(fuse)}, path)
     copy = started(path, unet=tiny.unet_config(), diffusion=DiffusionConfig())
     tiny.assert_same(copy.unet.state_dict(), public[1].unet.state_dict())
     torch.save(state | {"time_embed.0.weight": Wrapped(state["time_embed.0.weight"], fuse)}, path)
@@ -222,7 +212,7 @@ class Wrapped:
 
 def test_an_old_fashioned_pickle_is_refused_too(tmp_path: Path):
     path, fuse = tmp_path / "weights.pkl", tmp_path / "fuse"
-    path.write_bytes(pickle.dumps(Bomb(fuse)))
+    path.write_bytes(pickle.dumps(tiny.Bomb(fuse)))
     with pytest.raises(InputError):
         started(path)
     assert not fuse.exists()

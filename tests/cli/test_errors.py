@@ -1,6 +1,5 @@
 """What a user's mistake looks like: one line that says what to do, and a status other than 0."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,39 +9,6 @@ import tiny
 import torch
 
 from tenshot.cli import main
-from tenshot.lightning_modules import DDPM
-from tenshot.run import AtomicCheckpointIO
-
-
-class Bomb:
-    """Touches a file when it is unpickled."""
-
-    def __init__(self, fuse: Path) -> None:
-        self.fuse = fuse
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.fuse,)
-
-
-@pytest.fixture(scope="session")
-def bad(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
-    """A folder of things that are not what they should be, and a configuration that is."""
-    folder = tmp_path_factory.mktemp("bad")
-    Path(tiny.config_file(folder)).rename(folder / "good.yaml")
-    unet = (folder / "good.yaml").read_text().replace("head_channels", "head_chanels")
-    (folder / "unknown.yaml").write_text(unet)
-    (folder / "section.yaml").write_text("trainr: {max_steps: 2}\n")
-    (folder / "broken.yaml").write_text("trainer: {max_steps: 2}\nmodel: [a\n  b: {")
-    (folder / "text.yaml").write_text("max_steps is 2")
-    (folder / "weights.pt").write_text("see elsewhere")
-    whole = (trained / "checkpoints" / "step=00000004.ckpt").read_bytes()
-    (folder / "torn.ckpt").write_bytes(whole[: len(whole) // 2])
-    torch.save({"weights": Bomb(folder / "fuse")}, folder / "bomb.ckpt")
-    torch.save({"weights": torch.zeros(3)}, folder / "plain.ckpt")
-    torch.save({"pytorch-lightning_version": "2.6", "state_dict": {}}, folder / "foreign.ckpt")
-    (folder / "empty").mkdir()
-    return folder
-
 
 Words = Callable[[Path, Path, Path], list[str]]
 
@@ -141,16 +107,10 @@ CHECKPOINTS = {
 }
 
 
-def assert_one_line(outcome: tiny.Outcome, status: int, message: str) -> None:
-    assert re.search(message, outcome.complaint), outcome.complaint
-    assert outcome.status == status
-    assert len(re.sub(r"/\S+/", "/", outcome.complaint)) < 400  # without folders: those of tests are long
-
-
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake(tenshot: tiny.Run, bad: Path, trained: Path, shots: Path, mistake: str):
     words, status, message = MISTAKES[mistake]
-    assert_one_line(tenshot(*words(bad, trained, shots)), status, message)
+    tiny.assert_one_line(tenshot(*words(bad, trained, shots)), status, message)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +118,7 @@ def test_a_mistake(tenshot: tiny.Run, bad: Path, trained: Path, shots: Path, mis
 )
 def test_a_checkpoint_that_is_none(tenshot: tiny.Run, bad: Path, tmp_path: Path, command: str, name: str):
     words = [command, "--config", bad / "good.yaml", "--trainer.default_root_dir", tmp_path / "out"]
-    assert_one_line(tenshot(*words, "--ckpt_path", bad / name), 1, CHECKPOINTS[name])
+    tiny.assert_one_line(tenshot(*words, "--ckpt_path", bad / name), 1, CHECKPOINTS[name])
     assert not (bad / "fuse").exists()
     assert not (tmp_path / "out" / "images").exists()
 
@@ -166,13 +126,13 @@ def test_a_checkpoint_that_is_none(tenshot: tiny.Run, bad: Path, tmp_path: Path,
 @pytest.mark.parametrize("command", ["fit", "predict"])
 def test_a_checkpoint_of_another_network(tenshot: tiny.Run, bad: Path, trained: Path, tmp_path: Path, command: str):
     words = [command, "--config", bad / "good.yaml", "--ckpt_path", trained, "--trainer.default_root_dir"]
-    assert_one_line(
+    tiny.assert_one_line(
         tenshot(*words, tmp_path / "first", "--model.unet.channel_mult", "[1,2,2]"),
         1,
         r"step=00000004\.ckpt: a checkpoint of another network, with unet\.channel_mult \(1.*\) \(here \(1.*2.*2.*\)\)",
     )
     # the shapes of the weights would fit
-    assert_one_line(
+    tiny.assert_one_line(
         tenshot(*words, tmp_path / "second", "--model.unet.attention_order", "new"),
         1,
         r"unet\.attention_order legacy \(here new\)",
@@ -182,7 +142,7 @@ def test_a_checkpoint_of_another_network(tenshot: tiny.Run, bad: Path, trained: 
 def test_a_pickle_with_code_as_initial_weights(tenshot: tiny.Run, bad: Path):
     words = ["fit", "--config", bad / "good.yaml", "--trainer.default_root_dir", bad / "out"]
     outcome = tenshot(*words, "--model.init_from", bad / "bomb.ckpt", "--model.allow_pickle", "true")
-    assert_one_line(outcome, 1, r"bomb\.ckpt: ")
+    tiny.assert_one_line(outcome, 1, r"bomb\.ckpt: ")
     assert not (bad / "fuse").exists()
 
 
@@ -190,14 +150,16 @@ def test_a_pickle_with_code_as_initial_weights(tenshot: tiny.Run, bad: Path):
 def test_code_in_a_checkpoint_is_never_run(tenshot: tiny.Run, run_copy: Path, tmp_path: Path, options: list[str]):
     path, fuse = run_copy / "checkpoints" / "step=00000004.ckpt", tmp_path / "fuse"
     content = torch.load(path, weights_only=True)
-    torch.save(content | {"note": Bomb(fuse)}, path)
+    torch.save(content | {"note": tiny.Bomb(fuse)}, path)
     words = ["predict", "--ckpt_path", run_copy, "--images.count", "1", *options]
     outcome = tenshot(*words)
     assert outcome.status == 0, outcome.err
     assert ("weights_only is no longer an option" in outcome.log) == bool(options)
     assert (run_copy / "images" / "000000.png").exists()
-    torch.save(content | {"callbacks": {"mine": Bomb(fuse)}}, path)
-    assert_one_line(tenshot(*words), 1, r"its callbacks hold an object of a class that is not read, and nothing of it")
+    torch.save(content | {"callbacks": {"mine": tiny.Bomb(fuse)}}, path)
+    tiny.assert_one_line(
+        tenshot(*words), 1, r"its callbacks hold an object of a class that is not read, and nothing of it"
+    )
     assert not fuse.exists()
 
 
@@ -210,86 +172,6 @@ def test_configurations_with_options_that_are_gone_still_load(tenshot: tiny.Run,
 
 
 # Mistakes that show only later
-
-
-def test_a_loss_that_is_no_number(tenshot: tiny.Run, bad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    calls, loss_terms = [], DDPM.loss_terms
-
-    def terms(self: DDPM, *arguments: Any) -> dict[str, torch.Tensor]:
-        calls.append(1)
-        return {
-            name: value * (torch.nan if len(calls) == 5 else 1) for name, value in loss_terms(self, *arguments).items()
-        }
-
-    monkeypatch.setattr(DDPM, "loss_terms", terms)
-    words = [
-        "--trainer.max_steps",
-        "6",
-        "--checkpoint.every_n_steps",
-        "2",
-        "--trainer.default_root_dir",
-        tmp_path / "run",
-    ]
-    assert_one_line(
-        tenshot("fit", "--config", bad / "good.yaml", *words),
-        1,
-        r"the loss became NaN or infinite at step 5: .*go on from step=00000004\.ckpt with --ckpt_path \S+/run$",
-    )
-    saved = sorted((tmp_path / "run" / "checkpoints").iterdir())
-    assert [path.name for path in saved] == ["step=00000002.ckpt", "step=00000004.ckpt"]
-    for value in torch.load(saved[-1], weights_only=True)["state_dict"].values():
-        assert value.isfinite().all()
-
-    monkeypatch.undo()
-    resumed = tenshot("fit", "--config", bad / "good.yaml", *words, "--ckpt_path", "last")
-    assert resumed.status == 0
-    assert (tmp_path / "run" / "checkpoints" / "step=00000006.ckpt").exists()
-
-
-@pytest.mark.parametrize("bad_steps", [(4,), (4, 5)], ids=["for a while", "to the end"])
-def test_a_full_disk(
-    tenshot: tiny.Run, bad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad_steps: tuple[int, ...]
-):
-    """Training goes on without a checkpoint; a run that cannot save its end has failed."""
-    save = torch.save
-
-    def full(content: Any, file: Any) -> None:
-        if content["global_step"] in bad_steps:
-            file.write(b"part")
-            raise OSError(28, "No space left on device")
-        save(content, file)
-
-    monkeypatch.setattr(torch, "save", full)
-    run = tmp_path / "run"
-    words = ["--trainer.max_steps", "5", "--checkpoint.every_n_steps", "2", "--trainer.default_root_dir", run]
-    outcome = tenshot("fit", "--config", bad / "good.yaml", *words)
-
-    left = {path.name for path in (run / "checkpoints").iterdir()}
-    message = r"could not be written \(No space left on device\)"
-    assert re.search(rf"step=00000004\.ckpt: {message}", outcome.log + outcome.err)
-    if bad_steps == (4,):
-        assert outcome.status == 0
-        assert left == {"step=00000002.ckpt", "step=00000005.ckpt"}
-    else:
-        assert_one_line(
-            outcome, 1, rf"step=00000005\.ckpt: {message}; the last whole checkpoint is .*step=00000002\.ckpt"
-        )
-        assert left == {"step=00000002.ckpt"}
-
-
-def test_a_folder_for_pictures_that_is_a_file(tenshot: tiny.Run, trained: Path, tmp_path: Path):
-    (tmp_path / "file").touch()
-    outcome = tenshot("predict", "--ckpt_path", trained, "--images.count", "1", "--images.dir", tmp_path / "file")
-    assert_one_line(outcome, 1, r"/file/drawn_by\.json: could not be written")
-
-
-def test_a_mistake_of_ours_keeps_its_traceback(bad: Path, monkeypatch: pytest.MonkeyPatch):
-    def fail(*arguments: Any, **named: Any) -> None:
-        raise KeyError("ours")
-
-    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", fail)
-    with pytest.raises(KeyError, match="ours"):
-        main(["fit", "--config", str(bad / "good.yaml"), "--trainer.default_root_dir", str(bad / "ours")])
 
 
 def test_tracebacks_of_mistakes_are_there_for_the_asking(monkeypatch: pytest.MonkeyPatch):
@@ -321,4 +203,6 @@ def test_what_cannot_be_shared_out(
 ):
     shared = {"devices": 1, "strategy": {"class_path": "tenshot.callbacks.FullySharded"}}
     config = tiny.config_file(tmp_path, {"trainer": shared | trainer, "model": {"init_args": model}})
-    assert_one_line(tenshot("fit", "--config", config, "--trainer.default_root_dir", tmp_path / "run"), 1, complaint)
+    tiny.assert_one_line(
+        tenshot("fit", "--config", config, "--trainer.default_root_dir", tmp_path / "run"), 1, complaint
+    )

@@ -8,7 +8,7 @@ import signal
 import tarfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +24,7 @@ from tenshot.datamodules.reading import resized
 
 COUNT = 40
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TENSHOT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def picture(number: int) -> Image.Image:
@@ -129,55 +124,6 @@ def test_plain_keeps_the_size_and_turns_upright(tenshot: tiny.Run, tmp_path: Pat
     assert np.array_equal(pixels(ours), np.rot90(np.asarray(picture(0)), -1))
     with Image.open(io.BytesIO(ours)) as image:
         assert not image.getexif()
-
-
-def test_webdataset_classes_become_folders(tenshot: tiny.Run, tmp_path: Path):
-    with tarfile.open(tmp_path / "in.tar", "w") as archive:
-        for name, label in (("a", "7"), ("b", "../c")):
-            buffer = io.BytesIO()
-            picture(0).save(buffer, "PNG")
-            for ending, content in (("png", buffer.getvalue()), ("cls", label.encode())):
-                info = tarfile.TarInfo(f"{name}.{ending}")
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
-    assert tenshot("prepare", tmp_path / "in.tar", tmp_path / "out", "--image_size", "24").status == 0
-    assert contents(tmp_path / "out").keys() == {"7/a.png", "_c/b.png"}
-
-
-@pytest.mark.parametrize("output", ["out", "out.zip", "out.tar"])
-@pytest.mark.parametrize("told_by", ["dataset.json", "cls"])
-@pytest.mark.parametrize("shard_size", [100, 5])
-def test_classes_that_are_numbers_keep_their_numbers(
-    tenshot: tiny.Run, tmp_path: Path, output: str, told_by: str, shard_size: int
-):
-    """10 after 9, though the folder 10 comes after 1; and a class keeps its number where another has no pictures."""
-    numbers = {f"{number:02d}": number for number in range(13) if told_by == "cls" or number != 4}
-    extra = {f"{name}.cls": str(number).encode() for name, number in numbers.items()}
-    if told_by == "dataset.json":
-        labels = [[f"{name}.png", number] for name, number in numbers.items()]
-        extra = {"dataset.json": json.dumps({"labels": labels}).encode()}
-    with tarfile.open(tmp_path / "in.tar", "w") as archive:
-        for name, content in ({f"{name}.png": solid(number) for name, number in numbers.items()} | extra).items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    words = ["--image_size", "24", "--shard_size", str(shard_size), "--workers", "1"]
-    for _ in range(2):  # the second finds all done
-        assert tenshot("prepare", tmp_path / "in.tar", tmp_path / output, *words).status == 0
-    root = tmp_path / output if (tmp_path / output).exists() else tmp_path / output.replace("out", "out-*")
-    data = ImageFolder(str(root), 24, labels=True, num_workers=0)
-    assert data.class_names == [str(number) for number in range(13)]
-    batch = data.train_source.read(range(len(numbers)))
-    found = [round(image.float().mean().item() / 10) for image in batch["image"]]
-    assert found == batch["label"].tolist()
-    assert sorted(found) == sorted(numbers.values())
-
-
-def solid(number: int) -> bytes:
-    """A picture whose every value is ten times its number."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (30, 30), (10 * number,) * 3).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("output", ["out", "out.tar", "out.zip"])

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from official_code import official
 from torch import Tensor
 
 from tenshot.diffusion import DiffusionConfig
+
+REPOSITORIES = {"GUIDED_DIFFUSION": "guided_diffusion", "IMPROVED_DIFFUSION": "improved_diffusion"}
 
 
 def alpha_bar(config: DiffusionConfig) -> np.ndarray:
@@ -84,3 +88,11 @@ def reference_alpha_bar() -> Callable[[DiffusionConfig], np.ndarray]:
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(params=REPOSITORIES)
+def theirs(request: pytest.FixtureRequest) -> SimpleNamespace:
+    """Modules of the official code."""
+    package = REPOSITORIES[request.param]
+    modules = ("gaussian_diffusion", "respace", "resample")
+    return SimpleNamespace(**{name: official(request.param, f"{package}.{name}") for name in modules})

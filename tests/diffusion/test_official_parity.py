@@ -14,19 +14,14 @@ from tenshot.diffusion import (
     DiffusionConfig,
     GaussianDiffusion,
     Guided,
-    LossAwareTimesteps,
     bits_per_dim,
     classifier_guidance,
     ddim_encode,
     sample_ddim,
     sample_ddpm,
-    space_timesteps,
 )
-from tenshot.diffusion.schedules import cosine_betas, linear_betas
-from tenshot.errors import InputError
 from tenshot.losses import hybrid_loss, vlb_loss
 
-REPOSITORIES = {"GUIDED_DIFFUSION": "guided_diffusion", "IMPROVED_DIFFUSION": "improved_diffusion"}
 TABLES = [
     *("betas", "alphas_cumprod", "alphas_cumprod_prev", "alphas_cumprod_next", "sqrt_alphas_cumprod"),
     *("sqrt_one_minus_alphas_cumprod", "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod"),
@@ -50,13 +45,6 @@ NETWORKS = [
     for variance in ("learned_range", "learned", "fixed_small", "fixed_large")
     for prediction in ("epsilon", "x0", "previous")
 ]
-
-
-@pytest.fixture(params=REPOSITORIES)
-def theirs(request: pytest.FixtureRequest) -> SimpleNamespace:
-    package = REPOSITORIES[request.param]
-    modules = ("gaussian_diffusion", "respace", "resample")
-    return SimpleNamespace(**{name: official(request.param, f"{package}.{name}") for name in modules})
 
 
 def twin(theirs: SimpleNamespace, config: DiffusionConfig, spec: str = "", loss: str = "MSE"):
@@ -111,31 +99,6 @@ def test_tables_and_timesteps(theirs: SimpleNamespace, config: DiffusionConfig, 
     other._wrap_model(lambda x, t: received.append(t))(t, t)
     assert received[0].dtype == ours.model_timesteps(t).dtype
     assert torch.equal(received[0], ours.model_timesteps(t))
-
-
-def test_schedules(theirs: SimpleNamespace):
-    named = theirs.gaussian_diffusion.get_named_beta_schedule
-    for steps in (21, 100, 1000, 3000, 4000):
-        np.testing.assert_allclose(linear_betas(steps), named("linear", steps), rtol=1e-12)
-        np.testing.assert_allclose(cosine_betas(steps), named("cosine", steps), rtol=1e-9, atol=1e-14)
-
-
-def test_space_timesteps(theirs: SimpleNamespace):
-    generator = np.random.default_rng(0)
-    lists = [",".join(map(str, generator.integers(1, 60, size=generator.integers(1, 6)))) for _ in range(60)]
-    compared = 0
-    for num_steps in (50, 100, 999, 1000, 4000):
-        single = [str(n) for n in range(1, num_steps + 1, 7)] + [f"ddim{n}" for n in range(2, 60)]
-        for spec in [*single, *lists, "90,60,60,20,20", str(num_steps)]:
-            try:
-                expected = sorted(theirs.respace.space_timesteps(num_steps, spec))
-            except ValueError:
-                with pytest.raises(InputError):
-                    space_timesteps(num_steps, spec)
-            else:
-                assert space_timesteps(num_steps, spec) == expected
-                compared += 1
-    assert compared > 1000
 
 
 @pytest.mark.parametrize("config", PROCESSES[:3], ids=str)
@@ -305,17 +268,3 @@ def test_bits_per_dim(theirs, monkeypatch, config: DiffusionConfig):
     assert_equal(mine.prior, their["prior_bpd"])
     for name, key in {"vb": "vb", "mse": "mse", "x0_mse": "xstart_mse"}.items():
         assert_equal(getattr(mine, name), their[key].flip(1))  # they list the last step first
-
-
-def test_loss_aware_timesteps(theirs, monkeypatch):
-    monkeypatch.setattr(np, "int", int, raising=False)  # an alias that numpy has dropped
-    other = theirs.resample.LossSecondMomentResampler(SimpleNamespace(num_timesteps=20))
-    ours = LossAwareTimesteps(20)
-    rng = np.random.default_rng(0)
-    for _ in range(40):
-        t, losses = rng.integers(20, size=32), rng.exponential(size=32)
-        ours.update(torch.tensor(t), torch.tensor(losses))
-        other.update_with_all_losses(t.tolist(), losses.tolist())
-        weights = other.weights()
-        np.testing.assert_allclose(ours.probabilities().numpy(), weights / weights.sum(), rtol=1e-9)
-    assert weights.std() > 0

@@ -1,4 +1,3 @@
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +24,6 @@ FACTOR = 1.5  # of the adapted weights against the source's, where they are to d
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     module = tiny.randomised(tiny.ddpm(unet=tiny.unet_config(dropout=0.3)))
     return tiny.weights_file(tmp_path_factory.mktemp("source") / "source.safetensors", module)
-
-
-def adapting(init_from: Path, **arguments: Any) -> DDPMPA:
-    settings = {
-        "init_from": str(init_from),
-        "optimizer": tiny.adam(),
-        "sampler": tiny.QUICK,
-        "preview_sampler": tiny.QUICK,
-    }
-    module = DDPMPA(**(settings | arguments))
-    module.configure_model()
-    return module
 
 
 def started(folder: Path, module: DDPMPA, batch_size: int = 4) -> DDPMPA:
@@ -75,7 +62,7 @@ def fit(folder: Path, module: DDPMPA, steps: int, *callbacks: Any, data: Any = N
 def test_before_the_first_step_the_pairs_agree(tmp_path: Path, prediction: Any):
     process = DiffusionConfig(prediction=prediction)
     trained = tiny.weights_file(tmp_path / "source.safetensors", tiny.randomised(tiny.ddpm(diffusion=process)))
-    module = started(tmp_path, adapting(trained))
+    module = started(tmp_path, tiny.ddpm_pa(trained))
     module.eval()  # without dropout
     terms = module.loss_terms(one_step(module))
 
@@ -89,7 +76,7 @@ def test_before_the_first_step_the_pairs_agree(tmp_path: Path, prediction: Any):
 
 def test_the_terms_by_hand(tmp_path: Path, source: Path):
     weights = Pairwise(image=0.3, high_frequency=0.7, high_frequency_mse=0.02)
-    module = moved(started(tmp_path, adapting(source, pairwise=weights)))
+    module = moved(started(tmp_path, tiny.ddpm_pa(source, pairwise=weights)))
     module.eval()
     step = one_step(module)
     terms = module.loss_terms(step)
@@ -114,14 +101,14 @@ def test_the_terms_by_hand(tmp_path: Path, source: Path):
 
 
 def test_weights_of_zero_leave_direct_fine_tuning(tmp_path: Path, source: Path):
-    module = started(tmp_path, adapting(source, pairwise=Pairwise(0, 0, 0)))
+    module = started(tmp_path, tiny.ddpm_pa(source, pairwise=Pairwise(0, 0, 0)))
     assert module.source.network is None  # nobody pays for a forward pass that nobody needs
     assert module.loss_terms(one_step(module)).keys() == {"mse", "vb"}
 
 
 def test_the_published_code_compares_three_of_the_batch(tmp_path: Path, source: Path):
     conventions = {"direction": "source||adapted", "reduction": "mean"}
-    module = moved(started(tmp_path, adapting(source, pairwise=Pairwise(4, 4, 1, anchors=3, **conventions)), 8))
+    module = moved(started(tmp_path, tiny.ddpm_pa(source, pairwise=Pairwise(4, 4, 1, anchors=3, **conventions)), 8))
     module.eval()
     assert module.source.network is not None
     seen: list[Tensor] = []
@@ -145,7 +132,7 @@ def test_min_snr_takes_away_what_the_noise_prediction_amplifies(tmp_path: Path, 
     values = []
     for weighting in ("uniform", "min_snr"):
         only = Pairwise(0, 0, 1, mse_weighting=weighting)  # type: ignore[arg-type]
-        module = adapting(source, pairwise=only)
+        module = tiny.ddpm_pa(source, pairwise=only)
         values.append(module.eval().loss_terms(one_step(module, t=t))["high_frequency_mse"])
     a = module.diffusion.alphas_cumprod[t]
     np.testing.assert_allclose((values[1] / values[0]).detach(), np.minimum(1, a / (1 - a)), rtol=1e-4)
@@ -154,7 +141,7 @@ def test_min_snr_takes_away_what_the_noise_prediction_amplifies(tmp_path: Path, 
 def test_the_source_sees_the_labels(tmp_path: Path):
     classes = tiny.unet_config(num_classes=9)
     trained = tiny.weights_file(tmp_path / "source.safetensors", tiny.randomised(tiny.ddpm(unet=classes)))
-    module = adapting(trained)
+    module = tiny.ddpm_pa(trained)
     tiny.trainer(tmp_path, 0).fit(module, tiny.faces(labels=True))
     module.on_fit_start()
     assert module.source.network is not None
@@ -171,7 +158,7 @@ def test_the_source_sees_the_labels(tmp_path: Path):
 
 
 def test_the_source_is_neither_trained_nor_saved_nor_averaged(tmp_path: Path, source: Path):
-    module = adapting(source)
+    module = tiny.ddpm_pa(source)
     before = {name: value.clone() for name, value in module.unet.state_dict().items()}
     fit(tmp_path, module, 3, StepCheckpoint(every_n_steps=3), ema=EMA(0.9))
 
@@ -189,7 +176,7 @@ def test_the_source_is_neither_trained_nor_saved_nor_averaged(tmp_path: Path, so
 
 @pytest.mark.parametrize("dropout", [False, True])
 def test_the_source_has_no_dropout_unless_it_is_asked_for(tmp_path: Path, source: Path, dropout: bool):
-    module = started(tmp_path, adapting(source, pairwise=Pairwise(source_dropout=dropout)))
+    module = started(tmp_path, tiny.ddpm_pa(source, pairwise=Pairwise(source_dropout=dropout)))
     assert module.source.network is not None
     assert isinstance(module.source.network, UNet)
     x, t = torch.rand(2, 3, 16, 16), torch.tensor([5, 50])
@@ -201,7 +188,7 @@ def test_the_source_is_kept_in_what_it_is_run_in_which_changes_no_bit(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, precision: Any, dtype: torch.dtype
 ):
     def learned(folder: Path) -> DDPMPA:
-        module = adapting(source)
+        module = tiny.ddpm_pa(source)
         fit(folder, module, 2, precision=precision)
         return module
 
@@ -211,48 +198,6 @@ def test_the_source_is_kept_in_what_it_is_run_in_which_changes_no_bit(
     assert module.unet.encoder.stem.weight.dtype == torch.float32
     monkeypatch.setattr(UNet, "round_for_autocast", lambda network, dtype: None)
     tiny.assert_same(module.state_dict(), learned(tmp_path / "cast").state_dict())
-
-
-def test_resuming_changes_nothing_and_needs_the_same_source(tmp_path: Path, source: Path):
-    def run(folder: Path, path: Path, steps: int, resume: bool = False) -> dict[str, Any]:
-        saves = [StepCheckpoint(every_n_steps=100)]
-        trainer = tiny.trainer(folder, steps, *saves, ema=EMA(0.9))  # type: ignore[arg-type]
-        checkpoint = max((folder / "checkpoints").glob("*.ckpt")) if resume else None
-        module = adapting(path, collapse_every_n_steps=2, pairwise=Pairwise(anchors=3, source_dropout=True))
-        trainer.fit(module, tiny.faces(), ckpt_path=checkpoint)
-        return torch.load(folder / "checkpoints" / f"step={steps:08d}.ckpt", weights_only=True)
-
-    whole = run(tmp_path / "whole", source, 4)
-    run(tmp_path / "halves", source, 2)
-    copy = tmp_path / "moved.safetensors"
-    shutil.copy(source, copy)
-    resumed = run(tmp_path / "halves", copy, 4, resume=True)  # the same weights from another place will do
-    for part in ("state_dict", "optimizer_states", "ema"):
-        tiny.assert_same(resumed[part], whole[part], part)
-
-    other = tiny.weights_file(tmp_path / "other.safetensors", tiny.randomised(tiny.ddpm(), seed=1))
-    with pytest.raises(
-        InputError, match=r"other.safetensors: not the source model that this run began with, .*--model"
-    ):
-        run(tmp_path / "halves", other, 6, resume=True)
-
-
-def test_a_file_of_other_than_public_shapes_is_read_as_the_network_that_was_given(tmp_path: Path):
-    """As a source, from the same file or from another one, and again when the run is resumed."""
-    state = tiny.public_state(tiny.randomised(tiny.ddpm()).unet.state_dict())
-    paths = [tmp_path / name for name in ("one.pt", "two.pt")]
-    for path in paths:
-        torch.save(state, path)
-    given = {"unet": tiny.unet_config(), "diffusion": DiffusionConfig()}
-    for path in paths:
-        fit(tmp_path / path.stem, adapting(paths[0], source=str(path), **given), 1, StepCheckpoint())
-        record = torch.load(tmp_path / path.stem / "checkpoints/step=00000001.ckpt", weights_only=True)["tenshot"]
-        assert record["source"]["unet"] == record["unet"]
-        again = DDPMPA(source=str(path), sampler=tiny.QUICK, preview_sampler=tiny.QUICK, optimizer=tiny.adam(), **given)
-        trainer = tiny.trainer(tmp_path / path.stem, 2)
-        trainer.fit(again, tiny.faces(), ckpt_path=tmp_path / path.stem / "checkpoints/step=00000001.ckpt")
-        assert again.source.network is not None
-        tiny.assert_same(again.source.network.state_dict(), tiny.randomised(tiny.ddpm()).unet.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -266,12 +211,12 @@ def test_another_kind_of_source_is_refused(tmp_path: Path, source: Path, change:
     other = tiny.ddpm(**{k: tiny.unet_config(**v) if isinstance(v, dict) else v for k, v in change.items()})
     path = tiny.weights_file(tmp_path / "other.safetensors", other)
     with pytest.raises(InputError, match=message):
-        fit(tmp_path, adapting(source, source=str(path)), 1)
+        fit(tmp_path, tiny.ddpm_pa(source, source=str(path)), 1)
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, source: Path, shots: Path):
     with pytest.raises(InputError, match=r"data.batch_size is 2, but the pairwise losses compare at least 3"):
-        fit(tmp_path, adapting(source), 1, data=FewShot(str(shots), shots=3, image_size=16, batch_size=2))
+        fit(tmp_path, tiny.ddpm_pa(source), 1, data=FewShot(str(shots), shots=3, image_size=16, batch_size=2))
     with pytest.raises(InputError, match="anchors is 2: it takes 3"):
         Pairwise(anchors=2)
     with pytest.raises(InputError, match=r"pairwise.image is -1"):
@@ -284,7 +229,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, source: Path, shots:
 
 
 def test_it_logs_every_term_and_by_quarter_of_the_noise(tmp_path: Path, source: Path):
-    trainer = fit(tmp_path, adapting(source, collapse_every_n_steps=1), 4, log_every_n_steps=4)
+    trainer = fit(tmp_path, tiny.ddpm_pa(source, collapse_every_n_steps=1), 4, log_every_n_steps=4)
     logged = trainer.callback_metrics
     assert {f"train/{name}" for name in ("loss", "mse", "vb", "high_frequency_mse", *PAIRS)} <= logged.keys()
     assert any(name.startswith("train/high_frequency_mse_q") for name in logged)
@@ -292,13 +237,13 @@ def test_it_logs_every_term_and_by_quarter_of_the_noise(tmp_path: Path, source: 
 
 
 def test_the_watch_on_collapse_compares_samples_of_both_models(tmp_path: Path, source: Path):
-    still = adapting(source, optimizer=tiny.adam(lr=0.0), collapse_every_n_steps=1)
+    still = tiny.ddpm_pa(source, optimizer=tiny.adam(lr=0.0), collapse_every_n_steps=1)
     logged = fit(tmp_path / "still", still, 1).callback_metrics
     assert logged["collapse/adapted"] == logged["collapse/source"]
     pictures = still.sample(torch.arange(4), preview=True).flatten(1).double().numpy()
     cosines = np.corrcoef(np.hstack([pictures, -pictures]))  # with its negative, so that the mean is 0
     assert logged["collapse/source"].item() == pytest.approx((cosines.sum() - 4) / 12, rel=1e-4)
 
-    learning = adapting(source, collapse_every_n_steps=1)
+    learning = tiny.ddpm_pa(source, collapse_every_n_steps=1)
     logged = fit(tmp_path / "learning", learning, 1).callback_metrics
     assert logged["collapse/adapted"] != logged["collapse/source"]

@@ -3,17 +3,16 @@
 import os
 import pickle
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import nvlabs_files as files
 import pytest
+import tiny
 import torch
 from nvlabs_files import Call
 
-from tenshot.errors import InputError
 from tenshot.models.pretrained import read_checkpoint, read_stylegan2
 from tenshot.models.pretrained.nvlabs_pickle import PickledNetwork, networks_in
 from tenshot.models.pretrained.unpickling import Inert
@@ -27,15 +26,6 @@ STATE = {
 
 def read_nvlabs_pickle(path: Path) -> dict[str, PickledNetwork]:
     return networks_in(read_checkpoint(path))
-
-
-def refusal(action: Callable[[], object], *words: str) -> str:
-    with pytest.raises(InputError) as error:
-        action()
-    message = str(error.value)
-    assert "\n" not in message
-    assert all(word in message for word in words), message
-    return message
 
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
@@ -108,7 +98,7 @@ def test_code_is_not_run(tmp_path: Path, trap: str):
     assert trace.exists()  # it is a trap
     trace.unlink()
 
-    refusal(lambda: read_stylegan2(path), str(path))
+    tiny.refusal(lambda: read_stylegan2(path), str(path))
     assert not trace.exists()
 
 
@@ -130,14 +120,14 @@ def test_a_pickle_where_numbers_belong_is_refused_and_not_run(tmp_path: Path):
     trace = tmp_path / "trace"
     numbers = pickle.dumps(Call(os.system, f"touch {trace}"), protocol=2)
     path = files.dump({"G": Call(torch.storage._load_from_bytes, numbers)}, tmp_path / "network.pkl")
-    refusal(lambda: read_nvlabs_pickle(path), str(path), "nothing of it was run")
+    tiny.refusal(lambda: read_nvlabs_pickle(path), str(path), "nothing of it was run")
     assert not trace.exists()
 
 
 def test_by_another_name_it_is_still_not_run(tmp_path: Path):
     trace = tmp_path / "trace"
     path = files.dump(Trap(trace).as_the_whole_file(), tmp_path / "network.pt")
-    refusal(lambda: read_stylegan2(path), str(path), "an object of a class that is not read")
+    tiny.refusal(lambda: read_stylegan2(path), str(path), "an object of a class that is not read")
     assert not trace.exists()
 
 
@@ -148,7 +138,7 @@ def test_a_tensor_cannot_claim_more_numbers_than_it_has(tmp_path: Path):
         network = files.network("Generator", {})
         network.state["_parameters"]["weight"] = tensor
         path = files.dump({"G": network}, tmp_path / "network.pkl")
-        refusal(lambda path=path: read_nvlabs_pickle(path), "larger than its numbers")
+        tiny.refusal(lambda path=path: read_nvlabs_pickle(path), "larger than its numbers")
 
 
 @pytest.mark.parametrize("arguments", [[1], "words", None])
@@ -163,7 +153,7 @@ def test_a_network_inside_itself_is_refused(tmp_path: Path):
     network.state["_modules"]["again"] = holder = files.Persistent("Part")
     holder.state["_modules"] = network.state["_modules"]
     path = files.dump({"G": network}, tmp_path / "network.pkl")
-    refusal(lambda: read_stylegan2(path), str(path))
+    tiny.refusal(lambda: read_stylegan2(path), str(path))
 
 
 @pytest.mark.parametrize("inside", [{"weight": 3}, {"weight": torch.ones(2)}])
@@ -171,24 +161,24 @@ def test_something_else_where_numbers_belong(tmp_path: Path, inside: object):
     path = files.dump(
         {"G": Call(torch.storage._load_from_bytes, files.storage_bytes(inside))}, tmp_path / "network.pkl"
     )
-    refusal(lambda: read_nvlabs_pickle(path), "a dict stands where the numbers of a tensor belong")
+    tiny.refusal(lambda: read_nvlabs_pickle(path), "a dict stands where the numbers of a tensor belong")
 
 
 @pytest.mark.parametrize("content", [{}, {"G": None}, {"weight": 3}, [1, 2], "words"])
 def test_a_pickle_of_something_else(tmp_path: Path, content: object):
     path = files.dump(content, tmp_path / "network.pkl")
-    refusal(lambda: read_stylegan2(path), str(path))
+    tiny.refusal(lambda: read_stylegan2(path), str(path))
 
 
 def test_a_torn_file_and_one_that_is_no_pickle(tmp_path: Path):
     path = files.dump({"G_ema": files.network("Generator", STATE)}, tmp_path / "network.pkl")
     path.write_bytes(path.read_bytes()[:-300])
-    refusal(lambda: read_nvlabs_pickle(path), str(path), "truncated", "copy or download it again")
+    tiny.refusal(lambda: read_nvlabs_pickle(path), str(path), "truncated", "copy or download it again")
     path.write_bytes(b"<!DOCTYPE html>")
-    refusal(lambda: read_stylegan2(path), str(path))
+    tiny.refusal(lambda: read_stylegan2(path), str(path))
 
 
 def test_a_network_of_the_tensorflow_code_is_told_what_to_do(tmp_path: Path):
     path = tmp_path / "network.pkl"
     path.write_bytes(b"\x80\x03cdnnlib.tflib.network\nNetwork\n).")
-    refusal(lambda: read_nvlabs_pickle(path), str(path), "TensorFlow", "legacy.py")
+    tiny.refusal(lambda: read_nvlabs_pickle(path), str(path), "TensorFlow", "legacy.py")

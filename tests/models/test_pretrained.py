@@ -1,18 +1,14 @@
 """Public checkpoints: their key grammar, the table of what shapes do not tell, and files that must be refused."""
 
-import pickle
 import re
-from pathlib import Path
 
 import pytest
 import tiny
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from tenshot.errors import InputError
 from tenshot.models import UNet, UNetClassifier, UNetConfig
-from tenshot.models.pretrained import fill, load_adm, load_adm_classifier, read_adm
+from tenshot.models.pretrained import load_adm, load_adm_classifier, read_adm
 
 # The public grammar, written from its description: our modules -> theirs.
 
@@ -206,25 +202,16 @@ def state() -> dict[str, Tensor]:
     return public_state(UNet(UNetConfig(**TINY)))
 
 
-def refusal(action, *words: str) -> str:
-    with pytest.raises(InputError) as error:
-        action()
-    message = str(error.value)
-    assert "\n" not in message
-    assert all(word in message for word in words), message
-    return message
-
-
 def test_shapes_alone_do_not_tell_everything(state):
-    refusal(lambda: load_adm(state), "image_size", "attention_order", "num_heads or head_channels")
-    message = refusal(lambda: load_adm(state, image_size=16, head_channels=32), "attention_order")
+    tiny.refusal(lambda: load_adm(state), "image_size", "attention_order", "num_heads or head_channels")
+    message = tiny.refusal(lambda: load_adm(state, image_size=16, head_channels=32), "attention_order")
     assert "image_size" not in message
     assert "num_heads" not in message
 
 
 def test_unknown_keys_are_listed(state):
     state |= {"input_blocks.1.0.in_layers.9.weight": torch.zeros(1), "discriminator.weight": torch.zeros(1)}
-    refusal(
+    tiny.refusal(
         lambda: load_adm(state, **ASKED),
         "2 unknown keys",
         "discriminator.weight",
@@ -234,98 +221,27 @@ def test_unknown_keys_are_listed(state):
 
 def test_missing_keys_are_listed(state):
     del state["output_blocks.1.0.skip_connection.weight"], state["middle_block.2.emb_layers.1.bias"]
-    refusal(lambda: load_adm(state, **ASKED), "2 missing keys", "decoder.1.block.skip.weight", "middle.1.block.embed")
+    tiny.refusal(
+        lambda: load_adm(state, **ASKED), "2 missing keys", "decoder.1.block.skip.weight", "middle.1.block.embed"
+    )
 
 
 def test_another_architecture_is_listed_by_shapes(state):
-    refusal(
+    tiny.refusal(
         lambda: load_adm(state, **ASKED, scale_shift=False), "differing keys", "embed.weight (128, 128) for (64, 128)"
     )
 
 
 def test_a_foreign_network_is_refused():
-    refusal(lambda: load_adm({"conv1.weight": torch.zeros(3)}), "not a guided-diffusion", "unknown keys (conv1.weight)")
+    tiny.refusal(
+        lambda: load_adm({"conv1.weight": torch.zeros(3)}), "not a guided-diffusion", "unknown keys (conv1.weight)"
+    )
 
 
 def test_an_unknown_override_names_the_nearest(state):
-    refusal(lambda: load_adm(state, **ASKED, head_chanels=3), "head_chanels", "head_channels")
+    tiny.refusal(lambda: load_adm(state, **ASKED, head_chanels=3), "head_chanels", "head_channels")
 
 
 def test_a_classifier_of_unknown_depth_asks_for_it():
     network = UNetClassifier(UNetConfig(**(TINY | {"channels": 64, "head_channels": 64, "out_channels": 5})))
-    refusal(lambda: load_adm_classifier(public_state(network)), "num_res_blocks")
-
-
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_files_are_read(state, tmp_path, suffix):
-    path = tmp_path / f"weights{suffix}"
-    (torch.save if suffix == ".pt" else save_file)({name: value.contiguous() for name, value in state.items()}, path)
-    found = read_adm(path, **ASKED)
-    assert torch.equal(found.state["encoder.stem.weight"], state["input_blocks.0.0.weight"])
-
-
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_truncated_files_are_refused(state, tmp_path, suffix):
-    path = tmp_path / f"weights{suffix}"
-    (torch.save if suffix == ".pt" else save_file)({name: value.contiguous() for name, value in state.items()}, path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    refusal(lambda: load_adm(path, **ASKED), str(path), "truncated")
-
-
-@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>", b"PK\x03\x04"])
-def test_files_that_are_no_checkpoints_are_refused(tmp_path, content):
-    path = tmp_path / "weights.pt"
-    path.write_bytes(content)
-    refusal(lambda: load_adm(path), str(path), "not a checkpoint" if content[:1] != b"<" else "a web page")
-
-
-def test_a_missing_file_is_refused(tmp_path):
-    refusal(lambda: load_adm(tmp_path / "nothing.pt"), "nothing.pt", "no such checkpoint")
-
-
-class Touch:
-    """Creates a file when it is read."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
-        return Path.touch, (self.path,)
-
-
-@pytest.mark.parametrize("wrapped", [True, False])
-@pytest.mark.parametrize("zipped", [True, False])
-def test_code_in_a_checkpoint_is_not_run(state, tmp_path, zipped, wrapped):
-    path, trace = tmp_path / "weights.pt", tmp_path / "trace"
-    content = ({"model": state} if wrapped else state) | {"extra": Touch(trace)}
-    torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    if wrapped:
-        tiny.assert_same(load_adm(path, **ASKED).state_dict(), load_adm(state, **ASKED).state_dict())
-    else:
-        refusal(lambda: load_adm(path, **ASKED), str(path), "1 unknown keys (extra)")
-    assert not trace.exists()
-
-
-def test_a_plain_pickle_is_read_and_not_run(tmp_path):
-    path, trace = tmp_path / "weights.pkl", tmp_path / "trace"
-    path.write_bytes(pickle.dumps({"weight": torch.zeros(2), "extra": Touch(trace)}, protocol=2))
-    refusal(lambda: load_adm(path, **ASKED), str(path), "a file whose 'extra' is a whole object")
-    assert not trace.exists()
-
-
-@pytest.mark.parametrize("content", [{"model": {"weight": torch.zeros(2)}}, {}, [torch.zeros(2)], torch.zeros(2)])
-def test_anything_but_a_flat_dictionary_of_tensors_is_refused(tmp_path, content):
-    path = tmp_path / "weights.pt"
-    torch.save(content, path)
-    refusal(lambda: load_adm(path), str(path), "dictionary")
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_refused_with_their_file(bad: float):
-    network = torch.nn.Linear(2, 2)
-    state = {name: value.detach().clone() for name, value in network.state_dict().items()}
-    state["bias"][1] = bad
-    with pytest.raises(
-        InputError, match=r"x\.ckpt: 1 NaN or infinite keys \(bias\): the training that wrote it failed"
-    ):
-        fill(network, state, "x.ckpt")
+    tiny.refusal(lambda: load_adm_classifier(public_state(network)), "num_res_blocks")

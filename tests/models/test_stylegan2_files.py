@@ -1,6 +1,6 @@
 """Public StyleGAN2 files: their layouts, what is inferred and made up, and what is refused."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import tiny
 import torch
 from torch import Tensor
 
-from tenshot.errors import InputError
 from tenshot.models.pretrained import channel_multiplier, load_stylegan2, read_stylegan2, save_rosinality
 from tenshot.models.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 
@@ -32,15 +31,6 @@ def drawn(generator: StyleGAN2Generator, psi: float = 1.0) -> Tensor:
 def assert_close(ours: Tensor, theirs: Tensor, within: float = 1e-5) -> None:
     assert theirs.abs().max() > 1e-2
     assert (ours - theirs).abs().max() / theirs.abs().max() < within
-
-
-def refusal(action: Callable[[], object], *words: str) -> str:
-    with pytest.raises(InputError) as error:
-        action()
-    message = str(error.value)
-    assert "\n" not in message
-    assert all(word in message for word in words), message
-    return message
 
 
 def without(state: Mapping[str, Any], *endings: str) -> dict[str, Any]:
@@ -196,7 +186,7 @@ def test_other_widths_are_inferred(base: int, limit: int):
 def test_an_override_wins_and_an_unknown_one_names_the_nearest():
     generator, _ = load_stylegan2(files.checkpoint(), reduced_resolutions=2)
     assert generator.config.reduced_resolutions == 2
-    refusal(lambda: load_stylegan2(files.checkpoint(), mapping_layer=2), "mapping_layer", "mapping_layers")
+    tiny.refusal(lambda: load_stylegan2(files.checkpoint(), mapping_layer=2), "mapping_layer", "mapping_layers")
 
 
 @pytest.mark.parametrize(
@@ -208,73 +198,10 @@ def test_an_override_wins_and_an_unknown_one_names_the_nearest():
     ],
 )
 def test_an_override_that_does_not_fit_lists_the_keys(overrides: dict[str, Any], words: tuple[str, ...]):
-    refusal(lambda: load_stylegan2(files.checkpoint(), **overrides), "does not fit the network", *words)
+    tiny.refusal(lambda: load_stylegan2(files.checkpoint(), **overrides), "does not fit the network", *words)
 
 
 # What is refused
-
-
-def changed(part: str, **values: Any) -> dict[str, Any]:
-    content = files.checkpoint()
-    content[part] |= {name.replace("__", "."): value for name, value in values.items()}
-    return content
-
-
-def test_unknown_and_missing_keys_are_listed(tmp_path: Path):
-    content = changed("g_ema", synthesis__extra=torch.ones(1))
-    del content["g_ema"]["convs.1.noise.weight"]
-    torch.save(content, tmp_path / "a.pt")
-    message = refusal(lambda: read_stylegan2(tmp_path / "a.pt"), f"{tmp_path / 'a.pt'} (g_ema)")
-    assert "1 unknown keys (synthesis.extra)" in message
-    assert "1 missing keys (convs.1.noise.weight)" in message
-
-
-def test_a_discriminator_of_another_size_is_refused():
-    smaller = files.discriminator_state({4: 8, 8: 8})
-    refusal(lambda: read_stylegan2(files.checkpoint(d=smaller)), "(d)", "missing keys", "convs.2.conv1.0.weight")
-
-
-@pytest.mark.parametrize("name", ["convs.0.activate.bias", "to_rgbs.0.conv.weight", "style.2.weight", "noises.noise_3"])
-def test_shapes_that_do_not_fit_are_listed(name: str):
-    content = files.checkpoint()
-    content["g_ema"][name] = torch.ones(2, 7)
-    refusal(lambda: read_stylegan2(content), "(g_ema)", "1 differing keys", "(2, 7) for (")
-
-
-@pytest.mark.parametrize("part", ["g_ema", "d"])
-def test_another_filter_is_refused(part: str):
-    name = "convs.0.conv.blur.kernel" if part == "g_ema" else "convs.1.skip.0.kernel"
-    for kernel in (torch.ones(4, 4) / 4, 2 * files.checkpoint()[part][name], torch.ones(2, 2)):
-        content = files.checkpoint()
-        content[part][name] = kernel
-        refusal(lambda content=content: read_stylegan2(content), f"({part})", name, "another filter")
-
-
-def test_widths_that_no_configuration_describes_are_refused():
-    widths = {4: 6, 8: 8, 16: 8}
-    refusal(lambda: read_stylegan2(files.generator_state(widths)), "6, 8, 8 channels", "channel_base")
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ({}, ("no generator", "neither is there")),
-        ({"d": files.discriminator_state()}, ("no generator", "found d")),
-        ({"g_ema": {}}, ("not a generator of rosinality's", "0 other keys")),
-        ({"g_ema": 3}, ("(g_ema)", "found a int")),
-        ({"g_ema": {"conv1.weight": torch.ones(1)}}, ("not a generator of rosinality's", "conv1.weight")),
-        ({"g_ema": files.generator_state() | {"extra": "words"}}, ("'extra' is a str",)),
-    ],
-)
-def test_files_without_a_generator_are_refused(content: dict[str, Any], words: tuple[str, ...]):
-    refusal(lambda: read_stylegan2(content), *words)
-
-
-def test_a_class_conditional_pickle_is_refused(tmp_path: Path):
-    state = nvlabs_files.nvlabs_state(files.generator_state(), torch.zeros(files.DIM))
-    network = nvlabs_files.network("Generator", state, c_dim=10)
-    path = nvlabs_files.dump({"G_ema": network}, tmp_path / "network.pkl")
-    refusal(lambda: load_stylegan2(path), str(path), "class-conditional")
 
 
 @pytest.mark.parametrize(("told", "group"), [(8, 8), (None, 0), (4, 4)])
@@ -328,7 +255,7 @@ def test_weights_of_a_network_of_ours_are_written_without_what_they_are_views_of
 def test_weights_that_do_not_fit_are_not_written(tmp_path: Path):
     state = dict(StyleGAN2Generator(CONFIG).state_dict())
     del state["const"]
-    refusal(lambda: save_rosinality(tmp_path / "a.pt", CONFIG, state, state, None), "1 missing keys (const)")
+    tiny.refusal(lambda: save_rosinality(tmp_path / "a.pt", CONFIG, state, state, None), "1 missing keys (const)")
     assert not (tmp_path / "a.pt").exists()
 
 
