@@ -1,15 +1,12 @@
 """The diffusion baseline: DDPM (arXiv 2006.11239), Improved DDPM (2102.09672) and ADM (2105.05233), one module."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, replace
-from functools import partial
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW
 from torchmetrics import MeanMetric
 
@@ -33,12 +30,11 @@ from tenshot.diffusion import (
     UniformTimesteps,
     bits_per_dim,
 )
-from tenshot.distributed.seeding import SeededNoise, in_equal_batches
 from tenshot.distributed.sharding import share_out
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.data_checks import check_data
-from tenshot.lightning_modules.drawing import evaluating
 from tenshot.lightning_modules.guidance import ClassifierGuidance, FrozenClassifier
+from tenshot.lightning_modules.noise_drawing import DrawsFromNoise
 from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
 from tenshot.lightning_modules.sampler import Sampler
 from tenshot.lightning_modules.timestep_bins import TimestepBinMeans
@@ -51,7 +47,7 @@ __all__ = ["DDPM"]
 ANCESTRAL_250, PREVIEW = Sampler(), Sampler("dpm_solver", 20)
 
 
-class DDPM(LightningModule):
+class DDPM(DrawsFromNoise):
     """Train a diffusion model from scratch, or fine-tune one (init_from) on as few as ten pictures.
 
     Args:
@@ -113,9 +109,7 @@ class DDPM(LightningModule):
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.objective, self.vlb_weight, self.timestep_choice = objective, vlb_weight, timesteps
         self.sampler, self.preview_sampler, self.guidance = sampler, preview_sampler, guidance
-        self.guide: FrozenClassifier | None = None
         self.bits_per_dim_steps, self.compile_network = bits_per_dim, compile
-        self.unet: UNet
         self.val_loss, self.val_bits = (MeanMetric(nan_strategy="disable") for _ in range(2))  # waits for no device
 
     def configure_model(self) -> None:
@@ -190,70 +184,19 @@ class DDPM(LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """The diffusion loss at fixed timesteps and noise and, if asked for, the variational bound."""
+        """The diffusion loss at fixed timesteps and noise and, if asked for, the bound: means over all ranks."""
         x, condition = batch["image"], self.condition_of(batch)
         t = torch.randint(self.diffusion.num_steps, (len(x),), device=x.device)
         terms = self.denoiser.loss(x, t, torch.randn_like(x), condition)
         self.val_loss.update(torch.stack(list(terms.values())).sum(0))
+        self.log("val/loss", self.val_loss, batch_size=len(x))
         if self.bits_per_dim_steps is not None:
             self.val_bits.update(bits_per_dim(self.denoiser.respace(self.bits_per_dim_steps), x, condition).total)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the means over all validation images of all ranks."""
-        self.log("val/loss", self.val_loss.compute())
-        self.val_loss.reset()
-        if self.bits_per_dim_steps is not None:
-            self.log("val/bits_per_dim", self.val_bits.compute())
-            self.val_bits.reset()
+            self.log("val/bits_per_dim", self.val_bits, batch_size=len(x))
 
     def condition_of(self, batch: dict[str, Any]) -> Condition:
         """What the network is told of a training batch."""
         return {"label": batch["condition"]["label"]} if self.unet.config.num_classes is not None else None
-
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
-        """Draw the images that a batch of seeds asks for."""
-        return {"index": batch["index"], "image": self.sample(batch["seed"], batch.get("condition"))}
-
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Draw the images that a batch of seeds asks for."""
-        return self.sample(batch["seed"], batch.get("condition"))
-
-    @property
-    def num_classes(self) -> int | None:
-        """How many classes there are to draw from; none for an unconditional and unguided model."""
-        return self.guide.num_classes if self.guide else self.unet.config.num_classes
-
-    def sample(self, seeds: Tensor, condition: Condition = None, preview: bool = False) -> Tensor:
-        """Draw images; each depends on its own seed and condition alone.
-
-        Args:
-            seeds: (N,) int64, one an image.
-            condition: ``label``: (N,) int64, for a conditional or guided model; drawn uniformly where not given.
-            preview: Draw with preview_sampler.
-
-        Returns:
-            (N, C, H, W) float32 in [-1, 1]
-        """
-        return self.sample_from(self.unet, seeds, condition, preview)
-
-    @torch.no_grad()
-    def sample_from(
-        self, network: nn.Module, seeds: Tensor, condition: Condition = None, preview: bool = False
-    ) -> Tensor:
-        """The same from another network of this architecture and process."""
-        draw = partial(self._draw, Denoiser(self.diffusion, network), self.preview_sampler if preview else self.sampler)
-        with evaluating(network):
-            return in_equal_batches(draw, seeds, condition, self.device)
-
-    def _draw(self, denoiser: Denoiser, sampler: Sampler, seeds: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
-        config, noise = self.unet.config, SeededNoise(seeds, self.device)
-        if self.num_classes is not None and "label" not in condition:
-            condition = {**condition, "label": noise.integers(self.num_classes)}
-        if self.guide is not None:
-            denoiser = self.guide.guided(denoiser, condition["label"])
-        told = condition if config.num_classes is not None else {}
-        shape = (config.in_channels, config.image_size, config.image_size)
-        return sampler(denoiser, noise, shape, told).clamp(-1, 1)
 
     def configure_optimizers(self) -> Any:
         """The optimiser of the network's weights, with its schedule in optimiser steps."""

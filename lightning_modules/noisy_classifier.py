@@ -1,7 +1,7 @@
 """The classifier that guides a diffusion model, trained on noised pictures (ADM, arXiv 2105.05233, section 4)."""
 
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -73,8 +73,8 @@ class NoisyClassifier(LightningModule):
         self.init_from, self.init_weights = init_from, init_weights
         self.optimizer, self.lr_scheduler, self.compile_network = optimizer, lr_scheduler, compile
         self.classifier: UNetClassifier
-        self.val_means = {name: MeanMetric(nan_strategy="disable") for name in ("loss", "accuracy@1", "accuracy@5")}
-        self._on_the_device = nn.ModuleList(self.val_means.values())
+        names = ("loss", "accuracy@1", "accuracy@5")
+        self.val_means = nn.ModuleDict({name: MeanMetric(nan_strategy="disable") for name in names})
 
     def configure_model(self) -> None:
         """Build the network, with the weights of init_from.
@@ -156,16 +156,12 @@ class NoisyClassifier(LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """The same at fixed timesteps and noise."""
+        """The same at fixed timesteps and noise, over all images of all ranks."""
         t = torch.randint(self.diffusion.num_steps, (len(batch["image"]),), device=self.device)
         for name, value in self.scores(batch, t).items():
-            self.val_means[name].update(value)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the means over all validation pictures of all ranks."""
-        for name, mean in self.val_means.items():
-            self.log(f"val/{name}", mean.compute())
-            mean.reset()
+            mean = cast(MeanMetric, self.val_means[name])
+            mean.update(value)
+            self.log(f"val/{name}", mean, batch_size=len(value))
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Refuse: it draws no pictures.

@@ -1,0 +1,76 @@
+"""Images of a diffusion model, each a function of its seed and of its condition."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from tenshot.diffusion import Condition, Denoiser, GaussianDiffusion
+from tenshot.distributed.seeding import SeededNoise, in_equal_batches
+from tenshot.lightning_modules.drawing import evaluating
+from tenshot.lightning_modules.guidance import FrozenClassifier
+from tenshot.lightning_modules.sampler import Sampler
+from tenshot.models import UNet
+
+__all__ = ["DrawsFromNoise"]
+
+
+class DrawsFromNoise(LightningModule):
+    """What ``ImageGenerator`` asks for, and ``predict`` and ``test``, for a method that trains a denoiser."""
+
+    unet: UNet
+    diffusion: GaussianDiffusion
+    sampler: Sampler
+    """How images are drawn."""
+    preview_sampler: Sampler
+    """How the grids during training are drawn."""
+    guide: FrozenClassifier | None = None
+    """What pulls them towards classes."""
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """Draw the images that a batch of seeds asks for."""
+        return {"index": batch["index"], "image": self.sample(batch["seed"], batch.get("condition"))}
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Draw the images that a batch of seeds asks for."""
+        return self.sample(batch["seed"], batch.get("condition"))
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes there are to draw from; none for an unconditional and unguided model."""
+        return self.guide.num_classes if self.guide else self.unet.config.num_classes
+
+    def sample(self, seeds: Tensor, condition: Condition = None, preview: bool = False) -> Tensor:
+        """Draw images; each depends on its own seed and condition alone.
+
+        Args:
+            seeds: (N,) int64, one an image.
+            condition: ``label``: (N,) int64, for a conditional or guided model; drawn uniformly where not given.
+            preview: Draw with preview_sampler.
+
+        Returns:
+            (N, C, H, W) float32 in [-1, 1]
+        """
+        return self.sample_from(self.unet, seeds, condition, preview)
+
+    @torch.no_grad()
+    def sample_from(
+        self, network: nn.Module, seeds: Tensor, condition: Condition = None, preview: bool = False
+    ) -> Tensor:
+        """The same from another network of this architecture and process."""
+        draw = partial(self._draw, Denoiser(self.diffusion, network), self.preview_sampler if preview else self.sampler)
+        with evaluating(network):
+            return in_equal_batches(draw, seeds, condition, self.device)
+
+    def _draw(self, denoiser: Denoiser, sampler: Sampler, seeds: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+        config, noise = self.unet.config, SeededNoise(seeds, self.device)
+        if self.num_classes is not None and "label" not in condition:
+            condition = {**condition, "label": noise.integers(self.num_classes)}
+        if self.guide is not None:
+            denoiser = self.guide.guided(denoiser, condition["label"])
+        told = condition if config.num_classes is not None else {}
+        shape = (config.in_channels, config.image_size, config.image_size)
+        return sampler(denoiser, noise, shape, told).clamp(-1, 1)
