@@ -1,6 +1,5 @@
 """W&B without an account: what an offline run leaves, read back from its file with W&B's own messages."""
 
-import itertools
 import json
 import logging
 import os
@@ -13,13 +12,9 @@ from typing import Any
 import pytest
 import tiny
 import wandb
-from PIL import Image
 from wandb.proto.wandb_internal_pb2 import Record
 
 from tenshot.cli import main
-from tenshot.errors import InputError
-from tenshot.reports import brought_here, read_run, wandb_path
-from tenshot.reports.curves import logged
 from tenshot.run import RunWandb
 
 FRAGMENT = Path(__file__).parents[2] / "configs" / "logger" / "wandb.yaml"
@@ -177,78 +172,6 @@ def test_a_server_that_cannot_be_reached_is_one_line(
     assert "\n" not in said
     [file] = (tmp_path / "a" / "b").glob("wandb/offline-run-*/*.wandb")
     assert [(row["trainer/global_step"], row["train/loss"]) for row in history(list(records(file)))] == [(7, 0.5)]
-
-
-class Server:
-    """What ``wandb.Api`` would answer, from what the run has sent."""
-
-    def __init__(self, run: Path, parts: list[list[Record]]) -> None:
-        self.name, self.id = "babies/tiny", (run / "wandb_id.txt").read_text().strip()
-        self._files = list(run.glob("wandb/offline-run-*/files"))
-        self._history = [row for part in parts for row in history(part)]
-        self.config: dict[str, Any] = {}
-        for record in itertools.chain(*parts):  # a resumed run brings what it changed
-            if record.WhichOneof("record_type") == "config":
-                self.config |= items(record.config.update)
-
-    def run(self, path: str) -> "Server":
-        if path != f"team/tenshot/{self.id}":
-            raise ValueError(f"Could not find run <Run {path} (not found)>")
-        return self
-
-    def scan_history(self) -> Iterator[dict[str, Any]]:
-        yield from self._history
-
-    def files(self) -> list["Sent"]:
-        return [Sent(folder, path) for folder in self._files for path in folder.rglob("*") if path.is_file()]
-
-    def file(self, name: str) -> "Sent":
-        [sent] = [sent for sent in self.files() if sent.name == name]
-        return sent
-
-
-class Sent:
-    def __init__(self, folder: Path, path: Path) -> None:
-        self.name, self.path = str(path.relative_to(folder)), path
-
-    def download(self, root: str, replace: bool = False) -> Any:
-        target = Path(root) / self.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(self.path.read_bytes())
-        return open(target)
-
-
-def test_the_comparison_reads_from_the_server_what_it_reads_from_the_folder(
-    run: Path, parts: list[list[Record]], tmp_path: Path
-):
-    server = Server(run, parts)
-    here = read_run(brought_here(f"team/tenshot/{server.id}", tmp_path, server))
-    there = read_run(run)
-    assert here.folder.parts[-2:] == ("babies", "tiny")
-    for option in ("model", "model.unet.channels", "data.domain", "trainer.max_steps", "seed_everything"):
-        assert here.config[option] == there.config[option]
-    assert here.evaluations == there.evaluations
-    assert len(here.evaluations) == 3
-    ours, theirs = logged(here), logged(there)
-    assert len(ours["train/loss"]) == 6
-    assert {name: line for name, line in ours.items() if name.startswith(("train/", "eval/"))} == {
-        name: line for name, line in theirs.items() if name.startswith(("train/", "eval/"))
-    }
-    [grid] = (here.folder / "samples").iterdir()
-    assert grid.name == "step=00000006.png"
-    with Image.open(grid) as ours_, Image.open(run / "samples" / grid.name) as theirs_:
-        assert ours_.tobytes() == theirs_.tobytes()
-
-
-def test_a_run_that_is_not_on_the_server(run: Path, parts: list[list[Record]], tmp_path: Path):
-    with pytest.raises(InputError, match=r"team/tenshot/other: W&B does not give this run \(Could not find run"):
-        brought_here("team/tenshot/other", tmp_path, Server(run, parts))
-
-
-@pytest.mark.parametrize("word", ["wandb:team/tenshot/abc", "https://wandb.ai/team/tenshot/runs/abc?nw=nwuser"])
-def test_how_a_run_on_a_server_is_named(word: str):
-    assert wandb_path(word) == "team/tenshot/abc"
-    assert wandb_path("runs/team/abc") is None
 
 
 def test_going_back_says_that_both_lines_are_kept_or_begins_a_run_of_its_own(
