@@ -137,7 +137,8 @@ class CDC(GAN):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Terms:
         """StyleGAN2's step, on whole images from around the anchors or on patches of any images (section 3.2)."""
-        step, parts = self.begin(batch)
+        step, images = self.trainer.global_step, batch["image"]
+        parts = images.split(self.micro_batch or len(images))
         with_r1, with_path_length, patches = self.turns(step)
         draw, discriminate = self.any_images, self.discriminate_patches
         if not patches:
@@ -151,19 +152,20 @@ class CDC(GAN):
         terms |= self.optimise("generator", g_terms, counted=True)
         if with_path_length:
             terms |= self.optimise("generator", [partial(self.path_length_terms, len(real)) for real in parts])
-        return self.end(terms)
+        self.log_dict({f"train/{name}": value for name, value in terms.items()})
+        return {"loss": torch.stack(list(terms.values())).sum()} | terms
 
     def discriminator_terms(self, real: Tensor, draw: Callable[[int], Tensor], discriminate: Discriminate) -> Terms:
         """Tell real images (N, 3, H, W), or their patches, from as many drawn ones."""
         with torch.no_grad():
             fake = draw(len(real))
-        real_logits, fake_logits = discriminate(self.augmented(real), self.augmented(fake))
+        real_logits, fake_logits = discriminate(self.augmentation(real), self.augmentation(fake))
         self.observe(real_logits)
         return {"discriminator": nonsaturating_discriminator_loss(real_logits, fake_logits)}
 
     def generator_terms(self, count: int, draw: Callable[[int], Tensor], discriminate: Discriminate) -> Terms:
         """Draw images that are taken for real ones, and lie to each other as the source's do."""
-        [logits] = discriminate(self.augmented(draw(count)))
+        [logits] = discriminate(self.augmentation(draw(count)))
         terms = {"generator": nonsaturating_generator_loss(logits)}
         if self.source.network is not None:
             terms["distance"] = self.correspondence.weight * self._distance(self.source.network)

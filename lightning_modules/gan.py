@@ -89,7 +89,7 @@ class GAN(AdversarialModule, DrawsFromLatents):
         check_range("--model.freeze_d", freeze_d, 0)
         self.config, self.init_from, self.init_weights = stylegan2, init_from, init_weights
         self.optimizer_g, self.optimizer_d, self.regularization = optimizer_g, optimizer_d, regularization
-        self.style_mixing, self.augmentation = style_mixing, augmentation
+        self.style_mixing, self.augmentation = style_mixing, augmentation or nn.Identity()
         self.micro_batch, self.truncation, self.freeze_d = micro_batch, truncation, freeze_d
         self.generator: StyleGAN2Generator
         self.discriminator: StyleGAN2Discriminator
@@ -186,22 +186,15 @@ class GAN(AdversarialModule, DrawsFromLatents):
 
     # What steps are made of
 
-    def begin(self, batch: dict[str, Tensor]) -> tuple[int, Sequence[Tensor]]:
-        """The number of this step, and the micro-batches of real images; what is chosen at it is drawn anew."""
-        step: int = self.trainer.global_step
-        self.choices = step_choices(step)
-        return step, batch["image"].split(self.micro_batch or len(batch["image"]))
-
-    def end(self, terms: Terms) -> Terms:
-        """Log the terms of a step; with their sum they are its result."""
-        self.log_dict({f"train/{name}": value for name, value in terms.items()})
-        return {"loss": torch.stack(list(terms.values())).sum()} | terms
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Draw the choices of this step."""
+        self.choices = step_choices(self.trainer.global_step)
 
     def r1_terms(self, real: Tensor, discriminate: Discriminate) -> Terms:
         """The gradient penalty on real pictures (arXiv 1801.04406), in the weights' precision, augmented."""
         with torch.autocast(self.device.type, enabled=False):
             real = real.detach().to(self.discriminator.output.weight.dtype).requires_grad_()
-            [logits] = discriminate(self.augmented(real))
+            [logits] = discriminate(self.augmentation(real))
             penalty = r1_penalty(logits, real).mean()
         return {"r1": self.regularization.r1 / 2 * self.regularization.r1_every * penalty}
 
@@ -240,10 +233,6 @@ class GAN(AdversarialModule, DrawsFromLatents):
         together = images[0] if len(images) == 1 else torch.cat(images)
         logits: Tensor = self.discriminator(together, batches=len(images))
         return logits.chunk(len(images))
-
-    def augmented(self, images: Tensor) -> Tensor:
-        """The pictures as the discriminator sees them."""
-        return images if self.augmentation is None else self.augmentation(images)
 
     def observe(self, real_logits: Tensor) -> None:
         """Let the augmentation see how sure the discriminator is of real pictures."""

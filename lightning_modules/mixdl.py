@@ -121,7 +121,8 @@ class MixDL(GAN):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Terms:
         """StyleGAN2's step, or the same with mixed latents: patches are judged then, and distances compared."""
-        step, parts = self.begin(batch)
+        step, images = self.trainer.global_step, batch["image"]
+        parts = images.split(self.micro_batch or len(images))
         with_r1, with_path_length, mixes = self.turns(step)
         d_terms, g_terms, discriminate = self.discriminator_terms, self.generator_terms, self.discriminate
         if mixes:
@@ -134,19 +135,21 @@ class MixDL(GAN):
         terms |= self.optimise("generator", [partial(g_terms, len(real)) for real in parts], counted=True)
         if with_path_length:
             terms |= self.optimise("generator", [partial(self.path_length_terms, len(real)) for real in parts])
-        return self.end(terms)
+        self.log_dict({f"train/{name}": value for name, value in terms.items()})
+        return {"loss": torch.stack(list(terms.values())).sum()} | terms
 
     def discriminator_terms(self, real: Tensor) -> Terms:
         """Tell real images (N, 3, H, W) from as many drawn ones."""
         with torch.no_grad():
             fake = self.generator.synthesis(self.styles(len(real)))
-        real_logits, fake_logits = self.discriminate(self.augmented(real), self.augmented(fake))
+        both = torch.cat([self.augmentation(real), self.augmentation(fake)])
+        real_logits, fake_logits = self.discriminator(both, batches=2).chunk(2)
         self.observe(real_logits)
         return {"discriminator": nonsaturating_discriminator_loss(real_logits, fake_logits)}
 
     def generator_terms(self, count: int) -> Terms:
         """Draw images that are taken for real ones."""
-        [logits] = self.discriminate(self.augmented(self.generator.synthesis(self.styles(count))))
+        logits = self.discriminator(self.augmentation(self.generator.synthesis(self.styles(count))))
         return {"generator": nonsaturating_generator_loss(logits)}
 
     def mixed_discriminator_terms(self, real: Tensor) -> Terms:
@@ -155,11 +158,11 @@ class MixDL(GAN):
         with torch.no_grad():
             w, coefficients = self.latents_of_noise(count), self._coefficients(count)
             plain, mixed = self._images(w), self._images(self._mixed(coefficients, w))
-        real_logits, mixed_logits = self.discriminate_patches(self.augmented(real), self.augmented(mixed))
+        real_logits, mixed_logits = self.discriminate_patches(self.augmentation(real), self.augmentation(mixed))
         self.observe(real_logits)
         terms = {"discriminator": nonsaturating_discriminator_loss(real_logits, mixed_logits)}
         if self.mixup.discriminator:
-            seen = self.augmented(torch.cat([plain, mixed]))  # one batch: its images are compared in groups
+            seen = self.augmentation(torch.cat([plain, mixed]))  # one batch: its images are compared in groups
             with torch.autocast(self.device.type, enabled=False):
                 placed = self.projection(self.discriminator.penultimate(seen))
             distance = self._distance(placed[count:], placed[:count], coefficients)
@@ -170,7 +173,7 @@ class MixDL(GAN):
         """Draw images of mixed latents that are taken for real; and new ones, mixed alike, that lie in between."""
         coefficients = self._coefficients(count)
         [logits] = self.discriminate_patches(
-            self.augmented(self._images(self._mixed(coefficients, self.latents_of_noise(count))))
+            self.augmentation(self._images(self._mixed(coefficients, self.latents_of_noise(count))))
         )
         terms = {"generator": nonsaturating_generator_loss(logits)}
         if self.mixup.generator:

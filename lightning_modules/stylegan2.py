@@ -22,7 +22,8 @@ class StyleGAN2(GAN):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Terms:
         """One step of both players, and the regularisers' when it is time."""
-        step, parts = self.begin(batch)
+        step, images = self.trainer.global_step, batch["image"]
+        parts = images.split(self.micro_batch or len(images))
         with_r1, with_path_length = self.turns(step)
         terms = self.optimise("discriminator", [partial(self.discriminator_terms, real) for real in parts])
         self.adjust_augmentation(step)
@@ -31,17 +32,18 @@ class StyleGAN2(GAN):
         terms |= self.optimise("generator", [partial(self.generator_terms, len(real)) for real in parts], counted=True)
         if with_path_length:
             terms |= self.optimise("generator", [partial(self.path_length_terms, len(real)) for real in parts])
-        return self.end(terms)
+        self.log_dict({f"train/{name}": value for name, value in terms.items()})
+        return {"loss": torch.stack(list(terms.values())).sum()} | terms
 
     def discriminator_terms(self, real: Tensor) -> Terms:
         """Tell real images (N, 3, H, W) from as many drawn ones."""
         with torch.no_grad():
             fake = self.generator.synthesis(self.styles(len(real)))
-        real_logits, fake_logits = self.discriminate(self.augmented(real), self.augmented(fake))
+        real_logits, fake_logits = self.discriminate(self.augmentation(real), self.augmentation(fake))
         self.observe(real_logits)
         return {"discriminator": nonsaturating_discriminator_loss(real_logits, fake_logits)}
 
     def generator_terms(self, count: int) -> Terms:
         """Draw images that are taken for real ones."""
-        [logits] = self.discriminate(self.augmented(self.generator.synthesis(self.styles(count))))
+        [logits] = self.discriminate(self.augmentation(self.generator.synthesis(self.styles(count))))
         return {"generator": nonsaturating_generator_loss(logits)}
