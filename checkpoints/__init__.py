@@ -1,1 +1,23 @@
 """Trained networks in files: which kinds there are, how they are found, read, described and compared."""
+
+from tenshot.checkpoints.diffusion_networks import CLASSIFIER, UNET
+from tenshot.checkpoints.kind import Kind, Trained, Weights
+from tenshot.checkpoints.registry import KINDS, describe, read
+from tenshot.checkpoints.resuming import refuse_other, start_from
+from tenshot.checkpoints.source import FrozenSource
+from tenshot.checkpoints.stylegan2 import STYLEGAN2
+
+__all__ = [
+    "CLASSIFIER",
+    "KINDS",
+    "STYLEGAN2",
+    "UNET",
+    "FrozenSource",
+    "Kind",
+    "Trained",
+    "Weights",
+    "describe",
+    "read",
+    "refuse_other",
+    "start_from",
+]

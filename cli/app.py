@@ -36,6 +36,7 @@ from tenshot.callbacks import (
 )
 from tenshot.callbacks.data_record import DataRecord, go_on_with_data_of
 from tenshot.callbacks.image_writer import MissingSamples
+from tenshot.checkpoints.registry import configurations
 from tenshot.cli.argv import values, with_config
 from tenshot.cli.image_size import image_size_of
 from tenshot.cli.launch import NO_MEETING, Slurm, check_launch, no_meeting
@@ -246,9 +247,9 @@ def _describe_by(init_args: Namespace, checkpoint: Path) -> None:
     if init_args.get("init_from") is None:
         return
     ours = read_checkpoint(checkpoint).get("tenshot", {})
-    for name in ("unet", "classifier", "diffusion", "stylegan2"):
-        if name in init_args and name in ours:
-            init_args[name] = Namespace(**ours[name])
+    for name, fields in configurations(ours).items():
+        if name in init_args:
+            init_args[name] = Namespace(**fields)
     if "source" in init_args and init_args.source is None:
         init_args.source = ours.get("source", {}).get("path", init_args.init_from)
     init_args.init_from = None

@@ -2,20 +2,20 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jsonargparse import auto_cli
 from safetensors.torch import save_file
+from torch import Tensor
 
-from tenshot.checkpoints.initial import Weights, description, initial_from, part_in
-from tenshot.cli.convert_stylegan2 import convert_stylegan2, is_stylegan2
+from tenshot.checkpoints import Trained, Weights, describe, read
+from tenshot.checkpoints.registry import kind_in
 from tenshot.cli.parser import Parser
 from tenshot.cli.renamed_options import without_former_options
 from tenshot.diffusion import DiffusionConfig
 from tenshot.errors import InputError
-from tenshot.models import UNet, UNetClassifier
 from tenshot.models.blocks import AttentionOrder
-from tenshot.models.pretrained import fill
 
 __all__ = ["convert", "convert_file"]
 
@@ -56,38 +56,48 @@ def convert_file(
     Raises:
         InputError: The source cannot be read, or the output is named otherwise.
     """
-    target = Path(output)
+    target, kind = Path(output), kind_in(source)
     told = {
         "image_size": image_size, "num_res_blocks": num_res_blocks, "num_heads": num_heads,
         "head_channels": head_channels, "attention_order": attention_order, "dropout": dropout,
     }  # fmt: skip
     told = {name: value for name, value in told.items() if value is not None}
-    if is_stylegan2(source):
-        foreign = [*told, *(["diffusion"] if diffusion else [])]
-        if foreign:
-            raise InputError(f"{source}: holds a StyleGAN2, for which there is no --{foreign[0]}: leave it out")
-        convert_stylegan2(source, output, weights)
-        return
-    if target.suffix != ".safetensors":
-        raise InputError(f"{output}: name the file to write with the ending .safetensors")
-    part = part_in(source)
-    initial = initial_from(source, weights, told, part)
-    process = diffusion or initial.diffusion
-    if process is None:
+    foreign = [name for name in told if name not in kind.options]
+    foreign += ["diffusion"] if diffusion and not kind.diffuses else []
+    if foreign:
+        raise InputError(f"{source}: holds a {kind.words}, for which there is no --{foreign[0]}: leave it out")
+    if target.suffix not in (".safetensors", *kind.exports):
+        endings = " or ".join((".safetensors", *kind.exports))
+        raise InputError(f"{output}: name the file to write with the ending {endings}")
+    if target.suffix in kind.exports:
+        average, raw = (read(source, kind, which, told) for which in ("ema", "raw"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        print(*kind.exports[target.suffix](target, average, raw), sep="\n")
+    else:
+        _to_safetensors(read(source, kind, weights, told), target, diffusion)
+
+
+def _to_safetensors(trained: Trained[Any], target: Path, diffusion: DiffusionConfig | None) -> None:
+    """Write networks with what they are, and the configuration that starts from them."""
+    kind, process = trained.kind, diffusion or trained.diffusion
+    if kind.diffuses and process is None:
         raise InputError(
-            f"{source}: does not tell its noise process: give --diffusion.schedule and --diffusion.num_steps"
+            f"{trained.path}: does not tell its noise process: give --diffusion.schedule and --diffusion.num_steps"
         )
-    kind, method = (UNet, "DDPM") if part == "unet" else (UNetClassifier, "NoisyClassifier")
-    network = fill(kind(initial.unet), initial.state, initial.path)
-    about = description(initial.unet, process, method, part)
+    state: dict[str, Tensor] = {}
+    for name in trained.states:
+        network = kind.networks[name](trained.config)
+        trained.fill(name, network)
+        prefix = "" if len(kind.networks) == 1 else f"{name}."
+        # safetensors keeps no memory format: the network restores channels_last when it is filled
+        state |= {f"{prefix}{key}": value.contiguous() for key, value in network.state_dict().items()}
+    about = describe(kind, trained.config, kind.method, process)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # safetensors keeps no memory format: the network restores channels_last when it is filled
-    state = {name: value.contiguous() for name, value in network.state_dict().items()}
     save_file(state, target, metadata={name: json.dumps(value) for name, value in about.items()})
-    config = {"model": {"class_path": method, "init_args": {"init_from": str(target)}}}
+    config = {"model": {"class_path": kind.method, "init_args": {"init_from": str(target)}}}
     target.with_suffix(".yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     parameters = sum(value.numel() for value in state.values())
-    print(f"{target}: {initial.origin}, {parameters:,} parameters")
+    print(f"{target}: {trained.origin}, {parameters:,} parameters of {' and '.join(trained.states)}")
     print(f"start from it with tenshot fit --config {target.with_suffix('.yaml')} …")
 
 

@@ -2,8 +2,7 @@
 
 from jsonargparse import Namespace
 
-from tenshot.checkpoints.initial import Part, initial_from
-from tenshot.checkpoints.initial_gan import initial_gan_from
+from tenshot.checkpoints import KINDS, read
 from tenshot.lightning_modules import FolderGenerator
 
 __all__ = ["image_size_of"]
@@ -18,16 +17,10 @@ def image_size_of(model: Namespace) -> int | None:
     init_args = model.init_args
     if model.class_path.rsplit(".", 1)[-1] == FolderGenerator.__name__:
         return FolderGenerator(init_args.root).size
-    if "stylegan2" in init_args:
-        if init_args.stylegan2 is not None:
-            return int(init_args.stylegan2.image_size)
-        if init_args.get("init_from") is None:
-            return None
-        return initial_gan_from(init_args.init_from, "raw", None).config.image_size
-    part: Part = "classifier" if "classifier" in init_args else "unet"
-    if init_args.get(part) is not None:
-        return int(init_args[part].image_size)
-    if init_args.get("init_from") is not None:
-        read = initial_from(init_args.init_from, init_args.init_weights, {}, part)
-        return read.unet.image_size
-    return None
+    kind = next((kind for name, kind in KINDS.items() if name in init_args), None)
+    if kind is None:
+        return None
+    config = init_args[kind.name]
+    if config is None and init_args.get("init_from") is not None:
+        config = read(init_args.init_from, kind, init_args.init_weights).config
+    return None if config is None else int(getattr(config, kind.image_size))

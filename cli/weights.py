@@ -5,10 +5,9 @@ from pathlib import Path
 
 import yaml
 
-from tenshot.checkpoints.initial import own_words, part_in
+from tenshot.checkpoints.registry import kind_in, own_words
 from tenshot.checkpoints.runs import run_of
 from tenshot.cli.argv import values
-from tenshot.cli.convert_stylegan2 import is_stylegan2
 from tenshot.errors import InputError
 from tenshot.models.pretrained import read_checkpoint
 
@@ -47,11 +46,10 @@ def _is_of_no_run(path: Path, configured: bool) -> bool:
 
 
 def _method(weights: str) -> str:
-    if is_stylegan2(weights):
-        return "StyleGAN2"
-    if part_in(weights) == "classifier":
-        raise InputError(f"{weights}: a classifier of noisy pictures, which draws none: guide a DDPM by it")
-    return "DDPM"
+    kind = kind_in(weights)
+    if kind.instead is not None:
+        raise InputError(f"{weights}: a {kind.words}, which draws none: {kind.instead}")
+    return kind.method
 
 
 def _told(words: Sequence[str], group: str) -> bool:

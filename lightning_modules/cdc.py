@@ -9,8 +9,7 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
-from tenshot.checkpoints.initial_gan import initial_gan_from
-from tenshot.checkpoints.source import FrozenSource
+from tenshot.checkpoints import STYLEGAN2, FrozenSource, read
 from tenshot.distributed.seeding import position_seed, run_seed
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.adversarial import Player, Terms
@@ -23,7 +22,6 @@ from tenshot.losses import (
 from tenshot.losses.cross_domain import RowReduction
 from tenshot.losses.pairwise import Direction
 from tenshot.models import PatchDiscriminator, StyleGAN2Generator
-from tenshot.models.pretrained import fill
 
 __all__ = ["CDC", "Correspondence"]
 
@@ -120,9 +118,8 @@ class CDC(GAN):
         super().on_fit_start()
         if not self.correspondence.weight:
             return
-        initial = initial_gan_from(self.source.file(), self.init_weights, self.config)
-        network = StyleGAN2Generator(initial.config)
-        fill(network, initial.generator, initial.path)
+        initial = read(self.source.file(), STYLEGAN2, self.init_weights)
+        network = initial.fill("generator", StyleGAN2Generator(initial.config_for(self.config)))
         self.source.hold(network.to(self.device), initial.path, self)
 
     def turns(self, step: int) -> tuple[bool, bool, bool]:

@@ -5,20 +5,13 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import AdamW
 from torchmetrics import MeanMetric
 
-from tenshot.checkpoints.initial import (
-    Weights,
-    description,
-    initial_from,
-    process_for,
-    refuse_other_channels,
-    refuse_other_network,
-)
-from tenshot.checkpoints.resuming import fit_to_method
+from tenshot.checkpoints import UNET, Weights, describe, read, refuse_other, start_from
+from tenshot.checkpoints.diffusion_networks import process_for, refuse_other_channels
 from tenshot.checkpoints.uses import used_in_training
 from tenshot.diffusion import (
     Condition,
@@ -40,7 +33,6 @@ from tenshot.lightning_modules.sampler import Sampler
 from tenshot.lightning_modules.timestep_bins import TimestepBinMeans
 from tenshot.losses import hybrid_loss, vlb_loss
 from tenshot.models import UNet, UNetConfig
-from tenshot.models.pretrained import fill
 
 __all__ = ["DDPM"]
 
@@ -122,8 +114,8 @@ class DDPM(DrawsFromNoise):
             return
         config, process, initial = self.unet_config, self.diffusion_config or DiffusionConfig(), None
         if self.init_from is not None:
-            initial = initial_from(self.init_from, self.init_weights, self.asked)
-            config, process = config or initial.unet, process_for(initial, self.diffusion_config)
+            initial = read(self.init_from, UNET, self.init_weights, self.asked)
+            config, process = config or initial.config, process_for(initial, self.diffusion_config)
         assert config is not None
         self.diffusion = GaussianDiffusion(process)
         refuse_other_channels(config, process, self.diffusion.learns_variance)
@@ -139,10 +131,7 @@ class DDPM(DrawsFromNoise):
         self.denoiser = Denoiser(self.diffusion, self.unet, self.objective_terms, choice(process.num_steps))
         self.bins = TimestepBinMeans(process.num_steps)
         if initial is not None:
-            fill(self.unet, initial.state, initial.path)
-            self.weights_origin = f"{initial.path}: {initial.origin}"
-            used_in_training(initial.path, self)
-            rank_zero_info(f"{initial.path}: starting from {initial.origin}")
+            self.weights_origin = start_from(initial, self)
         if self.guidance is not None:
             self.guide = FrozenClassifier(self.guidance, config, process)
             used_in_training(self.guide.path, self)
@@ -208,7 +197,7 @@ class DDPM(DrawsFromNoise):
         assert self.unet_config is not None
         assert self.diffusion_config is not None
         checkpoint.setdefault("tenshot", {}).update(
-            description(self.unet_config, self.diffusion_config, type(self).__name__)
+            describe(UNET, self.unet_config, type(self).__name__, self.diffusion_config)
         )
         checkpoint["timesteps"] = self.denoiser.timesteps.state_dict()
         checkpoint["timestep_bins"] = self.bins.state_dict()
@@ -221,8 +210,6 @@ class DDPM(DrawsFromNoise):
         """
         assert self.unet_config is not None
         assert self.diffusion_config is not None
-        where = str(self.trainer.ckpt_path) if self._trainer else "the checkpoint"
-        refuse_other_network(checkpoint, where, self.unet_config, self.diffusion_config)
-        fit_to_method(self, checkpoint, where, self.diffusion_config)
+        refuse_other(self, checkpoint, UNET, self.unet_config, self.diffusion_config)
         self.denoiser.timesteps.load_state_dict(checkpoint["timesteps"])
         self.bins.load_from(checkpoint, self.device)

@@ -1,7 +1,7 @@
 """DDPM-PA: few-shot adaptation that keeps the source's pattern of similarities (arXiv 2211.03264)."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -11,8 +11,8 @@ from lightning.pytorch import Callback
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
 
-from tenshot.checkpoints.initial import Initial, initial_from, plain
-from tenshot.checkpoints.source import FrozenSource
+from tenshot.checkpoints import UNET, FrozenSource, Trained, read
+from tenshot.checkpoints.kind import plain_fields
 from tenshot.diffusion import Denoised, Denoiser
 from tenshot.distributed.sharding import is_shared_out, share_out
 from tenshot.errors import InputError, check_range
@@ -20,8 +20,7 @@ from tenshot.lightning_modules.ddpm import DDPM
 from tenshot.lightning_modules.drawing import in_precision
 from tenshot.losses import high_frequency, high_frequency_mse, pairwise_similarity_loss
 from tenshot.losses.pairwise import Direction, Reduction
-from tenshot.models import UNet
-from tenshot.models.pretrained import fill
+from tenshot.models import UNet, UNetConfig
 
 __all__ = ["DDPMPA", "Pairwise"]
 
@@ -116,7 +115,7 @@ class DDPMPA(DDPM):
                 "micro-batch: make it larger"
             )
         source, path = self._read_source(self.source.file())
-        self.source.hold(source, path, self, unet=plain(asdict(source.config)))
+        self.source.hold(source, path, self, unet=plain_fields(source.config))
         if self.collapse_every_n_steps:
             self._source_alike = self._alike(source)
         source.train(self.pairwise.source_dropout)
@@ -124,7 +123,7 @@ class DDPMPA(DDPM):
     def _read_source(self, path: str) -> tuple[UNet, str]:
         """The network, and the file that it is in."""
         initial = self._initial_source(path)
-        ours, theirs = self.unet.config, initial.unet
+        ours, theirs = self.unet.config, initial.config
         for field in ("image_size", "in_channels", "out_channels", "num_classes"):
             if getattr(ours, field) != getattr(theirs, field):
                 raise InputError(
@@ -136,8 +135,7 @@ class DDPMPA(DDPM):
                 f"{initial.path}: the source was trained with {initial.diffusion}, the adapted model is with "
                 f"{self.diffusion.config}: leave out --model.diffusion"
             )
-        network = UNet(theirs)
-        fill(network, initial.state, initial.path)
+        network = initial.fill("unet", UNet(theirs))
         network.to(self.device)
         share_out(network.requires_grad_(False), self)  # whole, it could be more than what each rank keeps of the other
         rounded = AUTOCAST.get(str(self.trainer.precision))
@@ -147,19 +145,19 @@ class DDPMPA(DDPM):
             network.compile()
         return network, initial.path
 
-    def _initial_source(self, path: str) -> Initial:
+    def _initial_source(self, path: str) -> Trained[UNetConfig]:
         """The source as it was read when the run began; else as init_from is read, if it is that file.
 
         Another file is asked first what it is: --model.unet need not be of it.
         """
-        read = partial(initial_from, path, self.init_weights)
+        read_as = partial(read, path, UNET, self.init_weights)
         recorded: Mapping[str, Any] | None = self.source.recorded.get("unet")
         if recorded or path == self.init_from or not self.asked:
-            return read(recorded or self.asked)
+            return read_as(recorded or self.asked)
         try:
-            return read({"dropout": self.asked["dropout"]})
+            return read_as({"dropout": self.asked["dropout"]})
         except InputError:
-            return read(self.asked)
+            return read_as(self.asked)
 
     def loss_terms(self, step: Denoised) -> dict[str, Tensor]:
         """The diffusion loss, and what DDPM-PA adds to it (eq. 9)."""

@@ -9,10 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
-from tenshot.checkpoints.initial import Weights
-from tenshot.checkpoints.initial_gan import gan_description, initial_gan_from, refuse_other_gan, start_from
-from tenshot.checkpoints.resuming import fit_to_method
-from tenshot.checkpoints.uses import used_in_training
+from tenshot.checkpoints import STYLEGAN2, Weights, describe, read, refuse_other, start_from
 from tenshot.distributed.seeding import step_choices
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.adversarial import AdversarialModule, GANAdam, Player, Terms, lazily
@@ -115,17 +112,15 @@ class GAN(AdversarialModule, DrawsFromLatents):
         """
         initial = None
         if self.init_from is not None:
-            initial = initial_gan_from(self.init_from, self.init_weights, self.config)
-            self.config = initial.config
+            initial = read(self.init_from, STYLEGAN2, self.init_weights)
+            self.config = initial.config_for(self.config)
         assert self.config is not None
         self.generator, self.discriminator = StyleGAN2Generator(self.config), StyleGAN2Discriminator(self.config)
         if initial is not None:
-            start_from(initial, self.generator, self.discriminator)
-            self.weights_origin = f"{initial.path}: {initial.origin}"
-            used_in_training(initial.path, self)
-            self.first_averages = {"generator": initial.average} if initial.average else {}
+            self.weights_origin = start_from(initial, self)
+            self.first_averages = initial.averages
         if self.freeze_d:
-            if initial is not None and initial.discriminator is None:
+            if initial is not None and "discriminator" not in initial.states:
                 raise InputError(
                     f"--model.freeze_d {self.freeze_d}: {initial.path} has no discriminator to keep layers of"
                 )
@@ -261,7 +256,7 @@ class GAN(AdversarialModule, DrawsFromLatents):
         """Add what the checkpoint is."""
         super().on_save_checkpoint(checkpoint)
         assert self.config is not None
-        checkpoint.setdefault("tenshot", {}).update(gan_description(self.config, type(self).__name__))
+        checkpoint.setdefault("tenshot", {}).update(describe(STYLEGAN2, self.config, type(self).__name__))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Look whether it fits.
@@ -271,8 +266,6 @@ class GAN(AdversarialModule, DrawsFromLatents):
         """
         super().on_load_checkpoint(checkpoint)
         assert self.config is not None
-        where = str(self.trainer.ckpt_path) if self._trainer else "the checkpoint"
-        refuse_other_gan(checkpoint, where, self.config)
-        fit_to_method(self, checkpoint, where, free="augmentation")
+        refuse_other(self, checkpoint, STYLEGAN2, self.config, free="augmentation")
         if isinstance(self.augmentation, AdaptiveAugment) and self.augmentation.fixed is not None:
             checkpoint["state_dict"]["augmentation.probability"] = self.augmentation.probability

@@ -6,11 +6,10 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from tenshot.checkpoints.initial import Initial, initial_from
+from tenshot.checkpoints import CLASSIFIER, Trained, read
 from tenshot.diffusion import Denoiser, DiffusionConfig, Guided, classifier_guidance
 from tenshot.errors import InputError, check_range
 from tenshot.models import UNetClassifier, UNetConfig
-from tenshot.models.pretrained import fill
 
 __all__ = ["ClassifierGuidance", "FrozenClassifier"]
 
@@ -48,10 +47,11 @@ class FrozenClassifier:
     """
 
     def __init__(self, config: ClassifierGuidance, unet: UNetConfig, diffusion: DiffusionConfig) -> None:
-        initial = initial_from(config.classifier, "ema", {}, part="classifier")
+        initial = read(config.classifier, CLASSIFIER)
         _refuse_unfit(initial, unet, diffusion)
-        self.network = fill(UNetClassifier(initial.unet), initial.state, initial.path).eval().requires_grad_(False)
-        self.path, self.num_classes = initial.path, initial.unet.out_channels
+        network = initial.fill("classifier", UNetClassifier(initial.config))
+        self.network = network.eval().requires_grad_(False)
+        self.path, self.num_classes = initial.path, initial.config.out_channels
         self.scale = config.scale
         rank_zero_info(f"{initial.path}: guided by {initial.origin}, scale {config.scale}")
 
@@ -62,8 +62,8 @@ class FrozenClassifier:
         return Guided(denoiser, classifier_guidance(self.network, labels, self.scale))
 
 
-def _refuse_unfit(classifier: Initial, unet: UNetConfig, diffusion: DiffusionConfig) -> None:
-    own = classifier.unet
+def _refuse_unfit(classifier: Trained[UNetConfig], unet: UNetConfig, diffusion: DiffusionConfig) -> None:
+    own = classifier.config
     pairs = [
         ("image_size", own.image_size, unet.image_size),
         ("in_channels", own.in_channels, unet.in_channels),

@@ -7,21 +7,12 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torchmetrics import MeanMetric
 
-from tenshot.checkpoints.initial import (
-    Initial,
-    Weights,
-    description,
-    initial_from,
-    process_for,
-    refuse_other_network,
-)
-from tenshot.checkpoints.resuming import fit_to_method
-from tenshot.checkpoints.uses import used_in_training
+from tenshot.checkpoints import CLASSIFIER, Trained, Weights, describe, read, refuse_other, start_from
+from tenshot.checkpoints.diffusion_networks import process_for
 from tenshot.diffusion import DiffusionConfig, GaussianDiffusion
 from tenshot.distributed.sharding import share_out
 from tenshot.errors import InputError
@@ -29,7 +20,6 @@ from tenshot.lightning_modules.data_checks import check_data
 from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
 from tenshot.lightning_modules.timestep_bins import TimestepBinMeans
 from tenshot.models import UNetClassifier, UNetConfig
-from tenshot.models.pretrained import fill
 
 __all__ = ["NoisyClassifier"]
 
@@ -88,27 +78,26 @@ class NoisyClassifier(LightningModule):
         if self.init_from is not None:
             overrides = asdict(config) if config else {}
             overrides.pop("out_channels", None)  # a public file tells its classes
-            initial = initial_from(self.init_from, self.init_weights, overrides, part="classifier")
-            config, process = config or initial.unet, process_for(initial, self.diffusion_config)
+            initial = read(self.init_from, CLASSIFIER, self.init_weights, overrides)
+            config, process = config or initial.config, process_for(initial, self.diffusion_config)
         assert config is not None
         self.classifier_config, self.diffusion_config = config, process
         self.diffusion = GaussianDiffusion(process)
         self.bins = TimestepBinMeans(process.num_steps)
         self.classifier = UNetClassifier(config)
         if initial is not None:
-            self._start_from(initial)
-            used_in_training(initial.path, self)
+            self.weights_origin = start_from(self._with_classes(initial), self)
         share_out(self.classifier, self)
         if self.compile_network:
             self.classifier.compile()
 
-    def _start_from(self, initial: Initial) -> None:
-        state, origin, own = dict(initial.state), initial.origin, self.classifier.state_dict()
-        if initial.unet.out_channels != self.classifier.config.out_channels:
-            state |= {name: value for name, value in own.items() if name.startswith("pool.proj.")}
-            origin += f", with a new last layer: it had {initial.unet.out_channels} classes"
-        fill(self.classifier, state, initial.path)
-        rank_zero_info(f"{initial.path}: starting from {origin}")
+    def _with_classes(self, initial: Trained[UNetConfig]) -> Trained[UNetConfig]:
+        """The weights that were read, for another number of classes with this network's last layer."""
+        if initial.config.out_channels == self.classifier.config.out_channels:
+            return initial
+        new = {name: value for name, value in self.classifier.state_dict().items() if name.startswith("pool.proj.")}
+        origin = f"{initial.origin}, with a new last layer: it had {initial.config.out_channels} classes"
+        return replace(initial, states={"classifier": {**initial.states["classifier"], **new}}, origin=origin)
 
     def on_fit_start(self) -> None:
         """Check that the pictures suit the network.
@@ -185,8 +174,7 @@ class NoisyClassifier(LightningModule):
         """Add what the checkpoint is, and the losses that are not logged yet."""
         assert self.classifier_config is not None
         assert self.diffusion_config is not None
-        network, process = self.classifier_config, self.diffusion_config
-        checkpoint["tenshot"] = description(network, process, type(self).__name__, part="classifier")
+        checkpoint["tenshot"] = describe(CLASSIFIER, self.classifier_config, type(self).__name__, self.diffusion_config)
         checkpoint["timestep_bins"] = self.bins.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -197,7 +185,5 @@ class NoisyClassifier(LightningModule):
         """
         assert self.classifier_config is not None
         assert self.diffusion_config is not None
-        where = str(self.trainer.ckpt_path) if self._trainer else "the checkpoint"
-        refuse_other_network(checkpoint, where, self.classifier_config, self.diffusion_config, part="classifier")
-        fit_to_method(self, checkpoint, where, self.diffusion_config)
+        refuse_other(self, checkpoint, CLASSIFIER, self.classifier_config, self.diffusion_config)
         self.bins.load_from(checkpoint, self.device)

@@ -1,6 +1,6 @@
 """Public checkpoints, read into our networks."""
 
-from tenshot.models.pretrained.adm import AdmCheckpoint, load_adm, network_in, read_adm
+from tenshot.models.pretrained.adm import AdmCheckpoint, adm_in, load_adm, network_in, read_adm
 from tenshot.models.pretrained.adm_classifier import is_classifier, load_adm_classifier
 from tenshot.models.pretrained.filling import broken_named, fill, refuse_misfit
 from tenshot.models.pretrained.reading import (
@@ -21,6 +21,7 @@ __all__ = [
     "StyleGAN2File",
     "Trunk",
     "WeightFile",
+    "adm_in",
     "broken_named",
     "channel_multiplier",
     "fill",

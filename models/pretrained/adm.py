@@ -23,7 +23,8 @@ from tenshot.models.pretrained.wrapped import seems, unwrapped
 from tenshot.models.unet import UNet, UNetConfig
 
 __all__ = [
-    "AdmCheckpoint", "Source", "blocks_of", "infer", "load_adm", "name_of", "network_in", "read_adm", "translate",
+    "AdmCheckpoint", "Source", "adm_in", "blocks_of", "infer", "load_adm", "name_of", "network_in", "read_adm",
+    "translate",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,11 @@ def name_of(source: Source) -> str:
     return "the state dict" if isinstance(source, Mapping) else str(source)
 
 
+def adm_in(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The state dict of a network of the public code, out of the wrappings of a file's content; none in others."""
+    return unwrapped(content, lambda state: any(str(key).startswith("input_blocks.") for key in state))
+
+
 def network_in(source: Source, where: str) -> Mapping[str, Any]:
     """The state dict of a network of the public code, out of its wrappings.
 
@@ -105,7 +111,7 @@ def network_in(source: Source, where: str) -> Mapping[str, Any]:
         InputError: The file cannot be read, or holds something else, with what it seems to be.
     """
     content = source if isinstance(source, Mapping) else read_checkpoint(source)
-    state = unwrapped(content, lambda state: any(str(key).startswith("input_blocks.") for key in state))
+    state = adm_in(content)
     if state is None:
         raise InputError(
             f"{where}: not a guided-diffusion or improved-diffusion network, but {seems(content)}: give the file of one"

@@ -99,4 +99,4 @@ def test_mistakes_are_one_line(tenshot: tiny.Run, tmp_path: Path, words: list[st
 def test_a_checkpoint_of_another_size_is_refused(tenshot: tiny.Run, runs: Path, tmp_path: Path):
     words = ["fit", "--config", config(tmp_path), "--model.stylegan2.image_size", "64", "--data.image_size", "64"]
     complaint = tenshot(*words, "--ckpt_path", runs / "source").complaint
-    assert "its stylegan2.image_size is 32, the configuration's 64" in complaint
+    assert "another network, with stylegan2.image_size 32 (here 64): give the configuration of its run" in complaint

@@ -19,8 +19,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from tenshot.callbacks import StepCheckpoint
-from tenshot.checkpoints.initial import initial_from
-from tenshot.checkpoints.initial_gan import initial_gan_from
+from tenshot.checkpoints import read
 from tenshot.lightning_modules import (
     CDC,
     DDPM,
@@ -136,27 +135,10 @@ def test_every_method_builds_its_networks_on_any_default_device(files: Path, met
     assert set(built.values()) == {"meta"}
 
 
-@pytest.mark.parametrize("name", GANS)
-def test_files_of_gans_are_read_on_the_cpu(files: Path, name: str):
-    def read() -> list[dict[str, Tensor]]:
-        initial = initial_gan_from(str(files / name), "ema", None)
-        return [dict(initial.generator), dict(initial.discriminator or {})]
-
-    expected = read()
+@pytest.mark.parametrize("name", [*GANS, "adm.pt", "converted.safetensors", "classifier.pt", "classifier.ckpt"])
+def test_files_are_read_on_the_cpu(files: Path, name: str):
+    told = {"classifier.pt": {"num_res_blocks": 1}, "adm.pt": asdict(tiny.unet_config())}.get(name, {})
+    expected = read(str(files / name), told=told).states
     with another_device():
-        found = read()
-    tiny.assert_same(found, expected)
-
-
-@pytest.mark.parametrize("name", ["adm.pt", "converted.safetensors", "classifier.pt", "classifier.ckpt"])
-def test_files_of_diffusion_models_are_read_on_the_cpu(files: Path, name: str):
-    part = "classifier" if "classifier" in name else "unet"
-    overrides = {"classifier.pt": {"num_res_blocks": 1}, "adm.pt": asdict(tiny.unet_config())}.get(name, {})
-
-    def read() -> dict[str, Tensor]:
-        return dict(initial_from(str(files / name), "ema", overrides, part=part).state)
-
-    expected = read()
-    with another_device():
-        found = read()
+        found = read(str(files / name), told=told).states
     tiny.assert_same(found, expected)

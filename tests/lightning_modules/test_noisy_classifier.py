@@ -208,7 +208,7 @@ def test_other_classes_get_a_new_last_layer_and_keep_the_rest(run: Path):
 
 
 def test_a_public_classifier_needs_nothing_where_the_table_knows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    for module in ("models.pretrained.adm_classifier", "checkpoints.initial"):
+    for module in ("models.pretrained.adm_classifier", "checkpoints.diffusion_networks"):
         monkeypatch.setattr(f"tenshot.{module}.CLASSIFIERS", (Classifier("tiny", 16, 1, (0.5,), "cosine"),))
     config = tiny.unet_config(channels=128, channel_mult=(0.5,), attention_resolutions=(16,), out_channels=1000)
     theirs = tiny.randomised(tiny.classifier(classifier=config))

@@ -12,11 +12,11 @@ import torch
 from tiny import public_state
 from torch import Tensor
 
-from tenshot.checkpoints.initial import initial_from
-from tenshot.checkpoints.initial_gan import initial_gan_from
+from tenshot.checkpoints import STYLEGAN2, UNET
+from tenshot.checkpoints import read as read_ours
 from tenshot.errors import InputError
 from tenshot.models import UNet, UNetClassifier, UNetConfig
-from tenshot.models.pretrained import fill, load_adm, load_adm_classifier, load_stylegan2
+from tenshot.models.pretrained import load_adm, load_adm_classifier, load_stylegan2
 
 State = Mapping[str, Any]
 ADM = UNetConfig(image_size=16, channels=32, channel_mult=(1, 2), num_res_blocks=1, attention_resolutions=(8,),
@@ -124,8 +124,8 @@ def test_checkpoints_of_ours(trained: Path, tmp_path: Path, weights: Any):
 
     def read(changed: State) -> object:
         torch.save(changed, path)
-        initial = initial_from(str(path), weights, {})
-        return fill(UNet(initial.unet), initial.state, initial.path)
+        found = read_ours(str(path), UNET, weights)
+        return found.fill("unet", UNet(found.config))
 
     needed = {"pytorch-lightning_version", "tenshot", "state_dict" if weights == "raw" else "ema"}
     complaints(read, content, lambda how: how.split()[0] not in needed or how.startswith("ema"))
@@ -152,7 +152,7 @@ def test_checkpoints_of_our_gans(tmp_path: Path):
 
     def read(changed: State) -> object:
         torch.save(about | {"state_dict": changed}, path)
-        return initial_gan_from(str(path), "raw", None)
+        return read_ours(str(path), STYLEGAN2, "raw")
 
     some = dict(list(state.items())[::5])
     rest = {name: value for name, value in state.items() if name not in some}

@@ -1,0 +1,131 @@
+"""Which kinds of network there are, and how one is found in a file, read and described."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from torch import Tensor
+
+from tenshot.checkpoints.diffusion_networks import CLASSIFIER, UNET
+from tenshot.checkpoints.kind import Kind, Trained, Weights, plain_fields
+from tenshot.checkpoints.runs import checkpoint_file
+from tenshot.checkpoints.stylegan2 import STYLEGAN2
+from tenshot.diffusion import DiffusionConfig
+from tenshot.errors import InputError
+from tenshot.models.pretrained import broken_named, read_checkpoint, safetensors_metadata
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = ["KINDS", "configurations", "describe", "kind_in", "own_words", "read"]
+
+C = TypeVar("C", bound="DataclassInstance")
+
+KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in (UNET, CLASSIFIER, STYLEGAN2)}
+"""All there are, by name."""
+
+
+@overload
+def read(path: str, kind: Kind[C], weights: Weights = "ema", told: Mapping[str, Any] = {}) -> Trained[C]: ...
+@overload
+def read(path: str, kind: None = None, weights: Weights = "ema", told: Mapping[str, Any] = {}) -> Trained[Any]: ...
+def read(
+    path: str, kind: Kind[Any] | None = None, weights: Weights = "ema", told: Mapping[str, Any] = {}
+) -> Trained[Any]:
+    """Read trained networks.
+
+    Args:
+        path: A checkpoint of ``tenshot fit``, in parts or not, or the folder of its run, the ``.safetensors`` of
+            ``tenshot convert``, or a public file.
+        kind: Which kind of network it must hold; none: whichever it holds.
+        weights: Which weights; a file that has only the others gives those, and says so.
+        told: Fields of the architecture that the shapes of a public file do not tell; for any file the kind's settings.
+
+    Raises:
+        InputError: The file cannot be read, or holds another kind.
+    """
+    path = str(checkpoint_file(path))
+    content = read_checkpoint(path)
+    words = own_words(path, content)
+    kind = kind or _kind_of(words, content)
+    if words is None:
+        return kind.public(path, content, weights, told)
+    with broken_named(path, content):
+        return _ours(path, content, words, kind, weights, told)
+
+
+def _ours(
+    path: str,
+    content: Mapping[str, Any],
+    words: Mapping[str, Any],
+    kind: Kind[C],
+    weights: Weights,
+    told: Mapping[str, Any],
+) -> Trained[C]:
+    """Networks in a checkpoint or a converted file of ours."""
+    if kind.name not in words:
+        raise InputError(f"{path}: a checkpoint of {words.get('method', 'another program')}, which has no {kind.words}")
+    config, ema = kind.config(**words[kind.name]), content.get("ema")
+    process = DiffusionConfig(**words["diffusion"]) if words.get("diffusion") else None
+    averages: dict[str, Mapping[str, Tensor]] = {}
+    if ema is not None:
+        averages = {name: ema["weights"][name] for name in kind.networks if name not in kind.training_only}
+    states: dict[str, Mapping[str, Tensor]]
+    if Path(path).suffix == ".safetensors":
+        alone, origin = len(kind.networks) == 1, "converted weights"
+        states = {name: content if alone else _under(content, name) for name in kind.networks}
+    else:
+        taken = averages if weights == "ema" else {}
+        raw = content["state_dict"] if kind.networks.keys() - taken.keys() else {}
+        states = {name: taken[name] if name in taken else _under(raw, name) for name in kind.networks}
+        origin = f"averaged weights ({ema['updates']} updates)" if ema is not None and taken else "raw weights"
+    states = {name: state for name, state in states.items() if state or name not in kind.training_only}
+    if "global_step" in content:
+        origin += f" of step {content['global_step']}"
+    kind.refuse_misfit(path, config, states)
+    kind.refuse_misfit(path, config, averages)
+    config = replace(config, **{name: told[name] for name in kind.settings if name in told})
+    return Trained(kind, path, config, states, origin, process, averages)
+
+
+def _under(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+
+
+def kind_in(path: str) -> Kind[Any]:
+    """Which kind of network a file or the newest checkpoint of a run holds.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    path = str(checkpoint_file(path))
+    content = read_checkpoint(path)
+    return _kind_of(own_words(path, content), content)
+
+
+def _kind_of(words: Mapping[str, Any] | None, content: Mapping[str, Any]) -> Kind[Any]:
+    """A U-Net where it does not tell: to read it as one says what it is instead."""
+    found = (kind for kind in KINDS.values() if (kind.holds(content) if words is None else kind.name in words))
+    return next(found, UNET)
+
+
+def own_words(path: str | Path, content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a file of ours says of itself; none for a foreign one."""
+    if Path(path).suffix == ".safetensors":
+        header = safetensors_metadata(path)
+        return header if KINDS.keys() & header.keys() else None
+    if "pytorch-lightning_version" in content:
+        words: Mapping[str, Any] | None = content.get("tenshot")
+        return words
+    return None
+
+
+def describe(kind: Kind[C], config: C, method: str, process: DiffusionConfig | None = None) -> dict[str, Any]:
+    """What a file of ours says of itself, in plain numbers and strings."""
+    return {"method": method, kind.name: plain_fields(config)} | ({"diffusion": asdict(process)} if process else {})
+
+
+def configurations(words: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What a file of ours says of itself, as options of a method by their names: ``unet``, ``diffusion``."""
+    return {name: dict(words[name]) for name in (*KINDS, "diffusion") if name in words}
