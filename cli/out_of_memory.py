@@ -5,6 +5,7 @@ import re
 import torch
 from lightning.pytorch import LightningModule
 
+from tenshot.checkpoints import KINDS
 from tenshot.lightning_modules.adversarial import AdversarialModule
 
 __all__ = ["is_out_of_memory", "out_of_memory"]
@@ -45,9 +46,10 @@ def _remedy(command: str, method: LightningModule) -> str:
     drawn = "; if it was while samples were drawn, lower --evaluate.batch_size or --grid.count"
     if isinstance(method, AdversarialModule):
         return "set --model.micro_batch to a part of --data.batch_size, or lower that" + drawn
-    network = next((name for name in ("unet", "classifier") if hasattr(method, f"{name}_config")), None)
-    recomputed = network is None or getattr(getattr(method, f"{network}_config"), "checkpoint_blocks", False)
-    blocks = "" if recomputed else f"set --model.{network}.checkpoint_blocks true, or "
+    kind = next((kind for name, kind in KINDS.items() if hasattr(method, f"{name}_config")), None)
+    config = kind and (getattr(method, f"{kind.name}_config") or kind.config)
+    recomputes = getattr(config, "checkpoint_blocks", None)  # none: it cannot
+    blocks = f"set --model.{kind.name}.checkpoint_blocks true, or " if kind and recomputes is False else ""
     return (
         f"{blocks}lower --data.batch_size and raise --trainer.accumulate_grad_batches by as much (docs/memory.md); "
         f"where the weights alone do not fit, add --config configs/trainer/fsdp.yaml{drawn}"
