@@ -31,7 +31,7 @@ def full(*arguments: Any, **names: Any) -> Any:
 @pytest.mark.parametrize(
     ("command", "kind", "step", "remedy"),
     [
-        ("fit", DDPM, "denoise", "set --model.unet.checkpoint_blocks true, or lower --data.batch_size and raise "
+        ("fit", DDPM, "training_step", "set --model.unet.checkpoint_blocks true, or lower --data.batch_size and raise "
          "--trainer.accumulate_grad_batches"),
         ("fit", StyleGAN2, "generator_terms", "set --model.micro_batch"),
         ("test", DDPM, "sample", "lower --evaluate.batch_size"),
