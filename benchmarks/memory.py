@@ -19,7 +19,7 @@ from benchmarks.parts.counting import kept_on, recomputing, weights_of
 from benchmarks.parts.page import ROOT, adm_256, publish, table
 from benchmarks.parts.program import rss_mib
 from tenshot.models import UNet, UNetConfig
-from tenshot.models.unet import Stage
+from tenshot.models.blocks import Stage
 
 GIB = 2**30
 COMPUTED = ROOT / "benchmarks" / "results" / "memory.json"
@@ -153,7 +153,7 @@ def tables(config: UNetConfig) -> list[str]:
             ["each GPU of FSDP2's", *(f"{n} GPUs, {BATCH // n} pictures each" for n in SHARDS)],
             [
                 [str(setting)]
-                + [_cell(shared_out(setting, state, of_stage, n), BATCH // n * of.a_picture) for n in SHARDS]
+                + [_cell(sharded(setting, state, of_stage, n), BATCH // n * of.a_picture) for n in SHARDS]
                 for setting, of in kept.items()
             ],
         ),
@@ -171,7 +171,7 @@ def tables(config: UNetConfig) -> list[str]:
     return lines
 
 
-def shared_out(setting: Setting, state: int, of_stage: int, gpus: int) -> float:
+def sharded(setting: Setting, state: int, of_stage: int, gpus: int) -> float:
     """Under FSDP2: the state in parts; two stages with all their weights, under bf16-mixed in bfloat16, instead of
     autocast's copies; the float32 gradient of one stage.
     """

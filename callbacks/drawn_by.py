@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from tenshot.callbacks.ema import EMA
+from tenshot.distributed.sharding import whole
 from tenshot.distributed.trainer_attributes import callback_of
 from tenshot.lightning_modules import FolderGenerator
 from tenshot.run.code_version import code_version
@@ -79,7 +79,7 @@ def drawn_by(trainer: Trainer, pl_module: LightningModule, seed: int, step: int)
 
 
 def weights_sha256(networks: Mapping[str, nn.Module]) -> str | None:
-    """SHA-256 of the names, types, shapes and bytes of all weights; of weights shared out, on all ranks; None for none.
+    """SHA-256 of the names, types, shapes and bytes of all weights; of sharded weights, on all ranks; None for none.
 
     Equal weights have equal hashes, whatever else their checkpoints hold and wherever they lie.
     """
@@ -88,9 +88,9 @@ def weights_sha256(networks: Mapping[str, nn.Module]) -> str | None:
     digest = hashlib.sha256()
     for name in sorted(networks):
         for key, value in networks[name].state_dict().items():
-            whole = (value.full_tensor() if isinstance(value, DTensor) else value).detach().cpu().contiguous()
-            digest.update(f"{name}.{key} {whole.dtype} {tuple(whole.shape)}\n".encode())
-            digest.update(whole.reshape(-1).view(torch.uint8).numpy().data)
+            weight = whole(value).detach().cpu().contiguous()
+            digest.update(f"{name}.{key} {weight.dtype} {tuple(weight.shape)}\n".encode())
+            digest.update(weight.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

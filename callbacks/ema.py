@@ -8,9 +8,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
-from tenshot.distributed.sharding import gathered, local, shared_out_like
+from tenshot.distributed.sharding import exchange, gathered, local, sharded_like
 from tenshot.distributed.trainer_attributes import callback_of
 from tenshot.errors import InputError, check_range
 
@@ -61,7 +60,7 @@ class EMA(Callback):
             average = self.average[name]
             for key, value in network.state_dict(keep_vars=True).items():
                 with torch.inference_mode(False):  # what validation moves, training is to change
-                    average[key] = shared_out_like(average[key], value)
+                    average[key] = sharded_like(average[key], value)
                 pairs.append((value, average[key]))
         return pairs
 
@@ -119,15 +118,9 @@ class EMA(Callback):
         finally:
             self._exchange(pl_module)
 
-    @torch.no_grad()
     def _exchange(self, pl_module: LightningModule) -> None:
         for value, average in self._pairs(pl_module):
-            if isinstance(value, DTensor):  # its memory is known to those who gather it
-                kept = value.detach().clone()
-                value.copy_(average)
-                average.copy_(kept)
-            else:
-                value.data, average.data = average.data, value.data
+            exchange(value, average)
         self._applied = not self._applied
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

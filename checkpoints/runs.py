@@ -1,7 +1,7 @@
 """The folder of a run: ``checkpoints/step=00000500.ckpt``, of which the newest whole one counts.
 
 ``config.yaml`` is the configuration that it goes on with, ``config.until_step=00000500.yaml`` one that it had until
-that step. A checkpoint is a file or, where weights are shared out over processes, a folder with a part of each.
+that step. A checkpoint is a file or, where weights are sharded over processes, a folder with a part of each.
 """
 
 from pathlib import Path

@@ -1,37 +1,43 @@
-"""A method's networks shared out over the ranks (FSDP2): each keeps a part of every weight, and gathers what it needs.
+"""A method's networks sharded over the ranks (FSDP2): each keeps a part of every weight, and gathers what it needs.
 
-A network is gathered block by block, in the forward pass and again in the backward pass, and the gradients are shared
-out as they come. So weights, gradients, optimiser states and the average take 1/ranks of the memory each; what each
-rank holds of the pictures stays as it is.
+A network is gathered part by part, in the forward pass and again in the backward pass, and the gradients are sharded as
+they come. So weights, gradients, optimiser states and the average take 1/ranks of the memory each; what each rank holds
+of the images stays as it is. Whoever handles weights uses these functions, and need not know whether they are sharded.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, Shard
 
 from tenshot.errors import InputError
-from tenshot.models.blocks import ResBlock
 from tenshot.models.pretrained.sharded import rows_of
-from tenshot.models.unet import Stage
 
-__all__ = ["gathered", "is_shared_out", "local", "share_out", "shared_out_like"]
+__all__ = ["Parallelizes", "exchange", "gathered", "is_sharded", "local", "shard", "sharded_like", "whole"]
 
 
-def share_out(network: nn.Module, module: LightningModule) -> None:
-    """Share a network out over the ranks, if the module is being trained by a strategy that does so.
+class Parallelizes(Protocol):
+    """A network that can be sharded."""
 
-    With ``--trainer.precision bf16-mixed`` the blocks are gathered in bfloat16: half the traffic, and no second copy of
-    their weights is kept for the backward pass, as autocast would. The weights themselves, and the gradients' sums,
-    stay float32. In the blocks that is also what the time embedding is projected by; outside of them everything is
+    def parallelize(self, mesh: DeviceMesh, dtype: torch.dtype | None = None) -> None:
+        """Shard the weights over the ranks of a mesh; gather them in a dtype, or as they are."""
+
+
+def shard(network: Parallelizes, module: LightningModule) -> None:
+    """Shard a network over the ranks, if the module is being trained by a strategy that does so.
+
+    With ``--trainer.precision bf16-mixed`` it is gathered in bfloat16: half the traffic, and no second copy of the
+    weights is kept for the backward pass, as autocast would. The weights themselves, and the gradients' sums, stay
     float32.
 
     Args:
-        network: A U-Net, or the encoder of one, with its weights.
+        network: With its weights.
         module: Whose it is.
 
     Raises:
@@ -41,29 +47,18 @@ def share_out(network: nn.Module, module: LightningModule) -> None:
     if mesh is None or not module.trainer.training:
         return
     if getattr(module, "compile_network", False):
-        raise InputError("--model.compile true does not go with weights shared out over GPUs: leave it out")
-    network.to(memory_format=torch.contiguous_format)  # rows are cut from plain memory
-    ranks = mesh["data_parallel"]
-    half = torch.bfloat16 if module.trainer.precision == "bf16-mixed" else None
-    blocks = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    parts = [part for part in network.modules() if any(True for _ in part.parameters())]
-    for part in parts:
-        if isinstance(part, ResBlock):
-            fully_shard(part.embed, mesh=ranks, reshard_after_forward=True)
-    for part in parts:
-        if isinstance(part, Stage):
-            fully_shard(part, mesh=ranks, reshard_after_forward=True, mp_policy=blocks)
-    fully_shard(network, mesh=ranks, reshard_after_forward=True)
+        raise InputError("--model.compile true does not go with sharded weights: leave it out")
+    network.parallelize(mesh["data_parallel"], torch.bfloat16 if module.trainer.precision == "bf16-mixed" else None)
 
 
-def is_shared_out(network: nn.Module) -> bool:
-    """Whether a network, or one inside it, is shared out over the ranks."""
+def is_sharded(network: nn.Module) -> bool:
+    """Whether a network, or one inside it, is sharded over the ranks."""
     return any(isinstance(part, FSDPModule) for part in network.modules())
 
 
 @contextmanager
 def gathered(network: nn.Module) -> Iterator[None]:
-    """Keep what is shared out whole on each rank, so that its forward passes wait for no other rank.
+    """Keep what is sharded whole on each rank, so that its forward passes wait for no other rank.
 
     Where ranks draw or validate, one may have a batch more than another. To be entered and left by all together. Takes
     the memory of the weights, in the precision in which they are gathered. The weights must not be changed inside.
@@ -82,15 +77,31 @@ def gathered(network: nn.Module) -> Iterator[None]:
 
 
 def local(value: Tensor) -> Tensor:
-    """This rank's rows of a tensor that is shared out; any other as it is. Shares its memory."""
+    """This rank's rows of a sharded tensor; any other as it is. Uses the same memory."""
     return value.to_local() if isinstance(value, DTensor) else value
 
 
-def shared_out_like(value: Tensor, like: Tensor) -> Tensor:
-    """A tensor on the device of another, and shared out if that is. Ranks do not wait for each other.
+def whole(value: Tensor) -> Tensor:
+    """All rows of a sharded tensor, which all ranks ask for together; any other as it is."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+@torch.no_grad()
+def exchange(first: Tensor, second: Tensor) -> None:
+    """Exchange the values of two tensors of one kind; without a copy, where neither is sharded."""
+    if isinstance(first, DTensor):  # its memory is known to those who gather it
+        kept = first.detach().clone()
+        first.copy_(second)
+        second.copy_(kept)
+    else:
+        first.data, second.data = second.data, first.data
+
+
+def sharded_like(value: Tensor, like: Tensor) -> Tensor:
+    """A tensor on the device of another, and sharded if that is. Ranks do not wait for each other.
 
     Args:
-        value: The whole of it, the same on all ranks, or already shared out.
+        value: The whole of it, the same on all ranks, or already sharded.
         like: Of the same shape.
     """
     if isinstance(like, DTensor) and not isinstance(value, DTensor):
@@ -101,6 +112,6 @@ def shared_out_like(value: Tensor, like: Tensor) -> Tensor:
 
 
 def from_rows(rows: Tensor, size: torch.Size, like: DTensor) -> DTensor:
-    """A tensor shared out over the ranks of another, from the rows of this rank and the size of the whole."""
+    """A tensor sharded over the ranks of another, from the rows of this rank and the size of the whole."""
     stride = torch.empty(size, device="meta").stride()
     return DTensor.from_local(rows, like.device_mesh, [Shard(0)], run_check=False, shape=size, stride=stride)

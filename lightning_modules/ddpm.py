@@ -23,7 +23,7 @@ from tenshot.diffusion import (
     UniformTimesteps,
     bits_per_dim,
 )
-from tenshot.distributed.sharding import share_out
+from tenshot.distributed.sharding import shard
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.data_checks import check_data
 from tenshot.lightning_modules.guidance import ClassifierGuidance, FrozenClassifier
@@ -135,7 +135,7 @@ class DDPM(DrawsFromNoise):
         if self.guidance is not None:
             self.guide = FrozenClassifier(self.guidance, config, process)
             used_in_training(self.guide.path, self)
-        share_out(self.unet, self)
+        shard(self.unet, self)
         if self.compile_network:
             self.unet.compile()
 

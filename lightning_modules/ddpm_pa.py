@@ -14,7 +14,7 @@ from torch.distributed.nn.functional import all_gather
 from tenshot.checkpoints import UNET, FrozenSource, Trained, read
 from tenshot.checkpoints.kind import plain_fields
 from tenshot.diffusion import Denoised, Denoiser
-from tenshot.distributed.sharding import is_shared_out, share_out
+from tenshot.distributed.sharding import is_sharded, shard
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.ddpm import DDPM
 from tenshot.lightning_modules.drawing import in_precision
@@ -137,9 +137,9 @@ class DDPMPA(DDPM):
             )
         network = initial.fill("unet", UNet(theirs))
         network.to(self.device)
-        share_out(network.requires_grad_(False), self)  # whole, it could be more than what each rank keeps of the other
+        shard(network.requires_grad_(False), self)  # whole, it could be more than what each rank keeps of the other
         rounded = AUTOCAST.get(str(self.trainer.precision))
-        if rounded is not None and not is_shared_out(network):
+        if rounded is not None and not is_sharded(network):
             network.round_for_autocast(rounded)
         if self.compile_network:
             network.compile()

@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric
 from tenshot.checkpoints import CLASSIFIER, Trained, Weights, describe, read, refuse_other, start_from
 from tenshot.checkpoints.diffusion_networks import process_for
 from tenshot.diffusion import DiffusionConfig, GaussianDiffusion
-from tenshot.distributed.sharding import share_out
+from tenshot.distributed.sharding import shard
 from tenshot.errors import InputError
 from tenshot.lightning_modules.data_checks import check_data
 from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
@@ -87,7 +87,7 @@ class NoisyClassifier(LightningModule):
         self.classifier = UNetClassifier(config)
         if initial is not None:
             self.weights_origin = start_from(self._with_classes(initial), self)
-        share_out(self.classifier, self)
+        shard(self.classifier, self)
         if self.compile_network:
             self.classifier.compile()
 

@@ -21,6 +21,7 @@ __all__ = [
     "GroupNorm",
     "ResBlock",
     "Resample",
+    "Stage",
     "TimeEmbedding",
     "Upsample",
     "attend",
@@ -211,3 +212,18 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, 2H, 2W)."""
         return cast(Tensor, self.conv(up2(x)))
+
+
+class Stage(nn.Module):
+    """A residual block, its attention, and in the decoder the upsampling that ends a level."""
+
+    def __init__(self, block: nn.Module, attention: nn.Module | None = None, upsample: nn.Module | None = None) -> None:
+        super().__init__()
+        self.block, self.attention, self.upsample = block, attention, upsample
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x: (N, C, H, W), embedding: (N, E) -> (N, C', H', W')."""
+        x = self.block(x, embedding)
+        if self.attention is not None:
+            x = self.attention(x)
+        return x if self.upsample is None else cast(Tensor, self.upsample(x, embedding))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tenshot.errors import InputError
 from tenshot.models.blocks import GroupNorm, TimeEmbedding, attend, zeroed
+from tenshot.models.fsdp import ShardedByStage
 from tenshot.models.norm_act_conv import norm_act
 from tenshot.models.unet import Encoder, UNetConfig
 
@@ -40,7 +41,7 @@ class AttentionPool(nn.Module):
         return cast(Tensor, self.proj(pooled[..., None, None])).flatten(1)
 
 
-class UNetClassifier(nn.Module):
+class UNetClassifier(ShardedByStage):
     """Encoder of the U-Net with a pooling head.
 
     Args:

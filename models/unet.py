@@ -16,12 +16,14 @@ from tenshot.models.blocks import (
     GroupNorm,
     Resample,
     ResBlock,
+    Stage,
     TimeEmbedding,
     Upsample,
     down2,
     up2,
     zeroed,
 )
+from tenshot.models.fsdp import ShardedByStage
 from tenshot.models.norm_act_conv import norm_act
 
 __all__ = ["Encoder", "UNet", "UNetConfig"]
@@ -121,21 +123,6 @@ class UNetConfig:
         return 2**level in factors
 
 
-class Stage(nn.Module):
-    """A residual block, its attention, and in the decoder the upsampling that ends a level."""
-
-    def __init__(self, block: nn.Module, attention: nn.Module | None = None, upsample: nn.Module | None = None) -> None:
-        super().__init__()
-        self.block, self.attention, self.upsample = block, attention, upsample
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x: (N, C, H, W), embedding: (N, E) -> (N, C', H', W')."""
-        x = self.block(x, embedding)
-        if self.attention is not None:
-            x = self.attention(x)
-        return x if self.upsample is None else cast(Tensor, self.upsample(x, embedding))
-
-
 def res_block(config: UNetConfig, channels: int, out_channels: int, resample: Resample | None = None) -> ResBlock:
     """A residual block with the options of the network."""
     return ResBlock(channels, out_channels, 4 * config.channels, config.dropout, config.scale_shift, resample)
@@ -194,7 +181,7 @@ class Encoder(nn.Module):
         return x, skips
 
 
-class UNet(nn.Module):
+class UNet(ShardedByStage):
     """Predict the noise (and, with twice the channels, the variance) in a noisy picture.
 
     A fresh network outputs exactly 0.

@@ -1,4 +1,4 @@
-"""Training with weights shared out over the ranks (FSDP2), and its checkpoints in parts."""
+"""Training with sharded weights (FSDP2), and its checkpoints in parts."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from tenshot.distributed.sharding import from_rows, gathered, is_shared_out, local, shared_out_like
+from tenshot.distributed.sharding import from_rows, gathered, is_sharded, local, sharded_like
 from tenshot.errors import InputError
 from tenshot.models.pretrained import read_parts
 from tenshot.models.pretrained.sharded import SHARD, joined, part_path, rows_of
@@ -33,7 +33,7 @@ __all__ = ["FullySharded"]
 
 
 class FullySharded(ModelParallelStrategy):
-    """Share weights, gradients, optimiser states and the average out over all GPUs (``configs/trainer/fsdp.yaml``).
+    """Shard weights, gradients, optimiser states and the average over all GPUs (``configs/trainer/fsdp.yaml``).
 
     What it adds to Lightning's strategy: the mesh is all GPUs by one; a checkpoint is a folder with a part of each
     rank, the average in it, which is there as a whole or not at all; checkpoints of any strategy and any number of
@@ -61,15 +61,15 @@ class FullySharded(ModelParallelStrategy):
         return True
 
     def on_train_start(self) -> None:
-        """Make sure that something is shared out.
+        """Make sure that something is sharded.
 
         Raises:
-            InputError: The method shares nothing out: each rank would train on its own.
+            InputError: The method shards nothing: each rank would train on its own.
         """
         assert self.lightning_module is not None
-        if not is_shared_out(self.lightning_module):
+        if not is_sharded(self.lightning_module):
             method = type(self.lightning_module).__name__
-            raise InputError(f"--trainer.strategy {type(self).__name__}: {method} shares no weights out: take ddp")
+            raise InputError(f"--trainer.strategy {type(self).__name__}: {method} shards no weights: take ddp")
 
     def on_validation_start(self) -> None:
         """Gather the weights: ranks may have different numbers of batches."""
@@ -77,33 +77,33 @@ class FullySharded(ModelParallelStrategy):
         self._while_validating.enter_context(gathered(self.lightning_module))
 
     def on_validation_end(self) -> None:
-        """Share them out again."""
+        """Shard them again."""
         self._while_validating.close()
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """The weights as they are, shared out."""
+        """The weights as they are, sharded."""
         assert self.lightning_module is not None
         return self.lightning_module.state_dict()
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """The optimiser's state as it is, shared out."""
+        """The optimiser's state as it is, sharded."""
         return ParallelStrategy.optimizer_state(self, optimizer)
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Take the weights of a checkpoint, whole or shared out."""
+        """Take the weights of a checkpoint, whole or sharded."""
         assert self.lightning_module is not None
         own, found = self.lightning_module.state_dict(), checkpoint["state_dict"]
-        state = {name: shared_out_like(value, own[name]) if name in own else value for name, value in found.items()}
+        state = {name: sharded_like(value, own[name]) if name in own else value for name, value in found.items()}
         self.lightning_module.load_state_dict(state, strict=strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Take the optimisers' states of a checkpoint, whole or shared out."""
+        """Take the optimisers' states of a checkpoint, whole or sharded."""
         states = []
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             weights = [weight for group in optimizer.param_groups for weight in group["params"]]
             of_weights = {
                 number: {
-                    name: shared_out_like(value, weights[number]) if _shaped_like(value, weights[number]) else value
+                    name: sharded_like(value, weights[number]) if _shaped_like(value, weights[number]) else value
                     for name, value in values.items()
                 }
                 for number, values in state["state"].items()
@@ -149,7 +149,7 @@ class FullySharded(ModelParallelStrategy):
             raise OSError(first)
 
     def load_checkpoint(self, checkpoint_path: _PATH, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a checkpoint of any strategy; what was shared out is so again, over the ranks that there are now.
+        """Read a checkpoint of any strategy; what was sharded is so again, over the ranks that there are now.
 
         Raises:
             InputError: As :meth:`AtomicCheckpointIO.load_checkpoint`.

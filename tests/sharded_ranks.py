@@ -1,4 +1,4 @@
-"""What each of two gloo processes with weights shared out (FSDP2) does, and one process to compare them with.
+"""What each of two gloo processes with sharded weights (FSDP2) does, and one process to compare them with.
 
 Run by torchrun, this file is the script of one rank.
 """

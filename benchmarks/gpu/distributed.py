@@ -1,4 +1,4 @@
-"""What several GPUs need, on one: weights shared out, DDP, every collective, and leaving when the cluster asks."""
+"""What several GPUs need, on one: sharded weights, DDP, every collective, and leaving when the cluster asks."""
 
 import csv
 import os
@@ -29,7 +29,7 @@ LONG = 180
 def run(context: Context, part: str) -> None:
     """A part: ``fsdp``, ``ddp``, ``collectives`` or ``signal``."""
     if part == "fsdp":
-        context.run("distributed", "FSDP2 save and resume", lambda: shared_out(context))
+        context.run("distributed", "FSDP2 save and resume", lambda: sharded(context))
     elif part == "ddp":
         context.run("distributed", "DDP DDPM", lambda: under_ddp(context, "ddpm"))
         context.run("distributed", "DDP StyleGAN2", lambda: under_ddp(context, "stylegan2"))
@@ -47,7 +47,7 @@ def trainer_words(context: Context, fragment: str) -> list[str | Path]:
     return [*words, "--trainer.accelerator", "cpu"] if context.dry else words
 
 
-def shared_out(context: Context) -> Values:
+def sharded(context: Context) -> Values:
     """Train under FSDP2, resume in it, draw, and compare with a run on one device."""
     steps = 2 if context.dry else 4
     config = config_file(context, diffusion(context), steps, faces(), log_every_n_steps=1, precision="bf16-mixed")

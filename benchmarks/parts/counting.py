@@ -14,7 +14,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from tenshot.models import UNet, UNetConfig, blocks
-from tenshot.models.unet import Stage
+from tenshot.models.blocks import Stage
 
 
 class FusedAttention(torch.autograd.Function):

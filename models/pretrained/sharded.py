@@ -1,6 +1,6 @@
-"""Checkpoints in parts: a folder with one file a process, each with its rows of what was shared out.
+"""Checkpoints in parts: a folder with one file a process, each with its rows of what was sharded.
 
-Every file is an ordinary checkpoint in which a tensor that was shared out stands as ``{SHARD: its rows}``; whatever
+Every file is an ordinary checkpoint in which a sharded tensor stands as ``{SHARD: its rows}``; whatever
 else there is stands in all of them. PyTorch's own format for this holds pickles that run code when read; these files
 hold none.
 """

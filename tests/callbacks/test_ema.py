@@ -226,8 +226,8 @@ def test_a_decay_that_cannot_be_is_refused(decay: float):
 def test_an_average_that_a_first_validation_moved_can_still_be_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A resumed run that validates first moves the average of its checkpoint to the GPU in inference mode."""
     walk(tmp_path, 4, EMA(0.9), StepCheckpoint(every_n_steps=4))
-    move = ema_module.shared_out_like
-    monkeypatch.setattr(ema_module, "shared_out_like", lambda value, like: move(value, like).clone())
+    move = ema_module.sharded_like
+    monkeypatch.setattr(ema_module, "sharded_like", lambda value, like: move(value, like).clone())
 
     class ValidateFirst(Callback):
         def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -193,12 +193,12 @@ def test_a_strategy_whose_checkpoints_a_kill_can_tear(tenshot: tiny.Run, tmp_pat
 @pytest.mark.parametrize(
     ("trainer", "model", "complaint"),
     [
-        ({}, {"compile": True}, r"--model\.compile true does not go with weights shared out"),
+        ({}, {"compile": True}, r"--model\.compile true does not go with sharded weights"),
         ({"precision": "16-mixed"}, {}, r"--trainer: .*16-mixed"),
     ],
     ids=["compiled", "16-mixed"],
 )
-def test_what_cannot_be_shared_out(
+def test_what_cannot_be_sharded(
     tenshot: tiny.Run, tmp_path: Path, trainer: dict[str, Any], model: dict[str, Any], complaint: str
 ):
     shared = {"devices": 1, "strategy": {"class_path": "tenshot.callbacks.FullySharded"}}

@@ -222,7 +222,7 @@ def test_a_half_life_of_nothing_is_refused():
 
 
 @pytest.mark.parametrize("strategy", [FSDPStrategy, ModelParallelStrategy, FullySharded])
-def test_weights_that_are_shared_out_are_refused(strategy: Any):
+def test_sharded_weights_are_refused(strategy: Any):
     """Penalties differentiate twice, which goes past the hooks that gather weights."""
     module = Two()
     module._trainer = cast(Any, SimpleNamespace(strategy=strategy()))

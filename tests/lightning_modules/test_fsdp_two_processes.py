@@ -1,4 +1,4 @@
-"""Two gloo processes with weights shared out (FSDP2): the loss curve, the weights and the pictures of one process."""
+"""Two gloo processes with sharded weights (FSDP2): the loss curve, the weights and the pictures of one process."""
 
 import os
 import shutil
@@ -155,7 +155,7 @@ def test_a_run_killed_while_it_saved_goes_on_from_the_checkpoint_before(ranks: P
     assert 1e-4 < moved < 0.1
 
 
-def test_what_ddp_saved_goes_on_shared_out(ranks: Path):
+def test_what_ddp_saved_goes_on_sharded(ranks: Path):
     shared, ddp = (checkpoint(ranks / run, 4) for run in ("run", "from_ddp"))
     assert_close(ddp["state_dict"], shared["state_dict"], rtol=1e-3, atol=2e-5)
     assert_close(ddp["ema"]["weights"]["unet"], shared["ema"]["weights"]["unet"], rtol=1e-3, atol=2e-5)

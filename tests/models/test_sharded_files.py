@@ -20,7 +20,7 @@ CONTENT: dict[str, Any] = {
 
 
 def cut(tree: Any, rank: int, ranks: int) -> Any:
-    """What a rank writes, if every tensor with rows is shared out."""
+    """What a rank writes, if every tensor with rows is sharded."""
     if isinstance(tree, torch.Tensor) and tree.dim():
         chunks = tree.chunk(ranks)
         return {SHARD: (chunks[rank] if rank < len(chunks) else tree[:0]).clone()}
