@@ -38,8 +38,8 @@ class Denoised:
     output: Tensor
 
 
-Objective = Callable[[GaussianDiffusion, Denoised], dict[str, Tensor]]
-"""The weighted terms of the loss, each (N,)."""
+Objective = Callable[[GaussianDiffusion, Tensor, Tensor, Tensor, Tensor, Tensor], dict[str, Tensor]]
+"""(process, output, x0, x_t, t, noise) -> the weighted terms of the loss, each (N,)."""
 
 
 class Denoiser:
@@ -89,7 +89,7 @@ class Denoiser:
     def terms(self, step: Denoised) -> dict[str, Tensor]:
         """The weighted terms of the loss at that step, each (N,)."""
         assert self.objective is not None
-        return self.objective(self.process, step)
+        return self.objective(self.process, step.output, step.x0, step.x_t, step.t, step.noise)
 
     def loss(self, x0: Tensor, t: Tensor, noise: Tensor, condition: Condition = None) -> dict[str, Tensor]:
         """The weighted terms of the loss on clean images, each (N,); arguments as in ``predict``."""

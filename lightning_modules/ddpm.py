@@ -1,6 +1,7 @@
 """The diffusion baseline: DDPM (arXiv 2006.11239), Improved DDPM (2102.09672) and ADM (2105.05233), one module."""
 
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -13,16 +14,8 @@ from torchmetrics import MeanMetric
 from tenshot.checkpoints import UNET, Weights, describe, read, refuse_other, start_from
 from tenshot.checkpoints.diffusion_networks import process_for, refuse_other_channels
 from tenshot.checkpoints.uses import used_in_training
-from tenshot.diffusion import (
-    Condition,
-    Denoised,
-    Denoiser,
-    DiffusionConfig,
-    GaussianDiffusion,
-    LossAwareTimesteps,
-    UniformTimesteps,
-    bits_per_dim,
-)
+from tenshot.diffusion import Condition, Denoised, Denoiser, DiffusionConfig, GaussianDiffusion, bits_per_dim
+from tenshot.diffusion.timesteps import LossAwareTimesteps, UniformTimesteps
 from tenshot.distributed.sharding import shard
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.data_checks import check_data
@@ -128,7 +121,8 @@ class DDPM(DrawsFromNoise):
         self.unet_config, self.diffusion_config = config, process
         self.unet = UNet(config)
         choice = LossAwareTimesteps if self.timestep_choice == "loss_aware" else UniformTimesteps
-        self.denoiser = Denoiser(self.diffusion, self.unet, self.objective_terms, choice(process.num_steps))
+        objective = vlb_loss if self.objective == "vlb" else partial(hybrid_loss, vlb_weight=self.vlb_weight)
+        self.denoiser = Denoiser(self.diffusion, self.unet, objective, choice(process.num_steps))
         self.bins = TimestepBinMeans(process.num_steps)
         if initial is not None:
             self.weights_origin = start_from(initial, self)
@@ -146,12 +140,6 @@ class DDPM(DrawsFromNoise):
             InputError: Sizes, channels or class labels disagree.
         """
         check_data(getattr(self.trainer, "datamodule", None), self.unet.config, "--model.unet")
-
-    def objective_terms(self, process: GaussianDiffusion, step: Denoised) -> dict[str, Tensor]:
-        """The weighted terms of the diffusion loss, each (N,)."""
-        if self.objective == "vlb":
-            return vlb_loss(process, step.output, step.x0, step.x_t, step.t)
-        return hybrid_loss(process, step.output, step.x0, step.x_t, step.t, step.noise, vlb_weight=self.vlb_weight)
 
     def loss_terms(self, step: Denoised) -> dict[str, Tensor]:
         """What training minimises, weighted: terms of each sample (N,), and of the whole batch ()."""
@@ -194,11 +182,8 @@ class DDPM(DrawsFromNoise):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the checkpoint is, the history of the timestep sampler, and the losses that are not logged yet."""
-        assert self.unet_config is not None
-        assert self.diffusion_config is not None
-        checkpoint.setdefault("tenshot", {}).update(
-            describe(UNET, self.unet_config, type(self).__name__, self.diffusion_config)
-        )
+        told = describe(UNET, self.unet.config, type(self).__name__, self.diffusion.config)
+        checkpoint["tenshot"] = checkpoint.get("tenshot", {}) | told
         checkpoint["timesteps"] = self.denoiser.timesteps.state_dict()
         checkpoint["timestep_bins"] = self.bins.state_dict()
 
@@ -208,8 +193,6 @@ class DDPM(DrawsFromNoise):
         Raises:
             InputError: It is a checkpoint of another network, or training goes on with another method or process.
         """
-        assert self.unet_config is not None
-        assert self.diffusion_config is not None
-        refuse_other(self, checkpoint, UNET, self.unet_config, self.diffusion_config)
+        refuse_other(self, checkpoint, UNET, self.unet.config, self.diffusion.config)
         self.denoiser.timesteps.load_state_dict(checkpoint["timesteps"])
         self.bins.load_from(checkpoint, self.device)

@@ -172,9 +172,7 @@ class NoisyClassifier(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the checkpoint is, and the losses that are not logged yet."""
-        assert self.classifier_config is not None
-        assert self.diffusion_config is not None
-        checkpoint["tenshot"] = describe(CLASSIFIER, self.classifier_config, type(self).__name__, self.diffusion_config)
+        checkpoint["tenshot"] = describe(CLASSIFIER, self.classifier.config, type(self).__name__, self.diffusion.config)
         checkpoint["timestep_bins"] = self.bins.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -183,7 +181,5 @@ class NoisyClassifier(LightningModule):
         Raises:
             InputError: It is a checkpoint of another network.
         """
-        assert self.classifier_config is not None
-        assert self.diffusion_config is not None
-        refuse_other(self, checkpoint, CLASSIFIER, self.classifier_config, self.diffusion_config)
+        refuse_other(self, checkpoint, CLASSIFIER, self.classifier.config, self.diffusion.config)
         self.bins.load_from(checkpoint, self.device)

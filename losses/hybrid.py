@@ -60,11 +60,13 @@ def hybrid_loss(
     return terms
 
 
-def vlb_loss(diffusion: DiffusionProcess, output: Tensor, x0: Tensor, x_t: Tensor, t: Tensor) -> dict[str, Tensor]:
+def vlb_loss(
+    diffusion: DiffusionProcess, output: Tensor, x0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor
+) -> dict[str, Tensor]:
     """An estimate of L_vlb, which trains prediction and variance alike (IDDPM, eq. 4).
 
     Each sample's term at its t, times the number of steps, since the bound is their sum. Noisy with uniform t: draw t
-    by ``LossAwareTimesteps``. Arguments as in ``hybrid_loss``.
+    by ``LossAwareTimesteps``. Arguments as in ``hybrid_loss``; the noise itself is no part of the bound.
 
     Returns:
         ``vb`` (N,), bits per dimension.

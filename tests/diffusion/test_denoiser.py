@@ -60,7 +60,9 @@ def test_the_loss_is_the_objective_of_what_the_network_made_of_noised_images():
     x0 = torch.rand(2, 3, 4, 4) * 2 - 1
     told = {"label": LABEL, "low_res": torch.zeros(2)}
     denoiser = Denoiser(
-        PROCESS, says_its_label, lambda process, step: {"error": (step.output - step.x0).square().flatten(1).mean(1)}
+        PROCESS,
+        says_its_label,
+        lambda process, output, x0, x_t, t, noise: {"error": (output - x0).square().flatten(1).mean(1)},
     )
     terms = denoiser.loss(x0, t, noise, told)
     torch.testing.assert_close(terms, {"error": (LABEL.view(2, 1, 1, 1) - x0).square().flatten(1).mean(1)})
