@@ -17,7 +17,7 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-demo: $(READY)  ## train, adapt and compare on the drawn faces: a table, a picture, a page; about 20 minutes on two cores
+demo: $(READY)  ## train, adapt and compare on the drawn faces: a table, an image, a page; about 20 minutes on two cores
 	$(BIN)/python scripts/demo.py
 
 evidence: $(READY)  ## repeat docs/evidence.md: hours on two cores

@@ -1,4 +1,4 @@
-"""Reading pictures against torchvision's ``ImageFolder``, and opening a set of a million: ``python
+"""Reading images against torchvision's ``ImageFolder``, and opening a set of a million: ``python
 -m benchmarks.decoding``; three minutes.
 
 Both decode the same files, four photographs at several sizes and formats, and bring them to the same size in batches
@@ -30,7 +30,7 @@ from benchmarks.parts.contest import BUSY_LIMIT, busy_seconds
 from benchmarks.parts.program import rss_mib
 from benchmarks.parts.report import describe_machine, spread
 from tenshot.datamodules.index import open_index
-from tenshot.datamodules.reading import list_pictures
+from tenshot.datamodules.reading import list_images
 from tenshot.datamodules.sources import IndexedSource
 
 RESULTS = Path(__file__).parent / "results"
@@ -45,7 +45,7 @@ SIZES = (64, 256)
 OURS, BILINEAR, BICUBIC = "ours", "torchvision, bilinear", "torchvision, bicubic"
 
 
-def write_pictures(root: Path, size: tuple[int, int], ending: str, options: dict[str, Any], count: int) -> None:
+def write_images(root: Path, size: tuple[int, int], ending: str, options: dict[str, Any], count: int) -> None:
     """``count`` files of four photographs, in one class folder."""
     (root / "all").mkdir(parents=True)
     photographs = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
@@ -55,9 +55,9 @@ def write_pictures(root: Path, size: tuple[int, int], ending: str, options: dict
 
 
 def torchvision_reader(root: Path, size: int, filter: InterpolationMode) -> Callable[[], Tensor]:
-    """A batch of all pictures, as its loader puts one together."""
-    pictures = ImageFolder(str(root), Compose([Resize(size, filter), CenterCrop(size), PILToTensor()]))
-    return lambda: torch.stack([pictures[number][0] for number in range(len(pictures))])
+    """A batch of all images, as its loader puts one together."""
+    images = ImageFolder(str(root), Compose([Resize(size, filter), CenterCrop(size), PILToTensor()]))
+    return lambda: torch.stack([images[number][0] for number in range(len(images))])
 
 
 def our_reader(root: Path, size: int) -> Callable[[], Tensor]:
@@ -81,7 +81,7 @@ def compared(root: Path, size: int, count: int, wanted: int) -> dict[str, Any]:
         BILINEAR: torchvision_reader(root, size, InterpolationMode.BILINEAR),
         BICUBIC: torchvision_reader(root, size, InterpolationMode.BICUBIC),
     }
-    ours, theirs = readers[OURS]().float(), readers[BICUBIC]().float()  # warm, and about the same pictures
+    ours, theirs = readers[OURS]().float(), readers[BICUBIC]().float()  # warm, and about the same images
     assert ours.shape == theirs.shape
     difference = float((ours - theirs).abs().mean())
     rounds: list[dict[str, dict[str, float]]] = []
@@ -97,7 +97,7 @@ def compared(root: Path, size: int, count: int, wanted: int) -> dict[str, Any]:
         for name in (BILINEAR, BICUBIC)
     }
     return {
-        "size": size, "pictures_per_cpu_second": rates, "ratio": ratios, "mean_difference_to_bicubic": difference,
+        "size": size, "images_per_cpu_second": rates, "ratio": ratios, "mean_difference_to_bicubic": difference,
         "rounds": rounds, "quiet_rounds": len(quiet),
     }  # fmt: skip
 
@@ -120,9 +120,9 @@ def opening(count: int) -> dict[str, float]:
         again = open_index(str(root), "root")
         assert again.name(count // 2)
         second, memory, began = time.perf_counter() - began, rss_mib() - before, time.perf_counter()
-        assert len(list_pictures(str(root), "root")) == count
+        assert len(list_images(str(root), "root")) == count
         return {
-            "pictures": count, "first_seconds": first, "again_seconds": second, "again_mib": memory,
+            "images": count, "first_seconds": first, "again_seconds": second, "again_mib": memory,
             "file_mib": file_mib, "listing_seconds": time.perf_counter() - began,
         }  # fmt: skip
 
@@ -132,7 +132,7 @@ def markdown(result: dict[str, Any]) -> str:
     machine = result["machine"]
     lines = [
         f"{machine['cpu']}, one thread ({machine['instructions']}), torch {machine['torch']}, torchvision "
-        f"{result['torchvision']}, Pillow {result['pillow']}. Pictures a processor second, decoded, resized and in a "
+        f"{result['torchvision']}, Pillow {result['pillow']}. Images a processor second, decoded, resized and in a "
         f"batch; medians of rounds with the 10-90 % range of the ratio.",
         "",
         f"| file | to | ours | {BILINEAR} | times faster | {BICUBIC} | times faster |",
@@ -140,11 +140,11 @@ def markdown(result: dict[str, Any]) -> str:
     ]
     for name, rows in result.get("reading", {}).items():
         for row in rows:
-            cells = [f"{row['pictures_per_cpu_second'][OURS]['median']:.0f}"]
+            cells = [f"{row['images_per_cpu_second'][OURS]['median']:.0f}"]
             for other in (BILINEAR, BICUBIC):
                 ratio = row["ratio"][other]
                 cells += [
-                    f"{row['pictures_per_cpu_second'][other]['median']:.0f}",
+                    f"{row['images_per_cpu_second'][other]['median']:.0f}",
                     f"{ratio['median']:.2f} ({ratio['p10']:.2f}-{ratio['p90']:.2f})",
                 ]
             lines.append(f"| {name} | {row['size']} | {' | '.join(cells)} |")
@@ -155,7 +155,7 @@ def markdown(result: dict[str, Any]) -> str:
     if found := result.get("opening"):
         lines += [
             "",
-            f"A folder of {found['pictures']:,} files: listed and kept in {found['first_seconds']:.1f} s "
+            f"A folder of {found['images']:,} files: listed and kept in {found['first_seconds']:.1f} s "
             f"({found['file_mib']:.0f} MiB); opened again, as every further rank and run does, in "
             f"{1000 * found['again_seconds']:.0f} ms and {found['again_mib']:.1f} MiB. Listing the files in each "
             f"process takes {found['listing_seconds']:.1f} s.",
@@ -166,7 +166,7 @@ def markdown(result: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", default="decoding", help="of the files in benchmarks/results")
-    parser.add_argument("--count", type=int, default=12, help="pictures in a batch")
+    parser.add_argument("--count", type=int, default=12, help="images in a batch")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--parts", nargs="+", choices=("reading", "opening"), default=["reading", "opening"])
     parser.add_argument("--million", type=int, default=1000000, help="files of the large folder")
@@ -187,7 +187,7 @@ def main() -> None:
             os.environ["TENSHOT_CACHE"] = str(Path(folder, "cache"))
             for number, (name, (size, ending, options)) in enumerate(FILES.items()):
                 root = Path(folder, str(number))
-                write_pictures(root, size, ending, options, args.count)
+                write_images(root, size, ending, options, args.count)
                 result["reading"][name] = [compared(root, side, args.count, args.rounds) for side in SIZES]
                 print(f"  {name}", file=sys.stderr)
     if "opening" in args.parts:

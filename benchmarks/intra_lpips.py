@@ -1,8 +1,8 @@
 """Intra-LPIPS against the published protocol, pair by pair with the ``lpips`` package: ``python
 -m benchmarks.intra_lpips``; eight minutes on two cores.
 
-Both get the same pictures, shots and weights (heads of the package, a random trunk: that takes as long), in one
-process. The protocol runs whole once at ``--count`` pictures, for its value and its time. Then both take turns: some
+Both get the same images, shots and weights (heads of the package, a random trunk: that takes as long), in one
+process. The protocol runs whole once at ``--count`` images, for its value and its time. Then both take turns: some
 of the protocol's pairs, which all take equally long, and ours at ``--count`` and ``--many``; ratios are medians over
 rounds. Memory is the peak of a process of its own. Writes ``benchmarks/results/<name>.json`` and ``.md``, where parts
 that are not measured stay.
@@ -40,7 +40,7 @@ CAP = 50
 
 
 class Passes:
-    """Counts the pictures that go through a trunk."""
+    """Counts the images that go through a trunk."""
 
     def __init__(self, first: nn.Module) -> None:
         self.count = 0
@@ -51,10 +51,10 @@ class Passes:
 
 
 class Bench:
-    """The same pictures and weights for both.
+    """The same images and weights for both.
 
     Args:
-        size: Of the pictures.
+        size: Of the images.
         most: How many generated ones there are to choose from.
         shots: How many targets there are.
         network: Ours.
@@ -67,7 +67,7 @@ class Bench:
         self.passes = Passes(network.layers[0])
 
     def ours(self, count: int) -> tuple[float, list[int]]:
-        """Intra-LPIPS of some of the pictures, and the sizes of the clusters."""
+        """Intra-LPIPS of some of the images, and the sizes of the clusters."""
         metric = IntraLPIPS(self.network, cap=CAP, subset="first")
         metric.update(self.generated[:count])
         metric.update(self.shots, real=True)
@@ -76,19 +76,19 @@ class Bench:
 
 
 class Protocol:
-    """The published protocol on the pictures of a bench."""
+    """The published protocol on the images of a bench."""
 
     def __init__(self, bench: Bench, package: lpips.LPIPS) -> None:
         self.bench, self.package = bench, package
         self.passes = Passes(package.net.slice1[0])
 
     def pair(self, a: Tensor, b: Tensor) -> float:
-        """One distance as published: two pictures through the package."""
+        """One distance as published: two images through the package."""
         return self.package(from_pixels(a[None]), from_pixels(b[None])).item()
 
     @torch.inference_mode()
     def whole(self, count: int) -> float:
-        """Intra-LPIPS of some of the pictures."""
+        """Intra-LPIPS of some of the images."""
         generated, shots = self.bench.generated, self.bench.shots
         clusters: list[list[int]] = [[] for _ in shots]
         for i in range(count):
@@ -125,7 +125,7 @@ def pairs(members: list[int]) -> list[tuple[int, int]]:
 
 
 def pairs_of_protocol(count: int, sizes: list[int]) -> int:
-    """Distances that the protocol takes: of each picture to each shot, and within the clusters."""
+    """Distances that the protocol takes: of each image to each shot, and within the clusters."""
     return count * len(sizes) + sum(len(pairs(list(range(size)))) for size in sizes)
 
 
@@ -174,7 +174,7 @@ def contest(args: argparse.Namespace) -> dict[str, Any]:
         seconds = [(costs["pairs"] / args.pairs * taken, costs[name]) for costs in quiet or rounds]
         rows.append(
             {
-                "pictures": count,
+                "images": count,
                 "passes": passes[name],
                 "passes_pair_by_pair": 2 * taken,
                 "seconds": spread([ours for _, ours in seconds]),
@@ -196,9 +196,9 @@ def contest(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def memory(size: int, count: int, shots: int, threads: int) -> dict[str, Any]:
-    """The metric alone in a process of its own; its peak less what there was before the pictures came."""
+    """The metric alone in a process of its own; its peak less what there was before the images came."""
     words = ["--alone", "--size", size, "--count", count, "--shots", shots, "--threads", threads]
-    print(f"  memory of {count} pictures at {size} px", file=sys.stderr)
+    print(f"  memory of {count} images at {size} px", file=sys.stderr)
     command = [sys.executable, "-m", "benchmarks.intra_lpips", *map(str, words)]
     said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(said.stdout)
@@ -210,7 +210,7 @@ def alone(args: argparse.Namespace) -> None:
     bench = Bench(args.size, args.count, args.shots, LPIPSNetwork.random())
     (_, sizes), seconds, _ = timed(lambda: bench.ours(args.count))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    said = {"size": args.size, "pictures": args.count, "passes": bench.passes.count, "clusters": sizes}
+    said = {"size": args.size, "images": args.count, "passes": bench.passes.count, "clusters": sizes}
     print(json.dumps(said | {"seconds": seconds, "peak_rss_mib": peak, "above_imports_mib": peak - before}))
 
 
@@ -226,18 +226,18 @@ def markdown(result: dict[str, Any]) -> str:
             f"rounds with the 10-90 % range. Seconds pair by pair are those of {found['timed_pairs']} pairs in the "
             "same round, times the number of pairs.",
             "",
-            "| pictures | trunk passes, pair by pair | ours | s, pair by pair | ours | times faster |",
+            "| images | trunk passes, pair by pair | ours | s, pair by pair | ours | times faster |",
             "|---|---|---|---|---|---|",
         ]
         for row in found["rows"]:
             ratio, by_pair = row["ratio"], row["seconds_pair_by_pair"]["median"]
             lines.append(
-                f"| {row['pictures']} | {row['passes_pair_by_pair']} | {row['passes']} | {by_pair:.1f} "
+                f"| {row['images']} | {row['passes_pair_by_pair']} | {row['passes']} | {by_pair:.1f} "
                 f"| {row['seconds']['median']:.2f} | {ratio['median']:.1f} ({ratio['p10']:.1f}-{ratio['p90']:.1f}) |"
             )
         lines += [
             "",
-            f"The whole protocol at {found['rows'][0]['pictures']} pictures took {whole['seconds']:.1f} s. Its value "
+            f"The whole protocol at {found['rows'][0]['images']} images took {whole['seconds']:.1f} s. Its value "
             f"is {whole['value']:.7f}, ours {whole['value_of_ours']:.7f}: "
             f"{abs(whole['value'] - whole['value_of_ours']):.1e} apart. {found['quiet_rounds']} of "
             f"{len(found['rounds'])} rounds were quiet.",
@@ -245,12 +245,12 @@ def markdown(result: dict[str, Any]) -> str:
         ]
     if "memory" in result:
         lines += [
-            "| memory of ours | pictures | trunk passes | s | peak MiB | above the imports |",
+            "| memory of ours | images | trunk passes | s | peak MiB | above the imports |",
             "|---|---|---|---|---|---|",
         ]
         for row in result["memory"]:
             lines.append(
-                f"| {row['size']} px | {row['pictures']} | {row['passes']} | {row['seconds']:.0f} "
+                f"| {row['size']} px | {row['images']} | {row['passes']} | {row['seconds']:.0f} "
                 f"| {row['peak_rss_mib']:.0f} | {row['above_imports_mib']:.0f} |"
             )
         lines.append("")
@@ -263,12 +263,12 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=("time", "memory"), default=["time", "memory"])
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--shots", type=int, default=10)
-    parser.add_argument("--count", type=int, default=100, help="pictures of which both take the number")
-    parser.add_argument("--many", type=int, default=1000, help="pictures of which ours takes it")
+    parser.add_argument("--count", type=int, default=100, help="images of which both take the number")
+    parser.add_argument("--many", type=int, default=1000, help="images of which ours takes it")
     parser.add_argument("--pairs", type=int, default=100, help="of the protocol, in each round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--memory", nargs="+", default=["64x1000", "256x300"], help="SIZExPICTURES of that part")
+    parser.add_argument("--memory", nargs="+", default=["64x1000", "256x300"], help="SIZExIMAGES of that part")
     parser.add_argument("--alone", action="store_true", help="only the metric, for its memory")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -24,7 +24,7 @@ from tenshot.models.blocks import Stage
 GIB = 2**30
 COMPUTED = ROOT / "benchmarks" / "results" / "memory.json"
 BATCH = 48
-PARTS = (48, 24, 12, 6, 3, 1)  # pictures of the batch that a GPU takes at a time
+PARTS = (48, 24, 12, 6, 3, 1)  # images of the batch that a GPU takes at a time
 SHARDS = (8, 16)
 CARDS = (24, 48, 80, 141)  # 10^9 bytes, as they are sold
 RESERVE = 0.1  # of a card, for what is neither counted nor measured here
@@ -51,25 +51,25 @@ class Setting:
 
 @dataclass(frozen=True)
 class Activations:
-    """What is kept for the backward pass, in bytes: the same for any batch, and for each picture."""
+    """What is kept for the backward pass, in bytes: the same for any batch, and for each image."""
 
     fixed: int
-    a_picture: int
+    an_image: int
 
-    def of(self, pictures: int) -> int:
-        return self.fixed + pictures * self.a_picture
+    def of(self, count: int) -> int:
+        return self.fixed + count * self.an_image
 
 
 SETTINGS = [Setting(bf16, recompute) for bf16 in (False, True) for recompute in (False, True)]
 
 
 def activations(config: UNetConfig, setting: Setting) -> Activations:
-    """Counted at one picture and at two. With blocks recomputed: their inputs, and the inside of the largest."""
+    """Counted at one image and at two. With blocks recomputed: their inputs, and the inside of the largest."""
     counts = []
-    for pictures in (1, 2):
-        plain = kept_on("cuda", config, pictures, setting.bf16)
+    for count in (1, 2):
+        plain = kept_on("cuda", config, count, setting.bf16)
         if setting.recompute:
-            inputs = kept_on("cuda", recomputing(config), pictures, setting.bf16)
+            inputs = kept_on("cuda", recomputing(config), count, setting.bf16)
             counts.append(inputs.total + plain.largest_stage)
         else:
             counts.append(plain.total)
@@ -103,7 +103,7 @@ def computed() -> tuple[int, dict[str, Activations]]:
 
 
 def most(setting: Setting, card: int) -> int:
-    """Most pictures at a time on a card of so many GB, as the page says; 0 for none."""
+    """Most images at a time on a card of so many GB, as the page says; 0 for none."""
     state, kept = computed()
     return _most(kept[str(setting)], state, card)
 
@@ -133,11 +133,11 @@ def tables(config: UNetConfig) -> list[str]:
         ),
         "",
         *table(
-            ["kept for the backward pass, counted on shapes", "for each picture", "whatever the batch"],
-            [[str(setting), f"{a.a_picture / GIB:.2f}", f"{a.fixed / GIB:.2f}"] for setting, a in kept.items()],
+            ["kept for the backward pass, counted on shapes", "for each image", "whatever the batch"],
+            [[str(setting), f"{a.an_image / GIB:.2f}", f"{a.fixed / GIB:.2f}"] for setting, a in kept.items()],
         ),
         "",
-        "The sum of both, by how many pictures a GPU takes at a time; in bold what fits a GPU of 80 GB (see below):",
+        "The sum of both, by how many images a GPU takes at a time; in bold what fits a GPU of 80 GB (see below):",
         "",
         *table(
             ["one GPU, or each of DDP's", *(f"{part}" for part in PARTS)],
@@ -150,15 +150,15 @@ def tables(config: UNetConfig) -> list[str]:
         f"The same under FSDP2, one unit a residual stage, a batch of {BATCH}:",
         "",
         *table(
-            ["each GPU of FSDP2's", *(f"{n} GPUs, {BATCH // n} pictures each" for n in SHARDS)],
+            ["each GPU of FSDP2's", *(f"{n} GPUs, {BATCH // n} images each" for n in SHARDS)],
             [
                 [str(setting)]
-                + [_cell(sharded(setting, state, of_stage, n), BATCH // n * of.a_picture) for n in SHARDS]
+                + [_cell(sharded(setting, state, of_stage, n), BATCH // n * of.an_image) for n in SHARDS]
                 for setting, of in kept.items()
             ],
         ),
         "",
-        "Most pictures at a time on one GPU or each of DDP's:",
+        "Most images at a time on one GPU or each of DDP's:",
         "",
         *table(
             ["card", *(f"{card} GB" for card in CARDS)],
@@ -186,7 +186,7 @@ def _cell(state: float, kept: int) -> str:
 
 def _most(of: Activations, state: int, card: int) -> int:
     left = (1 - RESERVE) * card * 1e9 - state
-    return max(0, int((left / (1 + TEMPORARIES) - of.fixed) // of.a_picture))
+    return max(0, int((left / (1 + TEMPORARIES) - of.fixed) // of.an_image))
 
 
 # The check
@@ -199,14 +199,14 @@ def steps(recompute: bool) -> None:
     for weight in unet.parameters():
         weight.grad = torch.zeros_like(weight)
 
-    def peak_of(pictures: int) -> int:
-        images = torch.randn(pictures, 3, CHECK.image_size, CHECK.image_size)
-        unet(images, torch.zeros(pictures)).square().mean().backward()
+    def peak_of(count: int) -> int:
+        images = torch.randn(count, 3, CHECK.image_size, CHECK.image_size)
+        unet(images, torch.zeros(count)).square().mean().backward()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
-    peak_of(1)  # what the first step of all allocates is not of the pictures
+    peak_of(1)  # what the first step of all allocates is not of the images
     before = rss_mib() * 2**20
-    print(json.dumps([peak_of(pictures) - before for pictures in CHECKED]))
+    print(json.dumps([peak_of(count) - before for count in CHECKED]))
 
 
 def check() -> list[str]:
@@ -216,17 +216,17 @@ def check() -> list[str]:
     for recompute in (False, True):
         words = [sys.executable, "-m", "benchmarks.memory", "--steps", str(int(recompute))]
         done = subprocess.run(words, env=environment, check=True, stdout=subprocess.PIPE)
-        for pictures, risen in zip(CHECKED, json.loads(done.stdout), strict=True):
-            counted = kept_on("cpu", CHECK, pictures, bf16=False)
+        for count, risen in zip(CHECKED, json.loads(done.stdout), strict=True):
+            counted = kept_on("cpu", CHECK, count, bf16=False)
             total = counted.total
             if recompute:
-                total = kept_on("cpu", recomputing(CHECK), pictures, bf16=False).total + counted.largest_stage
+                total = kept_on("cpu", recomputing(CHECK), count, bf16=False).total + counted.largest_stage
             sizes = [f"{size / 2**20:.0f}" for size in (total, risen)]
-            rows.append([str(Setting(False, recompute)), str(pictures), *sizes, f"{risen / total:.2f}"])
+            rows.append([str(Setting(False, recompute)), str(count), *sizes, f"{risen / total:.2f}"])
     return [
         "Measured, on a CPU: by how much a step of a network of 32 px and 64 channels raises the peak of the process:",
         "",
-        *table(["", "pictures", "counted, MiB", "measured, MiB", "ratio"], rows),
+        *table(["", "images", "counted, MiB", "measured, MiB", "ratio"], rows),
     ]
 
 

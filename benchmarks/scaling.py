@@ -14,7 +14,7 @@ from benchmarks.parts.counting import operations, weights_of
 from benchmarks.parts.page import adm_256, publish, table
 from tenshot.models import StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator, UNet
 
-PICTURES = (1, 3, 6, 12)  # that a GPU takes a step
+IMAGES = (1, 3, 6, 12)  # that a GPU takes a step
 NODE = 8  # GPUs in one
 GPUS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 PEAK = 989e12  # operations a second of an H100 in bf16, dense, by its data sheet
@@ -51,23 +51,23 @@ def sent(gradient: float, gpus: int) -> float:
 
 @dataclass(frozen=True)
 class Passes:
-    """Operations of a picture."""
+    """Operations of an image."""
 
     forward: int
     backward: int
 
-    def seconds(self, operations: int, pictures: int, utilisation: float) -> float:
-        return pictures * operations / (PEAK * utilisation)
+    def seconds(self, operations: int, images: int, utilisation: float) -> float:
+        return images * operations / (PEAK * utilisation)
 
-    def efficiency(self, pictures: int, utilisation: float, reduction: float) -> float:
+    def efficiency(self, images: int, utilisation: float, reduction: float) -> float:
         """Share of its time that a GPU computes: the all-reduce runs beside the backward pass, and what is left of it
         is waited for.
         """
-        forward, backward = (self.seconds(each, pictures, utilisation) for each in (self.forward, self.backward))
+        forward, backward = (self.seconds(each, images, utilisation) for each in (self.forward, self.backward))
         return (forward + backward) / (forward + max(backward, reduction))
 
     def least(self, utilisation: float, reduction: float) -> int:
-        """Pictures a GPU from which on the all-reduce is hidden."""
+        """Images a GPU from which on the all-reduce is hidden."""
         return math.ceil(reduction / self.seconds(self.backward, 1, utilisation))
 
 
@@ -81,12 +81,12 @@ def unet_tables() -> list[str]:
 
     def row(fabric: Fabric, name: str) -> list[str]:
         reduction = fabric.seconds(gradients[name], most)
-        shares = [f"{passes.efficiency(count, usual, reduction):.0%}" for count in PICTURES]
+        shares = [f"{passes.efficiency(count, usual, reduction):.0%}" for count in IMAGES]
         return [str(fabric), name, *shares, *(str(passes.least(u, reduction)) for u in UTILISATIONS)]
 
     return [
         f"Counted: {passes.forward / 1e12:.2f} TFLOP forwards and {passes.backward / 1e12:.2f} backwards for each "
-        f"picture; {weights:,} weights.",
+        f"image; {weights:,} weights.",
         "",
         *table(
             ["GPUs", "GB sent by each GPU a step"] + [f"ms, nodes with {fabric}" for fabric in FABRICS],
@@ -100,17 +100,17 @@ def unet_tables() -> list[str]:
         "The backward pass that has to hide it, in ms:",
         "",
         *table(
-            ["pictures on a GPU", *(f"at {u:.0%} of {PEAK / 1e12:.0f} TFLOP/s" for u in UTILISATIONS)],
+            ["images on a GPU", *(f"at {u:.0%} of {PEAK / 1e12:.0f} TFLOP/s" for u in UTILISATIONS)],
             [
                 [str(count), *(f"{1000 * passes.seconds(passes.backward, count, u):.0f}" for u in UTILISATIONS)]
-                for count in PICTURES
+                for count in IMAGES
             ],
         ),
         "",
-        f"On {most} GPUs: efficiency by pictures on a GPU, at {usual:.0%}; and how many pictures hide all of it:",
+        f"On {most} GPUs: efficiency by images on a GPU, at {usual:.0%}; and how many images hide all of it:",
         "",
         *table(
-            ["nodes with", "gradients", *map(str, PICTURES), *(f"hidden at {u:.0%} by" for u in UTILISATIONS)],
+            ["nodes with", "gradients", *map(str, IMAGES), *(f"hidden at {u:.0%} by" for u in UTILISATIONS)],
             [row(fabric, name) for fabric in FABRICS for name in gradients],
         ),
     ]  # fmt: skip

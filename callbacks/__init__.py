@@ -1,4 +1,4 @@
-"""What runs beside training: seeding, averaging, saving, sample grids, writing pictures."""
+"""What runs beside training: seeding, averaging, saving, sample grids, writing images."""
 
 from tenshot.callbacks.ema import EMA
 from tenshot.callbacks.evaluate import EvaluateGenerator

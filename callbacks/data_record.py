@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
 from tenshot.checkpoints.runs import holds_run, run_of
-from tenshot.datamodules import Pictures
+from tenshot.datamodules import ImageDataModule
 from tenshot.datamodules.choice import BY_LISTING, Record
 from tenshot.distributed.trainer_attributes import is_trial
 from tenshot.errors import InputError
@@ -33,7 +33,7 @@ class DataRecord(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write ``data.json``; what it said before stays in it as ``earlier``."""
         data = getattr(trainer, "datamodule", None)
-        self._record = data.data_record() if isinstance(data, Pictures) else None
+        self._record = data.data_record() if isinstance(data, ImageDataModule) else None
         if self._record is None or not trainer.is_global_zero or is_trial(trainer):
             return
         path = Path(trainer.default_root_dir) / FILE
@@ -70,7 +70,7 @@ def go_on_with_data_of(data: Any, checkpoint: str | None) -> None:
         data: Of any class; only those of images choose.
         checkpoint: Of a run, or weights of another origin; none: there is nothing to go on with.
     """
-    if checkpoint is None or not isinstance(data, Pictures):
+    if checkpoint is None or not isinstance(data, ImageDataModule):
         return
     path = Path(checkpoint)
     content = read_checkpoint(path) if path.suffix == ".ckpt" else {}
@@ -80,7 +80,7 @@ def go_on_with_data_of(data: Any, checkpoint: str | None) -> None:
         choice_as_recorded(data, run_of(path) or path.parent.parent)
 
 
-def choice_as_recorded(data: Pictures, run: Path) -> None:
+def choice_as_recorded(data: ImageDataModule, run: Path) -> None:
     """The same by the folder of a run: what ``data.json`` says; without it the run is older than records."""
     found = _read(run / FILE)
     if found is not None and _is_record(found):

@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from tenshot.callbacks.drawn_by import DrawnBy
-from tenshot.datamodules.reading import is_picture
+from tenshot.datamodules.reading import is_image
 from tenshot.errors import InputError, SaidError
 
 __all__ = ["RECORD", "DrawnFolder"]
@@ -92,7 +92,7 @@ class DrawnFolder:
     def _refuse_images(self) -> None:
         """A folder without a record must not hold images: nobody knows what drew them."""
         if self.path.is_dir():
-            foreign = min((entry.name for entry in os.scandir(self.path) if is_picture(entry.name)), default=None)
+            foreign = min((entry.name for entry in os.scandir(self.path) if is_image(entry.name)), default=None)
             if foreign is not None:
                 raise InputError(
                     f"{self.path} holds images ({foreign}) but no {RECORD} that says what drew them: choose another "

@@ -25,7 +25,7 @@ class EMA(Callback):
     Args:
         decay: Share of the average that a step keeps, so that ln 2 / (1 - decay) steps renew half of it: 693 at 0.999,
             6931 at 0.9999. 0 turns averaging off.
-        half_life: Pictures after which half of the average is new, whatever the batch and the number of ranks; takes
+        half_life: Images after which half of the average is new, whatever the batch and the number of ranks; takes
             the place of decay. StyleGAN2: 10000.
         evaluate: Which weights evaluation uses.
         warmup: Keep a share of min(decay, (1 + n) / (10 + n)) at update n, so that the first weights are soon
@@ -70,10 +70,10 @@ class EMA(Callback):
             batch = getattr(getattr(trainer, "datamodule", None), "batch_size", None)
             if batch is None:
                 raise InputError(
-                    "--ema.half_life counts pictures, but the data do not tell their batch_size: set --ema.decay"
+                    "--ema.half_life counts images, but the data do not tell their batch_size: set --ema.decay"
                 )
-            pictures = batch * trainer.world_size * trainer.accumulate_grad_batches
-            self.decay = 0.5 ** (pictures / self.half_life)
+            images = batch * trainer.world_size * trainer.accumulate_grad_batches
+            self.decay = 0.5 ** (images / self.half_life)
         if self.decay and not self.average:
             first: Mapping[str, Mapping[str, Tensor]] = getattr(pl_module, "first_averages", {})
             self.average = {

@@ -18,7 +18,7 @@ from tenshot.callbacks.metric_choice import Features, PathName, Requests, chosen
 from tenshot.callbacks.path_drawing import show_paths
 from tenshot.callbacks.throughput import paused
 from tenshot.checkpoints.uses import kept_if_used
-from tenshot.datamodules import Pictures
+from tenshot.datamodules import ImageDataModule
 from tenshot.datamodules.batches import Source
 from tenshot.datamodules.samples import SeedBatches
 from tenshot.errors import InputError, check_range, did_you_mean
@@ -33,13 +33,13 @@ from tenshot.run.wandb_log import RunWandb
 __all__ = ["EvaluateGenerator"]
 
 MOST_SHOTS = 1000
-"""Of more training pictures, samples are not compared with each."""
+"""Of more training images, samples are not compared with each."""
 
 BEST = "checkpoints/best.ckpt"
 
 
 class EvaluateGenerator(Callback):
-    """Draw samples, compare them with the shots and with other pictures of the domain, and report.
+    """Draw samples, compare them with the shots and with other images of the domain, and report.
 
     The same samples, number 0 ... samples - 1 of the seed, serve all metrics, whatever the batch size and the number of
     ranks. ``tenshot test`` prints a table and writes it to ``evaluations/`` in the run's folder. During fit it can do
@@ -55,19 +55,19 @@ class EvaluateGenerator(Callback):
             with random weights, which need no file, under names that say so.
         inception_weights: File of the Inception weights; by default torch's cache, or a download.
         vgg16_weights: File of the VGG16 weights; by default torch's cache, or a download.
-        lpips_resize: Side to which pictures are resized for LPIPS; published numbers are of 256.
-        samples: How many pictures to draw.
-        reference: How many pictures of the domain to compare with, where the data can draw any number; a folder
+        lpips_resize: Side to which images are resized for LPIPS; published numbers are of 256.
+        samples: How many images to draw.
+        reference: How many images of the domain to compare with, where the data can draw any number; a folder
             (--data.val_root) is taken whole.
-        batch_size: Pictures at a time on each device.
+        batch_size: Images at a time on each device.
         seed: Of the samples.
-        paths: How many pairs of latents to go between for path_length (published: 50,000, of 2 pictures each) and
+        paths: How many pairs of latents to go between for path_length (published: 50,000, of 2 images each) and
             path_uniformity (5000, of 11); during fit at most fit_samples.
         path_length: Space and sampling of path_length.
         save: Also write the samples to this folder, with ``drawn_by.json``, which says what drew them; those drawn
             during fit to ``step=00000500`` in it and so on.
         every_n_steps: During fit, optimiser steps between two evaluations; 0 for none.
-        fit_samples: How many pictures to draw during fit.
+        fit_samples: How many images to draw during fit.
         keep_best: During fit, the value (a name of the table, such as ``intra_lpips``) by which to keep
             ``checkpoints/best.ckpt``.
     """
@@ -101,7 +101,7 @@ class EvaluateGenerator(Callback):
         self.samples, self.reference, self.paths = samples, reference, paths
         self.batch_size, self.seed = batch_size, seed
         self.save, self.every_n_steps, self.fit_samples, self.keep_best = save, every_n_steps, fit_samples, keep_best
-        self.data: Pictures | None = None
+        self.data: ImageDataModule | None = None
         """The shots and the reference; by default the trainer's data module."""
         self._metrics: dict[str, ImageMetric] = {}
         self._real: dict[str, Source | None] = {}
@@ -114,7 +114,7 @@ class EvaluateGenerator(Callback):
     # What is compared
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the pictures to compare with and the weights of the metrics, before anything is trained or drawn.
+        """Find the images to compare with and the weights of the metrics, before anything is trained or drawn.
 
         Raises:
             InputError: Something that a metric asked for needs is not there.
@@ -122,7 +122,7 @@ class EvaluateGenerator(Callback):
         if not (stage == "test" or (stage == "fit" and self.every_n_steps)):
             return
         if self.data is None:
-            self.data = cast(Pictures, trainer.datamodule)  # type: ignore[attr-defined]
+            self.data = cast(ImageDataModule, trainer.datamodule)  # type: ignore[attr-defined]
         trained_on, reference = self.data.train_source, self.data.reference(self.reference)
         self._real = {"shots": trained_on if len(trained_on) <= MOST_SHOTS else None, "reference": reference}
         self._seen_real = False
@@ -132,7 +132,7 @@ class EvaluateGenerator(Callback):
         self._metrics = chosen_metrics(self.requests, there, thorough=stage == "test")
         if not self._metrics:
             raise InputError(
-                "there is nothing to compare samples with: set --data.shots, or --data.val_root to other pictures of "
+                "there is nothing to compare samples with: set --data.shots, or --data.val_root to other images of "
                 "the domain"
             )
         for metric in self._metrics.values():
@@ -144,7 +144,7 @@ class EvaluateGenerator(Callback):
                 logger.summarise(self._better())
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let go of the pictures."""
+        """Let go of the images."""
         for metric in self._metrics.values():
             metric.reset()
         self._real = {}
@@ -173,7 +173,7 @@ class EvaluateGenerator(Callback):
         self._step_of_checkpoint = checkpoint["global_step"]
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the metrics the real pictures, and paths."""
+        """Show the metrics the real images, and paths."""
         with averaged(trainer, pl_module):
             self._claim(trainer, pl_module, self.samples)
             self._begin(trainer, pl_module, self.paths)
@@ -261,7 +261,7 @@ class EvaluateGenerator(Callback):
             self._folder = folder
 
     def _begin(self, trainer: Trainer, pl_module: LightningModule, paths: int) -> None:
-        """Forget what was generated, and show the metrics this rank's share of paths and, once, of real pictures."""
+        """Forget what was generated, and show the metrics this rank's share of paths and, once, of real images."""
         for metric in self._metrics.values():
             metric.reset_generated()
             if isinstance(metric, PathMetric):
@@ -287,8 +287,8 @@ class EvaluateGenerator(Callback):
             if not isinstance(metric, PathMetric):
                 metric.update(pixels)
         if self._folder is not None:
-            for number, picture in zip(index.tolist(), to_uint8(images), strict=True):
-                write_png(picture, self._folder.file(number), self._folder.mark(number))
+            for number, image in zip(index.tolist(), to_uint8(images), strict=True):
+                write_png(image, self._folder.file(number), self._folder.mark(number))
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule, count: int) -> dict[str, Any]:
         """What the JSON file holds (docs/evaluation.md)."""

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from tenshot.callbacks.drawn_by import DrawnBy
 from tenshot.callbacks.ema import EMA
-from tenshot.datamodules import Pictures
+from tenshot.datamodules import ImageDataModule
 from tenshot.datamodules.batches import Source
 from tenshot.distributed.trainer_attributes import callback_of
 from tenshot.errors import InputError
@@ -39,7 +39,7 @@ def result_of(
     pl_module: LightningModule,
     by: DrawnBy,
     count: int,
-    data: Pictures,
+    data: ImageDataModule,
     real: Mapping[str, Source | None],
     reports: Mapping[str, Report],
 ) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def result_of(
         pl_module: What drew.
         by: All that the samples depend on.
         count: How many there are.
-        data: Where the real pictures are from.
+        data: Where the real images are from.
         real: Those that the samples were compared with, by ``shots`` and ``reference``.
         reports: Of each metric.
     """
@@ -85,7 +85,7 @@ def result_of(
     }
 
 
-def _described(data: Pictures) -> dict[str, Any]:
+def _described(data: ImageDataModule) -> dict[str, Any]:
     """The data module, its folders in full."""
     roots = {name: getattr(data, name, None) for name in ("root", "val_root")}
     full = {

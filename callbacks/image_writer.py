@@ -1,4 +1,4 @@
-"""Write drawn pictures as numbered PNG files."""
+"""Write drawn images as numbered PNG files."""
 
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,8 @@ class ImageWriter(Callback):
 
     Args:
         dir: Folder to write to; by default ``images`` in the run's folder.
-        count: Number of pictures; picture i depends on (seed, i) alone.
-        batch_size: Pictures drawn together on each device.
+        count: Number of images; image i depends on (seed, i) alone.
+        batch_size: Images drawn together on each device.
         seed: Seed of the set.
     """
 
@@ -73,7 +73,7 @@ class ImageWriter(Callback):
         self._folder: DrawnFolder
 
     def folder(self, trainer: Trainer) -> Path:
-        """Where the pictures go."""
+        """Where the images go."""
         return Path(self.dir) if self.dir else Path(trainer.default_root_dir) / "images"
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -81,7 +81,7 @@ class ImageWriter(Callback):
         self._step = checkpoint["global_step"]
 
     def claim(self, trainer: Trainer) -> set[int]:
-        """Numbers of the pictures that are there already; on all ranks, once the weights are loaded.
+        """Numbers of the images that are there already; on all ranks, once the weights are loaded.
 
         Raises:
             InputError: The folder holds images of something else.
@@ -92,7 +92,7 @@ class ImageWriter(Callback):
             by = drawn_by(trainer, trainer.lightning_module, self.seed, self._step)
         self._folder = DrawnFolder(self.folder(trainer), by, "--images.dir")
         there = self._folder.claim(trainer, self.count)
-        rank_zero_info(f"{self._folder.path}: drawing {self.count} pictures, {len(there)} of them are there already")
+        rank_zero_info(f"{self._folder.path}: drawing {self.count} images, {len(there)} of them are there already")
         return there
 
     def on_predict_batch_end(

@@ -1,4 +1,4 @@
-"""Watch what lies between two latents: a smooth way, or the same picture for long and then another."""
+"""Watch what lies between two latents: a smooth way, or the same image for long and then another."""
 
 from typing import Any, Literal, cast
 
@@ -19,7 +19,7 @@ __all__ = ["InterpolationStrip"]
 
 
 class InterpolationStrip(DrawsNowAndThen):
-    """Draw rows of pictures on the way from one latent to another: ``strips/step=00000500.png``, and every logger.
+    """Draw rows of images on the way from one latent to another: ``strips/step=00000500.png``, and every logger.
 
     Row r goes from seed 2 r to seed 2 r + 1, in equal steps and with the same noise throughout. Drawn from the averaged
     weights, every so many steps, at the end of fit, and in test. A method without latents has no strips.
@@ -27,7 +27,7 @@ class InterpolationStrip(DrawsNowAndThen):
     Args:
         every_n_steps: Optimiser steps between two strips; 0 for none, in test neither.
         rows: Pairs of latents.
-        points: Pictures in a row, both ends among them.
+        points: Images in a row, both ends among them.
         space: ``w`` goes straight, ``z`` along a great circle.
         seed: Of the latents.
     """
@@ -63,7 +63,7 @@ class InterpolationStrip(DrawsNowAndThen):
         if not isinstance(pl_module, LatentGenerator):
             return
 
-        def pictures_of(numbers: Tensor) -> Tensor:
+        def images_of(numbers: Tensor) -> Tensor:
             generator, row = cast(LatentGenerator, pl_module), numbers // self.points
             t = (numbers % self.points).to(pl_module.device) / (self.points - 1)
             first = (2 * row + (self.seed << 32)).to(pl_module.device)
@@ -71,9 +71,9 @@ class InterpolationStrip(DrawsNowAndThen):
             return generator.decode(interpolate(start, end, t, self.space), first, self.space).clamp(-1, 1)
 
         with torch.no_grad(), averaged(trainer, pl_module):
-            pictures = drawn_together(trainer, pl_module, self.rows * self.points, pictures_of)
-        self._publish(trainer, pictures, step)
+            images = drawn_together(trainer, pl_module, self.rows * self.points, images_of)
+        self._publish(trainer, images, step)
 
     @rank_zero_only
-    def _publish(self, trainer: Trainer, pictures: Tensor, step: int) -> None:
-        publish(trainer, make_grid(pictures, nrow=self.points, padding=2, pad_value=1.0), "strips", step)
+    def _publish(self, trainer: Trainer, images: Tensor, step: int) -> None:
+        publish(trainer, make_grid(images, nrow=self.points, padding=2, pad_value=1.0), "strips", step)

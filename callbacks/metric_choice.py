@@ -28,11 +28,11 @@ UNASKED: tuple[str, ...] = (
 """What is computed where nothing is named: the Inception Score is of ImageNet's classes, which few-shot sets lack."""
 
 OF_PATHS: tuple[str, ...] = ("path_length", "path_uniformity")
-"""Which draw pictures of their own, many more than are sampled."""
+"""Which draw images of their own, many more than are sampled."""
 
 REMEDY: dict[Need, str] = {
-    "reference": "pictures of the domain that were not trained on: set --data.val_root",
-    "shots": "few training pictures: set --data.shots",
+    "reference": "images of the domain that were not trained on: set --data.val_root",
+    "shots": "few training images: set --data.shots",
     "latents": "latents to go between, which this method has not: take a GAN",
 }
 
@@ -62,9 +62,9 @@ def chosen_metrics(requests: Requests, there: Collection[str], thorough: bool) -
 
     Args:
         requests: What is wanted.
-        there: Which needs are met: ``shots``, few training pictures to compare with; ``reference``, other pictures of
+        there: Which needs are met: ``shots``, few training images to compare with; ``reference``, other images of
             the domain; ``latents``, between which the method can go.
-        thorough: Whether metrics that draw many pictures of their own are computed unasked too.
+        thorough: Whether metrics that draw many images of their own are computed unasked too.
 
     Raises:
         InputError: A metric was named that data or method do not allow, or its weights cannot be read.

@@ -26,7 +26,7 @@ def show_paths(
     """Show a metric this rank's share of the paths 0 ... count - 1.
 
     Path i goes from the latent of sample 2 i to that of sample 2 i + 1, with the noise of sample 2 i throughout; so it
-    depends on (seed, i) alone. In full precision: TF32 rounds by more than a small step moves a picture.
+    depends on (seed, i) alone. In full precision: TF32 rounds by more than a small step moves an image.
 
     Args:
         metric: What looks at them.
@@ -34,29 +34,29 @@ def show_paths(
         pl_module: A method with latents.
         count: How many paths there are.
         seed: Of the samples.
-        batch_size: Pictures at a time on each device.
+        batch_size: Images at a time on each device.
     """
     if not trainer.training:
-        rank_zero_info(f"drawing {count} paths of {metric.pictures} pictures for {type(metric).__name__}")
+        rank_zero_info(f"drawing {count} paths of {metric.images_per_path} images for {type(metric).__name__}")
     mine, at_a_time = (
         torch.arange(trainer.global_rank, count, trainer.world_size),
-        max(1, batch_size // metric.pictures),
+        max(1, batch_size // metric.images_per_path),
     )
     for batch in SeedBatches(mine, seed, at_a_time, -(-len(mine) // at_a_time)):
         first = batch["seed"] + batch["index"]  # twice the number, of the same seed
         with full_precision(pl_module.device):
-            pictures = _pictures(metric, pl_module, first.to(pl_module.device))
-        metric.update(pictures)
+            images = _images(metric, pl_module, first.to(pl_module.device))
+        metric.update(images)
 
 
-def _pictures(metric: PathMetric, pl_module: LightningModule, first: Tensor) -> Tensor:
+def _images(metric: PathMetric, pl_module: LightningModule, first: Tensor) -> Tensor:
     """(N,) seeds  ->  (N, P, 3, H, W)"""
     generator = cast(LatentGenerator, pl_module)
     start, end = (generator.latents(seeds, metric.space) for seeds in (first, first + 1))
     latents = metric.latents(start, end, _uniform(first))
-    noise = first.repeat_interleave(metric.pictures)
-    pictures = generator.decode(rearrange(latents, "path point d -> (path point) d"), noise, metric.space)
-    return rearrange(pictures, "(path point) c h w -> path point c h w", point=metric.pictures)
+    noise = first.repeat_interleave(metric.images_per_path)
+    images = generator.decode(rearrange(latents, "path point d -> (path point) d"), noise, metric.space)
+    return rearrange(images, "(path point) c h w -> path point c h w", point=metric.images_per_path)
 
 
 def _uniform(seeds: Tensor) -> Tensor:

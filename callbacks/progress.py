@@ -17,10 +17,10 @@ __all__ = ["StepProgress"]
 
 
 class StepProgress(ProgressBar):
-    """Steps done of ``max_steps``, steps and pictures a second, share of time that the loop waited for batches, time
+    """Steps done of ``max_steps``, steps and images a second, share of time that the loop waited for batches, time
     left, and the loss; for predict and validate, batches.
 
-    Pictures a second and the share are those of ``Throughput``; steps a second and the time left are by the clock on
+    Images a second and the share are those of ``Throughput``; steps a second and the time left are by the clock on
     the wall, with whatever else the run does.
 
     Args:
@@ -98,8 +98,8 @@ class StepProgress(ProgressBar):
         pace = self._throughput.pace() if self._throughput else None
         if pace is None:
             return []
-        pictures = pace.pictures * trainer.world_size / pace.seconds
-        return [f"{pictures:.3g} pictures/s", f"waiting for data {pace.waited / pace.seconds:.0%}"]
+        images = pace.images * trainer.world_size / pace.seconds
+        return [f"{images:.3g} images/s", f"waiting for data {pace.waited / pace.seconds:.0%}"]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""
@@ -110,7 +110,7 @@ class StepProgress(ProgressBar):
         self._close()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the bar of the pictures to draw."""
+        """Open the bar of the images to draw."""
         self._open("drawing", 0, float(torch.tensor(trainer.num_predict_batches).sum()))
 
     def on_predict_batch_end(

@@ -1,4 +1,4 @@
-"""Watch a run: a grid of samples from the same noise, next to the pictures it learns from."""
+"""Watch a run: a grid of samples from the same noise, next to the images it learns from."""
 
 from typing import cast
 
@@ -19,12 +19,12 @@ __all__ = ["SampleGrid"]
 class SampleGrid(DrawsNowAndThen):
     """Draw the same seeds every so many steps: ``samples/step=00000500.png`` in the run's folder, and every logger.
 
-    The upper rows are the first training pictures (the shots), the lower ones samples from the averaged weights.
+    The upper rows are the first training images (the shots), the lower ones samples from the averaged weights.
 
     Args:
         every_n_steps: Optimiser steps between two grids; there is one at the end too. 0 for none.
         count: Samples in the grid.
-        columns: Pictures in a row.
+        columns: Images in a row.
         seed: Of the samples.
     """
 
@@ -35,7 +35,7 @@ class SampleGrid(DrawsNowAndThen):
         self.count, self.columns, self.seed = count, columns, seed
 
     def draw(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
-        """A grid, if the method draws pictures: a classifier does not."""
+        """A grid, if the method draws images: a classifier does not."""
         if not hasattr(pl_module, "sample"):
             return
 

@@ -1,4 +1,4 @@
-"""Pictures for looking at: now and then, drawn by all ranks together, written as a file and given to every logger."""
+"""Images for looking at: now and then, drawn by all ranks together, written as a file and given to every logger."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -64,13 +64,13 @@ class DrawsNowAndThen(Callback):
 def drawn_together(
     trainer: Trainer, pl_module: LightningModule, count: int, draw: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Let every rank draw its share of some numbered pictures, in the trainer's precision. To be called on all ranks.
+    """Let every rank draw its share of some numbered images, in the trainer's precision. To be called on all ranks.
 
     Args:
         trainer: Which says how many ranks there are.
         pl_module: Which knows how to gather.
-        count: How many pictures; each rank draws as many as the others, so some numbers may go beyond.
-        draw: (n,) int64, numbers of pictures  ->  (n, C, H, W).
+        count: How many images; each rank draws as many as the others, so some numbers may go beyond.
+        draw: (n,) int64, numbers of images  ->  (n, C, H, W).
 
     Returns:
         (count, C, H, W), on the CPU
@@ -84,13 +84,13 @@ def drawn_together(
     return gathered[:count].cpu()
 
 
-def publish(trainer: Trainer, picture: Tensor, key: str, step: int) -> None:
-    """Write ``<key>/step=00000500.png`` in the run's folder, and give the picture to every logger. On rank 0.
+def publish(trainer: Trainer, image: Tensor, key: str, step: int) -> None:
+    """Write ``<key>/step=00000500.png`` in the run's folder, and give the image to every logger. On rank 0.
 
-    picture: (C, H, W) in [-1, 1]
+    image: (C, H, W) in [-1, 1]
     """
     path = Path(trainer.default_root_dir) / key / f"step={step:08d}.png"
-    pixels = to_uint8(picture[None])[0]
+    pixels = to_uint8(image[None])[0]
     with best_effort(str(path.parent)) if trainer.training else nullcontext():
         write_png(pixels, path)
     for logger in trainer.loggers:

@@ -15,7 +15,7 @@ __all__ = ["TF32"]
 class TF32(Callback):
     """Compute float32 products of training steps on GPUs in TF32, and no others.
 
-    Losses of validation, pictures that are drawn (grids, strips, evaluation, test, predict) and metrics are in full
+    Losses of validation, images that are drawn (grids, strips, evaluation, test, predict) and metrics are in full
     float32 wherever they are in float32, so that they do not depend on it. In the order of callbacks it comes before
     all that draw, and after Throughput, which asks what a step is in.
 

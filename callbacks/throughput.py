@@ -1,4 +1,4 @@
-"""How fast a run is, how long it waits for pictures, and what it has cost."""
+"""How fast a run is, how long it waits for images, and what it has cost."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,14 +30,14 @@ class Pace:
     Args:
         seconds: How long, without pauses.
         steps: Of the optimiser.
-        pictures: Trained on.
+        images: Trained on.
         operations: Floating point, by formula.
         waited: Seconds in which the loop waited for batches.
     """
 
     seconds: float = 0.0
     steps: int = 0
-    pictures: int = 0
+    images: int = 0
     operations: float = 0.0
     waited: float = 0.0
 
@@ -45,7 +45,7 @@ class Pace:
 class Throughput(Callback):
     """Log speed and cost every ``log_every_n_steps`` steps, in the row of the losses and to every logger.
 
-    * ``speed/pictures_per_second``: of all ranks.
+    * ``speed/images_per_second``: of all ranks.
     * ``speed/steps_per_second``: of the optimiser, or the generator's of a GAN.
     * ``speed/data_wait``: share of the time in which the loop of rank 0 stood still for want of a batch.
     * ``speed/model_tflops``: 10^12 floating point operations a second and device, those of the matrix products,
@@ -60,21 +60,21 @@ class Throughput(Callback):
     (``paused``): validation, evaluations, grids, strips and checkpoints. Averaging weights, logging and callbacks of
     the user's are.
 
-    Operations are counted once a run, while a step is done, and are told of later steps by their pictures. A method
+    Operations are counted once a run, while a step is done, and are told of later steps by their images. A method
     that does not do the same at every step says what it does (``turns``), as GANs do of their lazy penalties: then one
     step of each kind is counted, and not timed. The count is in the checkpoint. To be the first of the callbacks: what
     others do after a step is not counted then.
     """
 
     def __init__(self) -> None:
-        self.operations: dict[Turns, float] = {}  # kind of step -> for each picture
+        self.operations: dict[Turns, float] = {}  # kind of step -> for each image
         self._hours = 0.0  # of earlier lives, by devices
         self._began = monotonic()
         self._device, self._world, self._peak = torch.device("cpu"), 1, cast(float | None, None)
         self._step, self._timed_from = 0, 0
         self._turns: Callable[[int], Turns] = lambda step: ()
         self._counter: Operations | None = None
-        self._counted, self._pictures = 0, 0  # in this step
+        self._counted, self._images = 0, 0  # in this step
         self._since: float | None = None  # when the time began that the next row tells of; none: warming up
         self._now, self._last = Pace(), cast(Pace | None, None)
         self._paused, self._paused_at, self._asked = 0.0, 0.0, 0.0
@@ -120,18 +120,18 @@ class Throughput(Callback):
         """Note what was done; log when it is time."""
         counted = self._counter is not None
         self._stop_counting()
-        self._pictures += len(batch["image"])
+        self._images += len(batch["image"])
         step = trainer.global_step
         if step == self._step:  # between two micro-batches
             return
         kind = self._turns(self._step)
         if counted:
-            self.operations[kind] = self._counted / self._pictures
+            self.operations[kind] = self._counted / self._images
         elif self._since is not None:
             self._now.steps += 1
-            self._now.pictures += self._pictures
-            self._now.operations += self._pictures * self.operations[kind]
-        self._step, self._pictures, self._counted = step, 0, 0
+            self._now.images += self._images
+            self._now.operations += self._images * self.operations[kind]
+        self._step, self._images, self._counted = step, 0, 0
         if step == self._timed_from:
             self._find_peak(str(trainer.precision))
             self._open()
@@ -163,7 +163,7 @@ class Throughput(Callback):
 
         The host runs ahead of a GPU: without waiting, work of one row would fall into the time of the next. It is read
         once a row, and around pauses, where the host is about to wait for the device anyway: for the losses that are
-        logged, for pictures, for weights.
+        logged, for images, for weights.
         """
         if self._device.type != "cpu":
             torch.accelerator.synchronize(self._device)
@@ -202,7 +202,7 @@ class Throughput(Callback):
         pace = self._last = self._now
         self._since, self._paused, self._now = self._since + pace.seconds + self._paused, 0.0, Pace()
         speed = {
-            "speed/pictures_per_second": pace.pictures * self._world / pace.seconds,
+            "speed/images_per_second": pace.images * self._world / pace.seconds,
             "speed/steps_per_second": pace.steps / pace.seconds,
             "speed/data_wait": pace.waited / pace.seconds,
             "speed/model_tflops": pace.operations / pace.seconds / 1e12,

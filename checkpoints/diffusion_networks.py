@@ -75,7 +75,7 @@ def _public_classifier(
 ) -> Trained[UNetConfig]:
     state = network_in(content, path)
     if not is_classifier(state):
-        raise InputError(f"{path}: a diffusion U-Net, not a classifier of noisy pictures: give the file of one")
+        raise InputError(f"{path}: a diffusion U-Net, not a classifier of noisy images: give the file of one")
     if (
         "out.3.weight" in state
         and "out.2.weight" not in state
@@ -118,7 +118,7 @@ UNET: Kind[UNetConfig] = Kind(
 
 CLASSIFIER: Kind[UNetConfig] = Kind(
     name="classifier",
-    words="classifier of noisy pictures",
+    words="classifier of noisy images",
     method="NoisyClassifier",
     config=UNetConfig,  # of its encoder, with the number of classes as out_channels
     networks={"classifier": UNetClassifier},

@@ -40,7 +40,7 @@ def _to_rosinality(target: Path, average: Trained[StyleGAN2Config], raw: Trained
     said = [f"{target}: g_ema from {average.origin}; g from {raw.origin}{'' if discriminator else ', no d'}"]
     if config.mbstd_group_size != 4:
         group = config.mbstd_group_size or "all"
-        said.append(f"its discriminator compared groups of {group} pictures: set stddev_group there")
+        said.append(f"its discriminator compared groups of {group} images: set stddev_group there")
     multiplier = channel_multiplier(config)
     if multiplier is None:
         unread = "rosinality's code builds no networks of these widths: change its table of channels to read the file"

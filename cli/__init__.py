@@ -17,20 +17,20 @@ COMMANDS = {
     "fit": "train or adapt a generator, or resume a run (--ckpt_path last)",
     "validate": "compute the validation losses and the bits per dimension of a checkpoint",
     "test": "measure samples of a checkpoint, or of a folder: FID, Intra-LPIPS and more in one table",
-    "predict": "draw pictures from a checkpoint as numbered PNG files",
+    "predict": "draw images from a checkpoint as numbered PNG files",
     "convert": "turn public or tenshot checkpoints into safetensors with their configuration",
-    "prepare": "crop and resize the pictures of a data set once, into a folder or archives",
+    "prepare": "crop and resize the images of a data set once, into a folder or archives",
     "compare": "put runs side by side: one page of metrics, samples, curves, cost and configurations",
 }
 
 HELP = """usage: tenshot COMMAND [--config FILE]... [--option value]...
 
-Adapt image generators to a new domain from about ten pictures.
+Adapt image generators to a new domain from about ten images.
 
 commands:
 {commands}
 
-A first run, on ten pictures that tenshot draws itself:
+A first run, on ten images that tenshot draws itself:
   tenshot fit --config configs/ddpm/faces32_source.yaml
   tenshot fit --config configs/ddpm/faces32_finetune.yaml --model.init_from runs/ddpm/faces32_source
   tenshot predict --ckpt_path runs/ddpm/faces32_finetune --images.count 64

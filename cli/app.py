@@ -215,15 +215,15 @@ class App(LightningCLI):
         """Refuse to measure nothing.
 
         Raises:
-            InputError: The method has no validation loss, or there are no validation pictures.
+            InputError: The method has no validation loss, or there are no validation images.
         """
         if not is_overridden("validation_step", self.model):
             raise InputError(
-                f"{type(self.model).__name__} has no validation loss: measure its pictures with tenshot test"
+                f"{type(self.model).__name__} has no validation loss: measure its images with tenshot test"
             )
         if getattr(self.datamodule, "val_source", True) is None:
             raise InputError(
-                "there are no validation pictures: set --data.val_root, --data.val_fraction or --data.num_val"
+                "there are no validation images: set --data.val_root, --data.val_fraction or --data.num_val"
             )
 
     def before_test(self) -> None:
@@ -233,7 +233,7 @@ class App(LightningCLI):
         self.datamodule = Samples(evaluation.samples, evaluation.batch_size, evaluation.seed)
 
     def before_predict(self) -> None:
-        """Draw the pictures that are not there yet."""
+        """Draw the images that are not there yet."""
         self.datamodule = MissingSamples(self.config_init["predict"]["images"])
 
 

@@ -1,4 +1,4 @@
-"""``tenshot compare``: one page, one picture and one table of what several runs reached."""
+"""``tenshot compare``: one page, one image and one table of what several runs reached."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from tenshot.reports import grouped, read_run, write_report
 __all__ = ["compare"]
 
 ABOUT = """Compare runs on one page: metrics with their spread over seeds, samples of the same numbers, nearest training
-pictures, curves, cost, and the options in which the runs differ. Runs of one folder name but for the seed, and of one
+images, curves, cost, and the options in which the runs differ. Runs of one folder name but for the seed, and of one
 configuration but for seeds and folders, are one method. Values not measured in the same way are kept apart."""
 
 

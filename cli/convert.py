@@ -34,7 +34,7 @@ def convert_file(
 ) -> None:
     """Write a network as safetensors, with its architecture, and its noise process if it has one, in the header.
 
-    SOURCE holds a diffusion U-Net, a classifier of noisy pictures or a StyleGAN2.
+    SOURCE holds a diffusion U-Net, a classifier of noisy images or a StyleGAN2.
 
     Beside OUTPUT.safetensors stands OUTPUT.yaml, a --config for tenshot fit that starts from it.
 
@@ -45,7 +45,7 @@ def convert_file(
             improved-diffusion, or a StyleGAN2 of rosinality's, CDC's, MixDL's (.pt) or NVlabs' (.pkl) code.
         output: The file to write, ending in .safetensors; of a StyleGAN2 also in .pt, for averaged and raw weights.
         weights: Averaged or raw weights.
-        image_size: Side of the training pictures, where neither the file nor the table of public checkpoints tells.
+        image_size: Side of the training images, where neither the file nor the table of public checkpoints tells.
         num_res_blocks: Residual blocks a level of a classifier, likewise.
         num_heads: Attention heads, likewise.
         head_channels: Channels a head, likewise.

@@ -1,4 +1,4 @@
-"""``tenshot prepare``: bring all pictures of a data set to one size, once, by a published convention."""
+"""``tenshot prepare``: bring all images of a data set to one size, once, by a published convention."""
 
 import json
 import multiprocessing
@@ -23,27 +23,27 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from tenshot.cli.parser import Parser
 from tenshot.cli.prepare_output import Output, only_writer, output_at
 from tenshot.datamodules.conventions import CONVENTIONS
-from tenshot.datamodules.index import PictureIndex, open_index
+from tenshot.datamodules.index import ImageIndex, open_index
 from tenshot.datamodules.labels import DATASET_JSON
-from tenshot.datamodules.reading import MOST_PIXELS, PictureError, opened, require_size
+from tenshot.datamodules.reading import MOST_PIXELS, ImageError, opened, require_size
 from tenshot.errors import InputError
 
-__all__ = ["prepare", "prepare_pictures"]
+__all__ = ["prepare", "prepare_images"]
 
 Settings = Mapping[str, str | int | None]
 
-AT_A_TIME = 512  # pictures handed to the workers before the first of them is written
+AT_A_TIME = 512  # images handed to the workers before the first of them is written
 
 
 class Refused(NamedTuple):
-    """A picture left out: its number, the kind of reason and the whole of it."""
+    """An image left out: its number, the kind of reason and the whole of it."""
 
     number: int
     kind: str
     reason: str
 
 
-def prepare_pictures(
+def prepare_images(
     source: str,
     output: str,
     image_size: int | None = None,
@@ -52,30 +52,30 @@ def prepare_pictures(
     shard_size: int = 10000,
     max_pixels: int = MOST_PIXELS,
 ) -> None:
-    """Crop and resize the pictures of a data set once, so that training only has to decode them.
+    """Crop and resize the images of a data set once, so that training only has to decode them.
 
     OUTPUT is a folder of PNGs in the folders of SOURCE; with the ending .zip or .tar it is archives, which --data
     ImageFolder reads as they are. A run that was stopped goes on with the same command. prepare_report.json, in the
-    folder or beside the archives, lists the pictures that cannot be used, and why. Where SOURCE has its classes as
+    folder or beside the archives, lists the images that cannot be used, and why. Where SOURCE has its classes as
     numbers, OUTPUT has a dataset.json with the same numbers, one an archive.
 
     Args:
-        source: Folder of pictures, a .zip or .tar of them, a folder of such archives, or a pattern of them.
+        source: Folder of images, a .zip or .tar of them, a folder of such archives, or a pattern of them.
         output: What to write: a folder, or a name ending in .zip or .tar.
-        image_size: Height and width of the pictures.
+        image_size: Height and width of the images.
         convention: adm (halved by box averages, then bicubic, centre crop), cdc (Lanczos, centre crop), piti (squashed
             to a square, bicubic), piti_condition (squashed without mixing colours), or plain (its own size).
         workers: Processes that decode and encode; by default one a core.
-        shard_size: Source pictures in one archive; of several archives, each has its number in its name.
-        max_pixels: A picture with more pixels than this is refused, before it is decoded.
+        shard_size: Source images in one archive; of several archives, each has its number in its name.
+        max_pixels: An image with more pixels than this is refused, before it is decoded.
 
     Raises:
-        InputError: nothing to read, nowhere to write, or all pictures are refused.
+        InputError: nothing to read, nowhere to write, or all images are refused.
     """
     if convention == "plain" and image_size is not None:
         raise InputError("--image_size does not go with --convention plain, which keeps sizes: drop one")
     if convention != "plain" and image_size is None:
-        raise InputError("--image_size is not set: give the side of the pictures in pixels")
+        raise InputError("--image_size is not set: give the side of the images in pixels")
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     for option, value in (
         ("image_size", image_size),
@@ -111,16 +111,16 @@ def prepare_pictures(
     written = len(index) - len(refused)
     if not written:
         raise InputError(
-            f"none of the {len(index)} pictures in {source} can be used, see {target.report}: {refused[0].reason}"
+            f"none of the {len(index)} images in {source} can be used, see {target.report}: {refused[0].reason}"
         )
     size = f", {image_size} px" if image_size else ""
-    print(f"{output}: {written} of {len(index)} pictures{size}, {convention}")
+    print(f"{output}: {written} of {len(index)} images{size}, {convention}")
     if refused:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(one.kind for one in refused).items()))
         print(f"refused {len(refused)} ({kinds}): {target.report} says why")
 
 
-def output_names(index: PictureIndex) -> list[str]:
+def output_names(index: ImageIndex) -> list[str]:
     """The names of the PNGs: those of the source, in a folder of the class where only a file beside it tells that.
 
     Where two would be the same (``a.jpg`` and ``a.png``), the later get a number.
@@ -144,7 +144,7 @@ def _folder_of(name: str) -> str:
     return name.replace("/", "_").strip(".")
 
 
-def _labels_to_write(index: PictureIndex) -> list[int] | None:
+def _labels_to_write(index: ImageIndex) -> list[int] | None:
     """The class numbers, where class folders, which are numbered in sorted order, would give others."""
     folders = [_folder_of(name) for name in index.classes]
     numbered = index.labels_from.endswith(DATASET_JSON) or folders != sorted(folders)
@@ -153,8 +153,8 @@ def _labels_to_write(index: PictureIndex) -> list[int] | None:
     return [int(label) for label in index.entries["label"]]
 
 
-def _fill(target: Output, index: PictureIndex, settings: Settings, workers: int, max_pixels: int) -> list[Refused]:
-    """Write what is missing; the pictures that are refused."""
+def _fill(target: Output, index: ImageIndex, settings: Settings, workers: int, max_pixels: int) -> list[Refused]:
+    """Write what is missing; the images that are refused."""
     refused = {number: Refused(number, *rest) for number, *rest in _resumed(target, settings)}
     convention, size = str(settings["convention"]), cast(int | None, settings["image_size"])
     start = partial(_start_worker, index, convention, size, max_pixels)
@@ -162,7 +162,7 @@ def _fill(target: Output, index: PictureIndex, settings: Settings, workers: int,
     with ProcessPoolExecutor(workers, initializer=start) as pool, bar as progress:
         task = progress.add_task("", total=len(index))
 
-        def pictures(numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        def images(numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
             for first in range(0, len(numbers), AT_A_TIME):
                 some = numbers[first : first + AT_A_TIME]
                 for number, result in zip(some, pool.map(_one, some, chunksize=4), strict=True):
@@ -180,7 +180,7 @@ def _fill(target: Output, index: PictureIndex, settings: Settings, workers: int,
         parts = list(target.missing())
         progress.advance(task, len(index) - sum(len(numbers) for numbers, _ in parts))
         for numbers, write in parts:
-            write(pictures(numbers), report)
+            write(images(numbers), report)
         report(finished=True)
     return sorted(refused.values())
 
@@ -203,13 +203,13 @@ def _resumed(target: Output, settings: Settings) -> list[tuple[int, str, str]]:
         raise InputError(f"{target.report} is no report of this version: delete it and {target.path} first") from None
     for name, value in settings.items():
         if name != "source" and told[name] != value:
-            what = "of other pictures" if name in ("digest", "pictures") else f"with --{name} {told[name]}"
+            what = "of other images" if name in ("digest", "pictures") else f"with --{name} {told[name]}"
             raise InputError(f"{target.path} was begun {what}: choose another name, or delete it first")
     return refused
 
 
 def _write_report(
-    target: Output, settings: Settings, refused: list[Refused], index: PictureIndex, finished: bool
+    target: Output, settings: Settings, refused: list[Refused], index: ImageIndex, finished: bool
 ) -> None:
     kinds = Counter(one.kind for one in refused)
     content = {
@@ -227,7 +227,7 @@ def _write_report(
 _make: Callable[[int], bytes]
 
 
-def _start_worker(index: PictureIndex, convention: str, size: int | None, max_pixels: int) -> None:
+def _start_worker(index: ImageIndex, convention: str, size: int | None, max_pixels: int) -> None:
     """Say what to make; end with the main process, however that ends."""
     global _make
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business
@@ -252,10 +252,10 @@ def _end_with_parent() -> None:
 
 
 def _one(row: int) -> bytes | tuple[str, str]:
-    """A picture as PNG, or the kind of reason why not and the whole of it."""
+    """An image as PNG, or the kind of reason why not and the whole of it."""
     try:
         return _make(row)
-    except PictureError as error:
+    except ImageError as error:
         return error.kind, str(error)
 
 
@@ -268,7 +268,7 @@ def _png(image: Image.Image) -> bytes:
 
 def prepare(words: list[str]) -> None:
     """Run ``tenshot prepare`` with the words after it."""
-    about = (prepare_pictures.__doc__ or "").split("\n\n    Args:")[0]
+    about = (prepare_images.__doc__ or "").split("\n\n    Args:")[0]
     auto_cli(
-        prepare_pictures, args=words, prog="tenshot prepare", description=about, as_positional=True, parser_class=Parser
+        prepare_images, args=words, prog="tenshot prepare", description=about, as_positional=True, parser_class=Parser
     )

@@ -1,4 +1,4 @@
-"""Where ``tenshot prepare`` puts its pictures: a folder, or archives of a number each; each whole or not at all."""
+"""Where ``tenshot prepare`` puts its images: a folder, or archives of a number each; each whole or not at all."""
 
 import contextlib
 import fcntl
@@ -20,7 +20,7 @@ from tenshot.errors import InputError
 
 __all__ = ["FolderOutput", "Output", "ShardOutput", "only_writer", "output_at"]
 
-# takes pictures by number, in order, and what to call when they are written but do not show themselves yet
+# takes images by number, in order, and what to call when they are written but do not show themselves yet
 Writer = Callable[[Iterable[tuple[int, bytes]], Callable[[], None]], None]
 
 REPORT = "prepare_report.json"
@@ -28,11 +28,11 @@ PATIENCE = 10.0  # seconds until the processes of a killed run are gone
 
 
 class Output(ABC):
-    """The pictures of a data set under their new names.
+    """The images of a data set under their new names.
 
     Args:
         path: What the user named.
-        names: Of all pictures, in order; those that are refused will be missing.
+        names: Of all images, in order; those that are refused will be missing.
         labels: The class of each, -1 for none, where folders would not tell it; written as a dataset.json.
     """
 
@@ -42,7 +42,7 @@ class Output(ABC):
         self.labels = labels
 
     def label_file(self, numbers: Iterable[int]) -> bytes | None:
-        """The dataset.json of these pictures; none where no label is told."""
+        """The dataset.json of these images; none where no label is told."""
         if self.labels is None:
             return None
         told = [[self.names[number], self.labels[number]] for number in numbers if self.labels[number] >= 0]
@@ -59,15 +59,15 @@ class Output(ABC):
 
     @abstractmethod
     def missing(self) -> Iterator[tuple[Sequence[int], Writer]]:
-        """Parts of the work that are still to be done: the numbers of pictures, and what writes their PNGs."""
+        """Parts of the work that are still to be done: the numbers of images, and what writes their PNGs."""
 
 
 class FolderOutput(Output):
-    """One PNG a picture, in the folders of the source."""
+    """One PNG an image, in the folders of the source."""
 
     @property
     def report(self) -> Path:
-        """In the folder; it is no picture."""
+        """In the folder; it is no image."""
         return self.path / REPORT
 
     def there(self) -> bool:
@@ -75,7 +75,7 @@ class FolderOutput(Output):
         return self.path.is_dir() and any(not name.startswith(f".{REPORT}") for name in os.listdir(self.path))
 
     def missing(self) -> Iterator[tuple[Sequence[int], Writer]]:
-        """All pictures that the folder lacks, as one part."""
+        """All images that the folder lacks, as one part."""
         there = {
             os.path.relpath(os.path.join(folder, name), self.path)
             for folder, _, names in os.walk(self.path)
@@ -83,9 +83,9 @@ class FolderOutput(Output):
         }
         yield [number for number, name in enumerate(self.names) if name not in there], self._write
 
-    def _write(self, pictures: Iterable[tuple[int, bytes]], before: Callable[[], None]) -> None:
-        begun = self.path / ".picture.partial"  # one for all: a killed run leaves at most this
-        for number, data in pictures:
+    def _write(self, images: Iterable[tuple[int, bytes]], before: Callable[[], None]) -> None:
+        begun = self.path / ".image.partial"  # one for all: a killed run leaves at most this
+        for number, data in images:
             target = self.path / self.names[number]
             target.parent.mkdir(parents=True, exist_ok=True)
             begun.write_bytes(data)
@@ -98,7 +98,7 @@ class FolderOutput(Output):
 
 
 class ShardOutput(Output):
-    """Archives of ``shard_size`` source pictures each; ``faces.tar`` alone, or ``faces-00000.tar`` and so on."""
+    """Archives of ``shard_size`` source images each; ``faces.tar`` alone, or ``faces-00000.tar`` and so on."""
 
     def __init__(self, path: Path, names: Sequence[str], shard_size: int, labels: Sequence[int] | None = None) -> None:
         super().__init__(path, names, labels)
@@ -122,13 +122,13 @@ class ShardOutput(Output):
                 yield part, partial(self._write, target, part)
 
     def _write(
-        self, target: Path, part: range, pictures: Iterable[tuple[int, bytes]], before: Callable[[], None]
+        self, target: Path, part: range, images: Iterable[tuple[int, bytes]], before: Callable[[], None]
     ) -> None:
         begun = target.with_name(f".{target.name}.partial")
         count = 0
         with begun.open("wb") as file:
             with _archive(file, target) as add:
-                for count, (number, data) in enumerate(pictures, 1):  # noqa: B007
+                for count, (number, data) in enumerate(images, 1):  # noqa: B007
                     add(self.names[number], data)
                 if labels := self.label_file(part):
                     add(DATASET_JSON, labels)
@@ -170,7 +170,7 @@ def output_at(path: str, names: Sequence[str], shard_size: int, labels: Sequence
             raise InputError(f"{path} is a folder: name archives otherwise, or take the ending off")
         return ShardOutput(place, names, shard_size, labels)
     if place.suffix.lower() in (".gz", ".tgz", ".bz2", ".xz", ".zst"):
-        raise InputError(f"{path}: pictures could not be reached by themselves in there: name a folder, .zip or .tar")
+        raise InputError(f"{path}: images could not be reached by themselves in there: name a folder, .zip or .tar")
     if place.exists() and not place.is_dir():
         raise InputError(f"{path} is a file: name a folder to write to, or archives ending in .zip or .tar")
     return FolderOutput(place, names, labels)

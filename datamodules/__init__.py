@@ -1,9 +1,9 @@
-"""Where pictures come from: few shots, large folders, drawn faces, and the seeds of the samples to be made."""
+"""Where images come from: few shots, large folders, drawn faces, and the seeds of the samples to be made."""
 
-from tenshot.datamodules.base import Pictures
+from tenshot.datamodules.base import ImageDataModule
 from tenshot.datamodules.few_shot import FewShot
 from tenshot.datamodules.image_folder import ImageFolder
 from tenshot.datamodules.samples import Samples
 from tenshot.datamodules.synthetic_faces import SyntheticFaces
 
-__all__ = ["FewShot", "ImageFolder", "Pictures", "Samples", "SyntheticFaces"]
+__all__ = ["FewShot", "ImageDataModule", "ImageFolder", "Samples", "SyntheticFaces"]

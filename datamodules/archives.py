@@ -1,4 +1,4 @@
-"""Pictures inside zip archives and tar shards: where each one lies, and its bytes without unpacking the rest."""
+"""Images inside zip archives and tar shards: where each one lies, and its bytes without unpacking the rest."""
 
 import os
 import stat
@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from tenshot.datamodules.files import LABEL_FILES, PACKED, is_hidden, is_picture, left_out_ending
+from tenshot.datamodules.files import LABEL_FILES, PACKED, is_hidden, is_image, left_out_ending
 from tenshot.datamodules.labels import DATASET_JSON
-from tenshot.datamodules.reading import PictureError
+from tenshot.datamodules.reading import ImageError
 from tenshot.errors import InputError
 
 __all__ = ["Archives", "Contents", "Member", "Stamp", "contents", "stamp"]
@@ -27,10 +27,10 @@ Stamp = tuple[int, int]
 
 
 class Member(NamedTuple):
-    """A picture: a file of a folder, or a place in an archive.
+    """An image: a file of a folder, or a place in an archive.
 
     ``archive`` counts the archives of an index, -1 for none; ``size`` is that of the bytes stored, ``packed`` whether
-    they are deflated; ``crc`` of the picture's bytes, 0 where the archive does not tell; ``label`` its class where a
+    they are deflated; ``crc`` of the image's bytes, 0 where the archive does not tell; ``label`` its class where a
     file beside it tells.
     """
 
@@ -48,7 +48,7 @@ class Contents:
     """What of a folder or an archive matters.
 
     Args:
-        members: The pictures, in its order; in an archive, of several with one name, all.
+        members: The images, in its order; in an archive, of several with one name, all.
         left_out: How many files seem to hold images but are not read, by ending.
         label_files: Contents of files that may tell classes, by name; those of ``LABEL_FILES`` alone that is read.
         cls_files: Whether it has WebDataset's ``.cls`` files.
@@ -76,9 +76,7 @@ def contents(path: Path, number: int) -> Contents:
         InputError: the archive is cut off, damaged, compressed as a whole, or holds a name that leads out of it.
     """
     if path.name.lower().endswith(PACKED):
-        raise InputError(
-            f"{path} is compressed as a whole, so no picture can be reached by itself: unpack it to a .tar"
-        )
+        raise InputError(f"{path} is compressed as a whole, so no image can be reached by itself: unpack it to a .tar")
     try:
         return _of_zip(path, number) if path.suffix.lower() == ".zip" else _of_tar(path, number)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, struct.error, zlib.error) as error:
@@ -101,7 +99,7 @@ def _of_zip(path: Path, number: int) -> Contents:
                     f"{path}: {info.filename} is packed in a way of few programs: make it again by deflate"
                 )
             name = _inside(info.filename, path)
-            if is_picture(name):
+            if is_image(name):
                 packed = info.compress_type == zipfile.ZIP_DEFLATED
                 found.members.append(Member(name, number, info.header_offset, info.compress_size, packed, info.CRC))
             else:
@@ -124,7 +122,7 @@ def _of_tar(path: Path, number: int) -> Contents:
             if not _wanted(info.name, found):
                 continue
             name = _inside(info.name, path)
-            if is_picture(name):
+            if is_image(name):
                 found.members.append(Member(name, number, info.offset_data, info.size))
             else:
                 size = info.size if _is_dataset_json(name) else 0
@@ -136,15 +134,15 @@ def _of_tar(path: Path, number: int) -> Contents:
             raise tarfile.ReadError("more follows its end mark, as after joining archives")
     if labels:
         found.cls_files = True
-        found.members = [picture._replace(label=labels.get(_key(picture.name), "")) for picture in found.members]
+        found.members = [image._replace(label=labels.get(_key(image.name), "")) for image in found.members]
     return found
 
 
 def _wanted(name: str, found: Contents) -> bool:
-    """Whether a file of an archive is a picture or may tell classes; counts what is left out."""
+    """Whether a file of an archive is an image or may tell classes; counts what is left out."""
     if ending := left_out_ending(name):
         found.left_out[ending] += 1
-    return is_picture(name) or (PurePosixPath(name).name in LABEL_FILES and not is_hidden(name))
+    return is_image(name) or (PurePosixPath(name).name in LABEL_FILES and not is_hidden(name))
 
 
 def _is_dataset_json(name: str) -> bool:
@@ -179,11 +177,11 @@ class Archives:
         self._open: OrderedDict[int, int] = OrderedDict()
 
     def read(self, member: Member) -> bytes:
-        """The picture file. Safe in processes forked from one another: positions are not shared.
+        """The image file. Safe in processes forked from one another: positions are not shared.
 
         Raises:
             InputError: the archive is gone, or has changed since it was listed.
-            PictureError: the archive is damaged here.
+            ImageError: the archive is damaged here.
         """
         path = self.paths[member.archive]
         try:
@@ -196,22 +194,22 @@ class Archives:
         if checked:  # the length of the local header is known only there
             header = os.pread(descriptor, 30, first)
             if len(header) < 30 or header[:4] != b"PK\x03\x04":
-                raise PictureError(
+                raise ImageError(
                     f"{path}: there is no {member.name} where the archive says: make or copy it again", "unreadable"
                 )
             first += 30 + sum(struct.unpack("<HH", header[26:30]))
         data = os.pread(descriptor, member.size, first)
         if len(data) < member.size:
-            raise PictureError(f"{path} ends in the middle of {member.name}: make or copy it again", "unreadable")
+            raise ImageError(f"{path} ends in the middle of {member.name}: make or copy it again", "unreadable")
         if member.packed:
             try:
                 data = zlib.decompress(data, -zlib.MAX_WBITS)
             except zlib.error:
-                raise PictureError(
+                raise ImageError(
                     f"{path}: {member.name} is damaged: make or copy the archive again", "unreadable"
                 ) from None
         if checked and zlib.crc32(data) != member.crc:
-            raise PictureError(
+            raise ImageError(
                 f"{path}: {member.name} is damaged (checksum): make or copy the archive again", "unreadable"
             )
         return data
@@ -225,7 +223,7 @@ class Archives:
         found = os.fstat(descriptor)
         if (found.st_size, found.st_mtime_ns) != self.stamps[path]:
             os.close(descriptor)
-            raise InputError(f"{path} has changed since its pictures were listed: start again")
+            raise InputError(f"{path} has changed since its images were listed: start again")
         self._open[number] = descriptor
         if len(self._open) > MOST_OPEN:
             os.close(self._open.popitem(last=False)[1])

@@ -1,4 +1,4 @@
-"""What every data module of pictures shares: the endless training stream, validation, and the way to [-1, 1]."""
+"""What every data module of images shares: the endless training stream, validation, and the way to [-1, 1]."""
 
 import warnings
 from abc import ABC, abstractmethod
@@ -13,21 +13,21 @@ from tenshot.datamodules.batches import Batch, EachOnce, EachOnceLoader, Endless
 from tenshot.datamodules.choice import BY_LISTING, BY_NAME, Record
 from tenshot.errors import InputError
 
-__all__ = ["Pictures"]
+__all__ = ["ImageDataModule"]
 
 
-class Pictures(LightningDataModule, ABC):
-    """Base of the data modules. A subclass says in ``sources`` where the pictures come from.
+class ImageDataModule(LightningDataModule, ABC):
+    """Base of the data modules. A subclass says in ``sources`` where the images come from.
 
     Training and validation batches arrive at the module as "image": float32 (N, 3, H, W) in [-1, 1], and "condition": a
     dictionary of what the source tells of the images besides, such as "label": int64 (N,), "depth": float32
     (N, C, H, W) in [-1, 1] or "mask": int64 (N, H, W).
 
     Args:
-        batch_size: Pictures in a micro-batch of one rank.
-        image_size: Height and width of the pictures.
-        seed: Decides the order of the pictures and which are mirrored, together with the position in training.
-        flip: Mirror each training picture with probability one half.
+        batch_size: Images in a micro-batch of one rank.
+        image_size: Height and width of the images.
+        seed: Decides the order of the images and which are mirrored, together with the position in training.
+        flip: Mirror each training image with probability one half.
         num_workers: Processes that prepare batches; 0 prepares them in the training process.
 
     Raises:
@@ -37,7 +37,7 @@ class Pictures(LightningDataModule, ABC):
     def __init__(self, batch_size: int, image_size: int | None, seed: int, flip: bool, num_workers: int) -> None:
         super().__init__()
         if image_size is None:
-            raise InputError("--data.image_size is not set: give the side of the pictures in pixels")
+            raise InputError("--data.image_size is not set: give the side of the images in pixels")
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("image_size", image_size, 1),
@@ -64,10 +64,10 @@ class Pictures(LightningDataModule, ABC):
 
     @abstractmethod
     def sources(self) -> tuple[Source, Source | None]:
-        """Open the training pictures and, if there are any, the validation pictures.
+        """Open the training images and, if there are any, the validation images.
 
         Raises:
-            InputError: no pictures, or a picture that cannot be used.
+            InputError: no images, or an image that cannot be used.
         """
 
     @property
@@ -116,14 +116,14 @@ class Pictures(LightningDataModule, ABC):
 
     @property
     def train_source(self) -> Source:
-        """The training pictures."""
+        """The training images."""
         self.setup()
         assert self._sources is not None
         return self._sources[0]
 
     @property
     def val_source(self) -> Source | None:
-        """The validation pictures, if there are any."""
+        """The validation images, if there are any."""
         self.setup()
         assert self._sources is not None
         return self._sources[1]
@@ -145,10 +145,10 @@ class Pictures(LightningDataModule, ABC):
         return EndlessLoader(self.train_stream, self.num_workers)
 
     def val_dataloader(self) -> EachOnceLoader | list[EachOnceLoader]:
-        """Every validation picture once over all ranks; an empty list where there are none.
+        """Every validation image once over all ranks; an empty list where there are none.
 
         Raises:
-            InputError: fewer pictures than ranks; a rank without any would leave the others waiting for its losses.
+            InputError: fewer images than ranks; a rank without any would leave the others waiting for its losses.
         """
         if self.val_source is None:
             warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # it is no mistake
@@ -156,8 +156,8 @@ class Pictures(LightningDataModule, ABC):
         rank, world_size = self._rank()
         if len(self.val_source) < world_size:
             raise InputError(
-                f"there are fewer validation pictures ({self.val_source}) than processes ({world_size}): "
-                "add pictures, use fewer processes, or set --trainer.limit_val_batches 0"
+                f"there are fewer validation images ({self.val_source}) than processes ({world_size}): "
+                "add images, use fewer processes, or set --trainer.limit_val_batches 0"
             )
         return EachOnceLoader(EachOnce(self.val_source, self.batch_size, rank, world_size), self.num_workers)
 
@@ -171,14 +171,14 @@ class Pictures(LightningDataModule, ABC):
         return {"image": ready.pop("image"), "condition": ready}
 
     def reference(self, count: int) -> Source | None:
-        """Pictures of the domain to compare samples with: the validation pictures, however many there are.
+        """Images of the domain to compare samples with: the validation images, however many there are.
 
         count: How many to draw, for data that can draw any number
         """
         return self.val_source
 
     def preview(self, count: int) -> Tensor:
-        """The first ``count`` training pictures (fewer if there are fewer), unmirrored: (n, 3, H, W) in [-1, 1]."""
+        """The first ``count`` training images (fewer if there are fewer), unmirrored: (n, 3, H, W) in [-1, 1]."""
         return _signed(self.train_source.read(range(min(count, len(self.train_source))))["image"])
 
     def _rank(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""From a source of pictures to batches: which picture comes when, on which rank, mirrored or not."""
+"""From a source of images to batches: which image comes when, on which rank, mirrored or not."""
 
 import signal
 import threading
@@ -12,38 +12,38 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from tenshot.datamodules.reading import PictureError
+from tenshot.datamodules.reading import ImageError
 from tenshot.datamodules.refusals import Refusals
 from tenshot.errors import InputError
 
 __all__ = ["Batch", "EachOnce", "EachOnceLoader", "EndlessBatches", "EndlessLoader", "Source"]
 
 Batch = dict[str, Tensor]
-Item = Batch | tuple[Batch, list[PictureError]] | InputError
-"""What a worker makes: a batch, with it the pictures first found beyond use, or the end."""
+Item = Batch | tuple[Batch, list[ImageError]] | InputError
+"""What a worker makes: a batch, with it the images first found beyond use, or the end."""
 
 
 class Source(Protocol):
-    """Pictures by number. ``str(source)`` says in a few words which ones, for the line logged at the start."""
+    """Images by number. ``str(source)`` says in a few words which ones, for the line logged at the start."""
 
     def __len__(self) -> int: ...
 
     def read(self, indices: Sequence[int]) -> Batch:
-        """The pictures of these numbers, in this order.
+        """The images of these numbers, in this order.
 
         Returns:
             "image": uint8 (N, 3, H, W); where there is one, "label": int64 (N,); and by their names other
             conditions: uint8 (N, C, H, W), or int64 (N, H, W) for a map of classes.
 
         Raises:
-            InputError: a picture cannot be read.
+            InputError: an image cannot be read.
         """
         ...
 
 
 @runtime_checkable
 class Forgiving(Protocol):
-    """A source in which another picture takes the place of one that cannot be used."""
+    """A source in which another image takes the place of one that cannot be used."""
 
     refusals: Refusals
 
@@ -83,13 +83,13 @@ class Batches(IterableDataset[Batch]):
 class EndlessBatches(Batches):
     """Training batches without end, a pure function of (seed, position).
 
-    The pictures stand in one global stream: permutation after permutation of the whole source, permutation e drawn
+    The images stand in one global stream: permutation after permutation of the whole source, permutation e drawn
     from (seed, e). Micro-batch b of rank r is the slice [(b * world_size + r) * batch_size, + batch_size) of it. So
-    every rank gets other pictures, W ranks with batch B see together what one rank with batch W * B sees, and a source
+    every rank gets other images, W ranks with batch B see together what one rank with batch W * B sees, and a source
     smaller than a batch simply comes round more than once within it.
 
     Args:
-        flip: Add "flip", bool (N,): whether to mirror the picture, with probability one half, drawn from
+        flip: Add "flip", bool (N,): whether to mirror the image, with probability one half, drawn from
             (seed, position in the stream).
         start: First micro-batch, counted from the beginning of training.
         among: Repeat the first so many micro-batches for ever, to overfit them on purpose.
@@ -130,7 +130,7 @@ class EndlessBatches(Batches):
         return batch
 
     def _draw(self, position: int) -> tuple[int, bool]:
-        """Which picture stands at this position of the global stream, and whether it is mirrored."""
+        """Which image stands at this position of the global stream, and whether it is mirrored."""
         epoch, place = divmod(position, len(self.source))
         if self._drawn is None or self._drawn[0] != epoch:
             generator = np.random.default_rng((self.seed, epoch))
@@ -140,7 +140,7 @@ class EndlessBatches(Batches):
 
 
 class EachOnce(Batches):
-    """Every picture exactly once over all ranks, unmirrored: rank r takes r, r + W, …, with no padding."""
+    """Every image exactly once over all ranks, unmirrored: rank r takes r, r + W, …, with no padding."""
 
     def __init__(self, source: Source, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.source = source
@@ -170,7 +170,7 @@ class Loader:
     """What ended the processes that prepare batches."""
 
     def _surfaced(self, loader: Iterable[Item], batches: Batches, source: Source) -> Iterator[Batch]:
-        """The batches; pictures that workers found beyond use are counted, an InputError of theirs is raised here."""
+        """The batches; images that workers found beyond use are counted, an InputError of theirs is raised here."""
         done = 0
         try:
             items = iter(loader)
@@ -209,7 +209,7 @@ class EndlessLoader(Loader):
 
 
 class EachOnceLoader(Loader):
-    """The validation pictures; the workers live on from one validation to the next."""
+    """The validation images; the workers live on from one validation to the next."""
 
     def __init__(self, batches: EachOnce, num_workers: int) -> None:
         self.batches = batches

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 
-from tenshot.datamodules.reading import PictureError
+from tenshot.datamodules.reading import ImageError
 from tenshot.errors import InputError
 
 __all__ = [
@@ -140,7 +140,7 @@ def _sha256(listed: Listed, row: int) -> str | None:
     """None where it cannot be read."""
     try:
         return hashlib.sha256(listed.read(row)).hexdigest()
-    except PictureError:
+    except ImageError:
         return None
 
 

@@ -1,4 +1,4 @@
-"""How published code brings the pictures of a data set to one size, by name."""
+"""How published code brings the images of a data set to one size, by name."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from tenshot.datamodules.reading import Fit, fitted, resized
 
 __all__ = ["CONVENTIONS", "FITTING", "cdc", "piti"]
 
-PITI_SIDE = 256  # its smaller pictures are made of these
+PITI_SIDE = 256  # its smaller images are made of these
 
 
 def cdc(image: Image.Image, size: int) -> Image.Image:
@@ -29,7 +29,7 @@ def cdc(image: Image.Image, size: int) -> Image.Image:
 
 
 def piti(image: Image.Image, size: int) -> Image.Image:
-    """PITI's pictures: squashed to a square of 256 by bicubic interpolation, no crop; smaller ones are made of that."""
+    """PITI's images: squashed to a square of 256 by bicubic interpolation, no crop; smaller ones are made of that."""
     side = max(size, PITI_SIDE)
     square = image.resize((side, side), Image.Resampling.BICUBIC)
     return square if side == size else square.resize((size, size), Image.Resampling.BICUBIC)

@@ -1,4 +1,4 @@
-"""FewShot: the about ten pictures that a generator is adapted to."""
+"""FewShot: the about ten images that a generator is adapted to."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,32 +7,32 @@ from typing import Literal
 import numpy as np
 import torch
 
-from tenshot.datamodules.base import Pictures
+from tenshot.datamodules.base import ImageDataModule
 from tenshot.datamodules.batches import Source
 from tenshot.datamodules.choice import BY_LISTING, Listed, Record, digest_of, first_by_name, part_of, recorded_rows
 from tenshot.datamodules.conventions import FITTING
-from tenshot.datamodules.reading import MOST_PIXELS, file_bytes, list_pictures, read_picture, short
+from tenshot.datamodules.reading import MOST_PIXELS, file_bytes, list_images, read_image, short
 from tenshot.datamodules.sources import FileSource, MemorySource
 from tenshot.errors import InputError, did_you_mean
 
 __all__ = ["FewShot"]
 
 
-class FewShot(Pictures):
-    """A few pictures from a folder, all checked and decoded into memory before training starts.
+class FewShot(ImageDataModule):
+    """A few images from a folder, all checked and decoded into memory before training starts.
 
     Args:
-        root: Folder of pictures (folders below it included), or a list of picture files.
+        root: Folder of images (folders below it included), or a list of image files.
         shots: How many to take, by a hash of their names with the seed; all of them by default.
         names: Take exactly these files, named relative to the folder, instead of drawing.
         seed: Chooses the shots and decides their order and mirroring in training.
         image_size: Height and width; the short side is scaled to it and the centre cropped. The command line takes
             that of the network where it is not given.
-        batch_size: Pictures a step on each device; it may well be larger than the number of shots.
-        flip: Mirror each training picture with probability one half.
-        val_root: Folder (or list) of other pictures of the domain, for validation.
-        num_workers: Processes that read validation pictures and prepare batches; the shots need none.
-        max_pixels: A picture with more pixels than this is not decoded.
+        batch_size: Images a step on each device; it may well be larger than the number of shots.
+        flip: Mirror each training image with probability one half.
+        val_root: Folder (or list) of other images of the domain, for validation.
+        num_workers: Processes that read validation images and prepare batches; the shots need none.
+        max_pixels: An image with more pixels than this is not decoded.
         convention: How images are resized: ``adm`` as guided-diffusion and DDPM-PA do, by halving and then bicubic;
             ``cdc`` as rosinality's StyleGAN2, CDC and MixDL do, by Lanczos. Both crop the centre.
     """
@@ -68,28 +68,28 @@ class FewShot(Pictures):
         self._kept: Record | None = None
 
     def sources(self) -> tuple[Source, Source | None]:
-        """The shots, in memory; validation pictures are read when they are wanted.
+        """The shots, in memory; validation images are read when they are wanted.
 
         Raises:
-            InputError: the folder does not hold what is asked for, or a chosen picture cannot be used.
+            InputError: the folder does not hold what is asked for, or a chosen image cannot be used.
         """
-        files = list_pictures(self.root, "--data.root")
+        files = list_images(self.root, "--data.root")
         listed, record = _listed(files, self.root), self._in_force(self._request())
         rows = recorded_rows(record["train"], listed) if record else None
         if rows is None:
             record, rows = None, self._by_name(files) if self.names is not None else self._by_seed(files)
         self._kept = record
-        images = torch.stack([read_picture(files[row], self.image_size, self.max_pixels, self.fit) for row in rows])
-        train = MemorySource(images, f"{len(rows)} of {len(files)} pictures in {short(self.root)}")
+        images = torch.stack([read_image(files[row], self.image_size, self.max_pixels, self.fit) for row in rows])
+        train = MemorySource(images, f"{len(rows)} of {len(files)} images in {short(self.root)}")
         if self.val_root is None:
             self._parts = (listed, rows), None
             return train, None
-        held_out = list_pictures(self.val_root, "--data.val_root")
+        held_out = list_images(self.val_root, "--data.val_root")
         others = _listed(held_out, self.val_root)
         val_rows = recorded_rows(record["val"], others) if record and record["val"] else None
         self._parts = (listed, rows), (others, val_rows)
         held_out = held_out if val_rows is None else [held_out[row] for row in val_rows]
-        title = f"{len(held_out)} pictures in {short(self.val_root)}"
+        title = f"{len(held_out)} images in {short(self.val_root)}"
         return train, FileSource(held_out, self.image_size, title, self.max_pixels, self.fit)
 
     @property
@@ -98,7 +98,7 @@ class FewShot(Pictures):
         return self.shots is not None
 
     def data_record(self) -> Record:
-        """The shots and the validation pictures, by name and content."""
+        """The shots and the validation images, by name and content."""
         self.setup()
         if self._kept is not None:
             return self._kept
@@ -115,14 +115,14 @@ class FewShot(Pictures):
         if self.shots is None:
             if len(files) == 1:
                 raise InputError(
-                    f"{short(self.root)} holds a single picture ({files[0].name}): "
-                    "add pictures, or set --data.shots 1 to adapt to this one alone"
+                    f"{short(self.root)} holds a single image ({files[0].name}): "
+                    "add images, or set --data.shots 1 to adapt to this one alone"
                 )
             return list(range(len(files)))
         if self.shots > len(files):
             raise InputError(
                 f"--data.shots is {self.shots}, but {short(self.root)} holds {len(files)}: "
-                f"add pictures or set --data.shots to at most {len(files)}"
+                f"add images or set --data.shots to at most {len(files)}"
             )
         if self.rule == BY_LISTING:
             return sorted(np.random.default_rng(self.seed).permutation(len(files))[: self.shots].tolist())

@@ -10,7 +10,7 @@ from PIL import features
 from tenshot.errors import InputError
 
 __all__ = [
-    "ENDINGS", "LABEL_FILES", "PACKED", "SUFFIXES", "is_hidden", "is_hidden_path", "is_picture", "left_out_ending",
+    "ENDINGS", "LABEL_FILES", "PACKED", "SUFFIXES", "is_hidden", "is_hidden_path", "is_image", "left_out_ending",
     "left_out_words", "walk",
 ]  # fmt: skip
 
@@ -80,7 +80,7 @@ def is_hidden_path(path: Path) -> bool:
     return is_hidden(path.name) or any(part.lower() in _SYSTEM for part in path.parts)
 
 
-def is_picture(name: str) -> bool:
+def is_image(name: str) -> bool:
     """Whether a file of this name, with or without folders before it, is taken for an image: by its ending."""
     return name.lower().endswith(SUFFIXES) and not is_hidden(name)
 

@@ -1,4 +1,4 @@
-"""ImageFolder: a large set of pictures, read from files or archives during training."""
+"""ImageFolder: a large set of images, read from files or archives during training."""
 
 import hashlib
 import os
@@ -8,10 +8,10 @@ from functools import cache, cached_property
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 
-from tenshot.datamodules.base import Pictures
+from tenshot.datamodules.base import ImageDataModule
 from tenshot.datamodules.batches import Source
 from tenshot.datamodules.choice import BY_LISTING, Listed, Record, held_out_by_name, part_of, recorded_rows
-from tenshot.datamodules.index import PictureIndex, open_index
+from tenshot.datamodules.index import ImageIndex, open_index
 from tenshot.datamodules.reading import MOST_PIXELS
 from tenshot.datamodules.refusals import Refusals
 from tenshot.datamodules.sources import IndexedSource
@@ -23,29 +23,29 @@ Rows = Sequence[int] | np.ndarray | None
 """Of an index; all of them where there are none."""
 
 
-class ImageFolder(Pictures):
-    """All pictures in a folder and the folders below it, or in archives, decoded by workers while training runs.
+class ImageFolder(ImageDataModule):
+    """All images in a folder and the folders below it, or in archives, decoded by workers while training runs.
 
     Their list is made once and kept (docs/data.md), so that starting again, or on many ranks, lists nothing.
 
     Args:
-        root: Folder of pictures, a .zip or a .tar of them, a folder of such archives, or a pattern of them
+        root: Folder of images, a .zip or a .tar of them, a folder of such archives, or a pattern of them
             ("shards/train-*.tar").
         image_size: Height and width; the short side is scaled to it and the centre cropped. The command line takes
             that of the network where it is not given.
-        batch_size: Pictures a step on each device.
-        labels: Take the class of a picture from the folder right below ``root`` it lies in, numbered in sorted order;
+        batch_size: Images a step on each device.
+        labels: Take the class of an image from the folder right below ``root`` it lies in, numbered in sorted order;
             where there is a dataset.json of StyleGAN2-ADA from that, in WebDataset shards from the .cls file beside it.
-        val_fraction: Part of the pictures kept out of training for validation, chosen by a hash of their names with the
-            seed, so that a picture more moves no other.
-        val_root: Folder or archives of validation pictures, with the same class folders if there are labels.
+        val_fraction: Part of the images kept out of training for validation, chosen by a hash of their names with the
+            seed, so that an image more moves no other.
+        val_root: Folder or archives of validation images, with the same class folders if there are labels.
         num_workers: Processes that decode; about one a free core.
-        flip: Mirror each training picture with probability one half.
-        seed: Chooses the validation pictures and decides the order and mirroring in training.
-        max_unusable: How many pictures each process may meet that cannot be used, because they are broken, transparent,
+        flip: Mirror each training image with probability one half.
+        seed: Chooses the validation images and decides the order and mirroring in training.
+        max_unusable: How many images each process may meet that cannot be used, because they are broken, transparent,
             too small or too large: each is named, and another takes its place, the same one on every rank and in a
             resumed run. One more stops the run.
-        max_pixels: A picture with more pixels than this is not decoded.
+        max_pixels: An image with more pixels than this is not decoded.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ImageFolder(Pictures):
     ) -> None:
         super().__init__(batch_size, image_size, seed, flip, num_workers)
         if not 0 <= val_fraction < 1:
-            raise InputError(f"--data.val_fraction is {val_fraction}: choose a part of the pictures, 0 up to below 1")
+            raise InputError(f"--data.val_fraction is {val_fraction}: choose a part of the images, 0 up to below 1")
         if val_fraction and val_root is not None:
             raise InputError("--data.val_fraction and --data.val_root are both given: drop one")
         for name, value, least in (("max_unusable", max_unusable, 0), ("max_pixels", max_pixels, 1)):
@@ -80,13 +80,13 @@ class ImageFolder(Pictures):
         self._kept: Record | None = None
 
     @cached_property
-    def index(self) -> PictureIndex:
-        """All pictures at ``root``."""
+    def index(self) -> ImageIndex:
+        """All images at ``root``."""
         return open_index(self.root, "--data.root")
 
     @cached_property
-    def val_index(self) -> PictureIndex | None:
-        """All pictures at ``val_root``."""
+    def val_index(self) -> ImageIndex | None:
+        """All images at ``val_root``."""
         return None if self.val_root is None else open_index(self.val_root, "--data.val_root")
 
     @property
@@ -103,14 +103,14 @@ class ImageFolder(Pictures):
         return len(self.class_names) if self.labels else None
 
     def prepare_data(self) -> None:
-        """On the first rank of each node: list the pictures, where that was not done before. The others wait."""
+        """On the first rank of each node: list the images, where that was not done before. The others wait."""
         _ = self.index, self.val_index
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the sources, and make sure that all ranks found the same pictures.
+        """Open the sources, and make sure that all ranks found the same images.
 
         Raises:
-            InputError: the pictures differ between nodes, or changed while the run was starting.
+            InputError: the images differ between nodes, or changed while the run was starting.
         """
         opened = self._sources is not None
         super().setup(stage)
@@ -121,20 +121,20 @@ class ImageFolder(Pictures):
         strategy, own = self.trainer.strategy, [index.digest for index in (self.index, self.val_index) if index]
         if not strategy.reduce_boolean_decision(strategy.broadcast(own) == own, all=True):
             raise InputError(
-                f"{self.root} holds other pictures on one process than on the first: copy them to all nodes alike, "
+                f"{self.root} holds other images on one process than on the first: copy them to all nodes alike, "
                 "then start again"
             )
 
     def sources(self) -> tuple[Source, Source | None]:
-        """Training and validation pictures, listed but not yet read.
+        """Training and validation images, listed but not yet read.
 
         Raises:
-            InputError: no or a single picture, or a picture outside the class folders.
+            InputError: no or a single image, or an image outside the class folders.
         """
         index, count = self.index, len(self.index)
         if count == 1:
             raise InputError(
-                f"{self.root} holds a single picture ({index.name(0)}): add pictures, "
+                f"{self.root} holds a single image ({index.name(0)}): add images, "
                 "or adapt to it with --data FewShot --data.shots 1"
             )
         listed, record = _listed(index, self.root), self._in_force(self._request())
@@ -153,7 +153,7 @@ class ImageFolder(Pictures):
         held_out = self._held_out() if kept is None else np.isin(np.arange(count), kept)
         if held_out.all():
             raise InputError(
-                f"--data.val_fraction {self.val_fraction} leaves no training picture in {self.root}: lower it"
+                f"--data.val_fraction {self.val_fraction} leaves no training image in {self.root}: lower it"
             )
         self._kept = record if train is not None and kept is not None else None
         train = np.flatnonzero(~held_out) if train is None else train
@@ -167,7 +167,7 @@ class ImageFolder(Pictures):
         return self.val_fraction > 0
 
     def data_record(self) -> Record:
-        """Which pictures are trained on and which are held out; of a large set a digest."""
+        """Which images are trained on and which are held out; of a large set a digest."""
         self.setup()
         if self._kept is not None:
             return self._kept
@@ -181,7 +181,7 @@ class ImageFolder(Pictures):
         return {"val_fraction": self.val_fraction, "seed": self.seed}
 
     def _held_out(self) -> np.ndarray:
-        """Which pictures are kept for validation: bool (N,)."""
+        """Which images are kept for validation: bool (N,)."""
         index, count = self.index, len(self.index)
         if self.rule == BY_LISTING:
             drawn = np.random.default_rng(self.seed).permutation(count)
@@ -189,9 +189,9 @@ class ImageFolder(Pictures):
         names = (index.name(row).removeprefix(index.prefix) for row in range(count))
         return held_out_by_name(names, self.seed, self.val_fraction)
 
-    def _source(self, index: PictureIndex, root: str, rows: Rows = None) -> IndexedSource:
+    def _source(self, index: ImageIndex, root: str, rows: Rows = None) -> IndexedSource:
         rows = None if rows is None else np.asarray(rows, dtype=np.int64)
-        title = f"{len(index if rows is None else rows)} pictures in {root}"
+        title = f"{len(index if rows is None else rows)} images in {root}"
         if not self.labels:
             return IndexedSource(index, self.image_size, title, rows, None, self.max_pixels, self.refusals)
         if index.labels_problem:
@@ -208,7 +208,7 @@ class ImageFolder(Pictures):
                 first = index.title(int(used[np.argmax(labels == place)]))
                 raise InputError(
                     f"{first} is of class {name!r}, which {self.root} lacks{did_you_mean(name, number)}: "
-                    "rename the folder or add training pictures"
+                    "rename the folder or add training images"
                 )
         classes = np.array([number.get(name, -1) for name in index.classes], dtype=np.int64)
         title += f", {len(number)} classes"
@@ -227,8 +227,8 @@ class ImageFolder(Pictures):
                 rank_zero_info(f"{index.other_label_files[0]}{more}: labels in there are not used")
 
 
-def _listed(index: PictureIndex, root: str) -> Listed:
-    """The pictures of an index, by their names in the folder or the archives."""
+def _listed(index: ImageIndex, root: str) -> Listed:
+    """The images of an index, by their names in the folder or the archives."""
     digest = hashlib.sha256(index.entries["length"].tobytes() + index.names.tobytes()).hexdigest()
     names = cache(lambda: [index.name(row) for row in range(len(index))])
     return Listed(os.path.abspath(root), len(index), digest, names, index.read)

@@ -1,4 +1,4 @@
-"""The list of a large set's pictures: made once, kept in a file, memory-mapped by every rank and worker."""
+"""The list of a large set's images: made once, kept in a file, memory-mapped by every rank and worker."""
 
 import contextlib
 import fcntl
@@ -21,7 +21,7 @@ from tenshot.datamodules.listing import Listing, changed, list_root
 from tenshot.datamodules.reading import file_bytes
 from tenshot.errors import InputError
 
-__all__ = ["PictureIndex", "cache_folder", "open_index"]
+__all__ = ["ImageIndex", "cache_folder", "open_index"]
 
 MAGIC = b"tenshot pictures 2\n"
 ENTRY = np.dtype(
@@ -33,17 +33,17 @@ ENTRY = np.dtype(
 
 
 @dataclass(frozen=True)
-class PictureIndex:
-    """Pictures by number, in a folder or in archives; about 80 bytes each, shared by all processes that map the file.
+class ImageIndex:
+    """Images by number, in a folder or in archives; about 80 bytes each, shared by all processes that map the file.
 
     Args:
         root: The folder, the archive, or a pattern of archives.
         archives: The archives; empty for a folder.
-        prefix: The folder inside the archives that all pictures lie in, which is no class.
+        prefix: The folder inside the archives that all images lie in, which is no class.
         classes: Names of the classes, sorted; those that WebDataset's .cls files tell, numbers in numerical order.
         stamps: Folders and archives as they were when they were listed.
-        digest: Of the names and places of all pictures: equal where the lists are.
-        entries: One ENTRY a picture; ``label`` counts ``classes``, -1 for none.
+        digest: Of the names and places of all images: equal where the lists are.
+        entries: One ENTRY an image; ``label`` counts ``classes``, -1 for none.
         names: uint8, the names one after the other in UTF-8.
         left_out: How many files seem to hold images but are not read, by ending.
         labels_from: The file or files that tell the classes, instead of the folders; empty for none.
@@ -72,20 +72,20 @@ class PictureIndex:
     def __reduce__(self) -> tuple[object, ...]:
         if self.file is not None:
             return _load, (self.file,)  # another process maps the same file
-        return PictureIndex, tuple(getattr(self, name) for name in self.__dataclass_fields__)
+        return ImageIndex, tuple(getattr(self, name) for name in self.__dataclass_fields__)
 
     def name(self, row: int) -> str:
-        """The name of a picture within the folder or its archive."""
+        """The name of an image within the folder or its archive."""
         start, length = int(self.entries["start"][row]), int(self.entries["length"][row])
         return self.names[start : start + length].tobytes().decode("utf-8", "surrogateescape")
 
     def title(self, row: int) -> str:
-        """How errors name a picture: its path, or its archive and its name there."""
+        """How errors name an image: its path, or its archive and its name there."""
         archive = int(self.entries["archive"][row])
         return os.path.join(self.root, self.name(row)) if archive < 0 else f"{self.archives[archive]}: {self.name(row)}"
 
     def read(self, row: int) -> bytes:
-        """The file of a picture.
+        """The file of an image.
 
         Raises:
             InputError: it is gone or damaged; names it.
@@ -102,8 +102,8 @@ class PictureIndex:
         return Archives([Path(path) for path in self.archives], {Path(path): was for path, was in self.stamps.items()})
 
 
-def open_index(root: str, option: str) -> PictureIndex:
-    """The pictures at a root: from the kept list if that is fresh, else listed now and kept.
+def open_index(root: str, option: str) -> ImageIndex:
+    """The images at a root: from the kept list if that is fresh, else listed now and kept.
 
     Of several processes that want it at once, one lists and the others wait. Where the cache folder cannot be written,
     a warning says so, and each process lists for itself.
@@ -112,10 +112,10 @@ def open_index(root: str, option: str) -> PictureIndex:
         option: The command-line option that gave ``root``, named in the errors.
 
     Raises:
-        InputError: nothing there, no pictures, or a damaged archive.
+        InputError: nothing there, no images, or a damaged archive.
     """
     if not root:
-        raise InputError(f"{option} is empty: set it to a folder of pictures, a .zip, or .tar files")
+        raise InputError(f"{option} is empty: set it to a folder of images, a .zip, or .tar files")
     place = os.path.abspath(root)
     name = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:24]
     file = cache_folder() / f"{name}.index"
@@ -134,8 +134,8 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "tenshot"
 
 
-def _fresh(file: Path, place: str) -> PictureIndex | None:
-    """The kept list, unless there is none, or it is another version's, or the pictures have changed."""
+def _fresh(file: Path, place: str) -> ImageIndex | None:
+    """The kept list, unless there is none, or it is another version's, or the images have changed."""
     try:
         index = _load(file)
     except (OSError, ValueError, KeyError, TypeError):
@@ -143,7 +143,7 @@ def _fresh(file: Path, place: str) -> PictureIndex | None:
     return None if index.root != place or changed(place, index.archives, index.stamps) else index
 
 
-def _indexed(listing: Listing) -> PictureIndex:
+def _indexed(listing: Listing) -> ImageIndex:
     """The arrays of a listing."""
     names = [member.name.encode("utf-8", "surrogateescape") for member in listing.members]
     labels = [_class_of(member, listing.prefix) for member in listing.members]
@@ -160,7 +160,7 @@ def _indexed(listing: Listing) -> PictureIndex:
         entries[field] = [getattr(member, field) for member in listing.members]
     joined = np.frombuffer(b"".join(names), np.uint8)
     digest = hashlib.sha256(entries.tobytes() + joined.tobytes()).hexdigest()
-    return PictureIndex(
+    return ImageIndex(
         listing.root, listing.archives, listing.prefix, classes, listing.stamps, digest, entries, joined,
         dict(listing.left_out), listing.labels_from, listing.labels_problem, listing.other_label_files,
     )  # fmt: skip
@@ -178,7 +178,7 @@ def _numbers_first(name: str) -> tuple[bool, int, str]:
     return (False, int(name), name) if name.isdecimal() else (True, 0, name)
 
 
-def _kept(index: PictureIndex, file: Path) -> PictureIndex:
+def _kept(index: ImageIndex, file: Path) -> ImageIndex:
     """Write the file, whole or not at all, and map it."""
     about = {name: getattr(index, name) for name in index.__dataclass_fields__}
     del about["entries"], about["names"], about["file"]
@@ -196,7 +196,7 @@ def _kept(index: PictureIndex, file: Path) -> PictureIndex:
         with contextlib.suppress(OSError):
             partial.unlink()
         warnings.warn(
-            f"the list of pictures in {index.root} cannot be kept in {file.parent} ({error.strerror or error}), so "
+            f"the list of images in {index.root} cannot be kept in {file.parent} ({error.strerror or error}), so "
             "each process lists them anew: set TENSHOT_CACHE to a folder that can be written",
             stacklevel=2,
         )
@@ -204,7 +204,7 @@ def _kept(index: PictureIndex, file: Path) -> PictureIndex:
     return _load(file)
 
 
-def _load(file: Path) -> PictureIndex:
+def _load(file: Path) -> ImageIndex:
     """Map a kept list.
 
     Raises:
@@ -212,7 +212,7 @@ def _load(file: Path) -> PictureIndex:
     """
     with file.open("rb") as opened:
         if opened.read(len(MAGIC)) != MAGIC:
-            raise ValueError(f"{file} is no list of pictures of this version")
+            raise ValueError(f"{file} is no list of images of this version")
         header = opened.read(int.from_bytes(opened.read(8), "little"))
         first = opened.tell()
     about = json.loads(header)
@@ -222,12 +222,12 @@ def _load(file: Path) -> PictureIndex:
     names = np.memmap(file, np.uint8, "r", first + entries.nbytes)
     if len(names) != int(entries["start"][-1]) + int(entries["length"][-1]):
         raise ValueError(f"{file} is cut off")
-    return PictureIndex(**about, entries=entries, names=names, file=file)
+    return ImageIndex(**about, entries=entries, names=names, file=file)
 
 
 @contextlib.contextmanager
 def _one_at_a_time(file: Path) -> Iterator[None]:
-    """Wait until no other process lists these pictures. Where locks do not work, several may, to the same end."""
+    """Wait until no other process lists these images. Where locks do not work, several may, to the same end."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What lies at a root: the pictures of a folder, or those inside archives, sorted, and what tells when that changes."""
+"""What lies at a root: the images of a folder, or those inside archives, sorted, and what tells when that changes."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from tenshot.datamodules.files import (
     PACKED,
     SUFFIXES,
     is_hidden,
-    is_picture,
+    is_image,
     left_out_ending,
     left_out_words,
     walk,
@@ -29,16 +29,16 @@ __all__ = ["Listing", "changed", "list_root"]
 
 @dataclass(frozen=True)
 class Listing:
-    """The pictures at a root.
+    """The images at a root.
 
     Args:
         root: The folder, the archive, or a pattern of archives.
-        members: Sorted by name, folder by folder; pictures with one name in several archives follow those.
-        archives: The archives, sorted; empty for a folder of pictures.
+        members: Sorted by name, folder by folder; images with one name in several archives follow those.
+        archives: The archives, sorted; empty for a folder of images.
         prefix: The folder inside the archives that all else lies in, with its slash; empty for none.
         stamps: Folders and archives as they were just before they were listed.
         left_out: How many files seem to hold images but are not read, by ending.
-        labels_from: The file or files that tell the classes of the pictures, instead of the folders; empty for none.
+        labels_from: The file or files that tell the classes of the images, instead of the folders; empty for none.
         labels_problem: Why they do not, although they should.
         num_labels: Number of classes that a dataset.json counts; None where the classes are names.
         other_label_files: What may tell classes, but is not read.
@@ -57,15 +57,15 @@ class Listing:
 
 
 def list_root(root: str, option: str) -> Listing:
-    """List a folder of pictures, an archive, a folder of archives, or archives by a pattern such as ``train-*.tar``.
+    """List a folder of images, an archive, a folder of archives, or archives by a pattern such as ``train-*.tar``.
 
-    Archives in a folder that also holds pictures are passed over, as hidden files are.
+    Archives in a folder that also holds images are passed over, as hidden files are.
 
     Args:
         option: The command-line option that gave ``root``, named in the errors.
 
     Raises:
-        InputError: nothing there, no pictures, or a damaged archive.
+        InputError: nothing there, no images, or a damaged archive.
     """
     stamps: dict[str, Stamp] = {}
     archives = _archives(root)
@@ -73,7 +73,7 @@ def list_root(root: str, option: str) -> Listing:
     if archives is None:
         if not os.path.isdir(root):
             there = "is a file, not a folder" if os.path.exists(root) else "does not exist"
-            raise InputError(f"{root} {there}: set {option} to a folder of pictures, a .zip, or .tar files")
+            raise InputError(f"{root} {there}: set {option} to a folder of images, a .zip, or .tar files")
         folder, archives = _walk(root, stamps)
         found = {f"{root.rstrip('/')}/": folder}
         if folder.members:
@@ -92,10 +92,10 @@ def _joined(
 ) -> Listing:
     """The contents of a folder and archives, each under the start of its names in messages, as one."""
     left_out: Counter[str] = sum((one.left_out for one in found.values()), Counter())
-    pictures = [member for one in found.values() for member in one.members]
-    if not pictures:
+    images = [member for one in found.values() for member in one.members]
+    if not images:
         only = f"; there is only {left_out_words(left_out)}" if left_out else ""
-        raise InputError(f"{root} holds no pictures ({', '.join(SUFFIXES)}): set {option} to a place that does{only}")
+        raise InputError(f"{root} holds no images ({', '.join(SUFFIXES)}): set {option} to a place that does{only}")
     told = [
         (one, classes_in(one.label_files, [member.name for member in one.members], where))
         for where, one in found.items()
@@ -108,21 +108,21 @@ def _joined(
         labels_from, problem = next(((one.title, one.problem) for one in used if one.problem), (used[0].title, ""))
     if used and not problem:
         num_labels = 1 + max(number for classes in used for number in classes.by_name.values())
-        pictures = [
+        images = [
             member._replace(label=str(classes.by_name[member.name]) if member.name in classes.by_name else "")
             for one, classes in ((one, classes or Classes("", {})) for one, classes in told)
             for member in one.members
         ]
     titles = {classes.title for classes in used}
     others = [where + name for where, one in found.items() for name in one.label_files if where + name not in titles]
-    prefix = _common_folder(pictures) if archives else ""
+    prefix = _common_folder(images) if archives else ""
     return Listing(
-        root, _sorted(pictures), archives, prefix, stamps, left_out, labels_from, problem, num_labels, sorted(others)
+        root, _sorted(images), archives, prefix, stamps, left_out, labels_from, problem, num_labels, sorted(others)
     )  # fmt: skip
 
 
 def changed(root: str, archives: list[str], stamps: dict[str, Stamp]) -> bool:
-    """Whether pictures may have been added or removed since: asks each folder and archive, but lists none."""
+    """Whether images may have been added or removed since: asks each folder and archive, but lists none."""
     if (_archives(root) or archives) != archives:
         return True
     try:
@@ -160,7 +160,7 @@ def _walk(root: str, stamps: dict[str, Stamp]) -> tuple[Contents, list[str]]:
         for name in below:
             folder = os.path.join(root, start + name)
             stamps[folder] = stamp(Path(folder))
-        found.members += [Member(start + name) for name in names if is_picture(name)]
+        found.members += [Member(start + name) for name in names if is_image(name)]
         archives += [os.path.join(root, start + name) for name in names if name.lower().endswith(ENDINGS)]
         found.left_out.update(ending for name in names if (ending := left_out_ending(name)))
         for name in names:

@@ -1,4 +1,4 @@
-"""From a picture file to uint8 pixels of one size, or to one line that says why not."""
+"""From an image file to uint8 pixels of one size, or to one line that says why not."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from tenshot.datamodules.files import (
     LABEL_FILES,
     SUFFIXES,
     is_hidden_path,
-    is_picture,
+    is_image,
     left_out_ending,
     left_out_words,
     walk,
@@ -26,13 +26,13 @@ from tenshot.datamodules.files import (
 from tenshot.errors import InputError
 
 __all__ = [
-    "MOST_PIXELS", "Fit", "PictureError", "decoded", "file_bytes", "fitted", "list_pictures", "opened", "read_picture",
+    "MOST_PIXELS", "Fit", "ImageError", "decoded", "file_bytes", "fitted", "list_images", "opened", "read_image",
     "require_size", "resized", "short",
 ]  # fmt: skip
 
 MODES = ("1", "L", "P", "RGB", "LA", "PA", "RGBA", "CMYK", "YCbCr")  # what turns into RGB; alpha only if fully opaque
 SIXTEEN_BIT = re.compile(r"(L|LA|RGB|RGBA);16")  # Pillow's raw modes; it would drop the low byte without a word
-LEAST_SIDE = 16  # pixels; a smaller file is an icon or an accident, unless such pictures are asked for
+LEAST_SIDE = 16  # pixels; a smaller file is an icon or an accident, unless such images are asked for
 MOST_PIXELS = 150_000_000
 """Of an image by default: beyond every camera of our days but the largest; decoded it takes 450 MB."""
 MOST_ENLARGED = 8  # times; beyond it there is hardly anything left to learn from
@@ -43,21 +43,21 @@ Fit = Callable[[Image.Image, int], Tensor]
 Image.MAX_IMAGE_PIXELS = None  # ``opened`` has a limit of its own, which is an option
 
 
-class PictureError(InputError):
-    """A picture that cannot be used. ``kind``: unreadable, animated, colours, transparent, small or large."""
+class ImageError(InputError):
+    """An image that cannot be used. ``kind``: unreadable, animated, colours, transparent, small or large."""
 
     def __init__(self, message: str, kind: str) -> None:
         super().__init__(message)
         self.kind = kind
 
-    def __reduce__(self) -> tuple[type["PictureError"], tuple[str, str]]:
-        return PictureError, (str(self), self.kind)
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
+        return ImageError, (str(self), self.kind)
 
 
-def list_pictures(root: str | Sequence[str], option: str) -> list[Path]:
-    """The picture files in a folder and all folders below it, sorted; or those of a list, in its order.
+def list_images(root: str | Sequence[str], option: str) -> list[Path]:
+    """The image files in a folder and all folders below it, sorted; or those of a list, in its order.
 
-    In a folder, hidden files and those that ``walk`` passes over are no pictures, in a list hidden files. One line
+    In a folder, hidden files and those that ``walk`` passes over are no images, in a list hidden files. One line
     says which files that seem to hold images are left out.
 
     Args:
@@ -70,17 +70,17 @@ def list_pictures(root: str | Sequence[str], option: str) -> list[Path]:
         return _listed(root, option)
     if not os.path.isdir(root):
         found = "is a file, not a folder" if os.path.exists(root) else "does not exist"
-        raise InputError(f"{root} {found}: set {option} to a folder of pictures")
+        raise InputError(f"{root} {found}: set {option} to a folder of images")
     files: list[Path] = []
     left_out: Counter[str] = Counter()
     labels: list[str] = []
     for inside, _, names in walk(os.fspath(root)):
-        files += [Path(root, inside, name) for name in names if is_picture(name)]
+        files += [Path(root, inside, name) for name in names if is_image(name)]
         left_out.update(ending for name in names if (ending := left_out_ending(name)))
         labels += [os.path.join(root, inside, name) for name in names if name in LABEL_FILES]
     if not files:
         only = f"; there is only {left_out_words(left_out)}" if left_out else ""
-        raise InputError(f"{root} holds no pictures ({', '.join(SUFFIXES)}): set {option} to a folder that does{only}")
+        raise InputError(f"{root} holds no images ({', '.join(SUFFIXES)}): set {option} to a folder that does{only}")
     if left_out:
         rank_zero_info(f"{root}: left out {left_out_words(left_out)}")
     if labels:
@@ -91,47 +91,47 @@ def list_pictures(root: str | Sequence[str], option: str) -> list[Path]:
 def _listed(files: Sequence[str], option: str) -> list[Path]:
     """The files of a list but for hidden ones."""
     if not files:
-        raise InputError(f"{option} is an empty list: give a folder or at least one picture file")
+        raise InputError(f"{option} is an empty list: give a folder or at least one image file")
     paths = [Path(file) for file in files]
     hidden = [path for path in paths if is_hidden_path(path)]
     if len(hidden) == len(paths):
-        raise InputError(f"{option} lists hidden files alone ({hidden[0]}, …): give at least one picture file")
+        raise InputError(f"{option} lists hidden files alone ({hidden[0]}, …): give at least one image file")
     if hidden:
         rank_zero_info(f"{option}: left out {len(hidden)} hidden files ({hidden[0]}, …)")
     return [path for path in paths if path not in hidden]
 
 
-def read_picture(path: Path, size: int, max_pixels: int = MOST_PIXELS, fit: Fit | None = None) -> Tensor:
-    """The picture in a file, as ``decoded`` gives it, contiguous: uint8 (3, size, size)."""
+def read_image(path: Path, size: int, max_pixels: int = MOST_PIXELS, fit: Fit | None = None) -> Tensor:
+    """The image in a file, as ``decoded`` gives it, contiguous: uint8 (3, size, size)."""
     return decoded(file_bytes(path), str(path), size, max_pixels, fit).contiguous()
 
 
 def file_bytes(path: Path) -> bytes:
-    """What is in a picture file.
+    """What is in an image file.
 
     Raises:
-        PictureError: it cannot be read.
+        ImageError: it cannot be read.
     """
     try:
         return path.read_bytes()
     except OSError as error:
-        raise PictureError(
+        raise ImageError(
             f"{path} cannot be read ({error.strerror or error}): replace it or take it out", "unreadable"
         ) from None
 
 
 def decoded(data: bytes, title: str, size: int, max_pixels: int = MOST_PIXELS, fit: Fit | None = None) -> Tensor:
-    """One picture as RGB, upright by its EXIF orientation, resized and centre-cropped: uint8 (3, size, size).
+    """One image as RGB, upright by its EXIF orientation, resized and centre-cropped: uint8 (3, size, size).
 
     Args:
-        data: The picture file.
+        data: The image file.
         title: How errors name it.
         size: Height and width it is brought to.
         max_pixels: One with more is refused before it is decoded.
         fit: How an RGB image is brought to that size; ``fitted`` by default.
 
     Raises:
-        PictureError: not a picture, damaged, animated, not 8 bits a channel, in a colour space that Pillow does not
+        ImageError: not an image, damaged, animated, not 8 bits a channel, in a colour space that Pillow does not
             convert, partly transparent, too small or too large.
     """
     image = opened(data, title, max_pixels)
@@ -140,48 +140,48 @@ def decoded(data: bytes, title: str, size: int, max_pixels: int = MOST_PIXELS, f
 
 
 def opened(data: bytes, title: str, max_pixels: int = MOST_PIXELS) -> Image.Image:
-    """A picture file decoded: RGB, upright by its EXIF orientation.
+    """An image file decoded: RGB, upright by its EXIF orientation.
 
     Raises:
-        PictureError: as ``decoded``, except for the size.
+        ImageError: as ``decoded``, except for the size.
     """
     try:
         with Image.open(BytesIO(data)) as image:
             if image.width * image.height > max_pixels:
-                raise PictureError(
+                raise ImageError(
                     f"{title} has {image.width} x {image.height} pixels, more than the {max_pixels} that are read: "
                     "scale it down, or raise the option max_pixels",
                     "large",
                 )
             _refuse_unsuitable(image, title)
-            ImageOps.exif_transpose(image, in_place=True)  # decodes too; otherwise it would copy every picture
+            ImageOps.exif_transpose(image, in_place=True)  # decodes too; otherwise it would copy every image
             return _opaque_rgb(image, title)
     except InputError:
         raise
     except UnidentifiedImageError:
-        raise PictureError(
-            f"{title} is not a picture in a known format: replace it or take it out", "unreadable"
+        raise ImageError(
+            f"{title} is not an image in a known format: replace it or take it out", "unreadable"
         ) from None
     except Exception as error:  # the decoders fail in many ways on damaged files, not all of them OSError
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        raise PictureError(f"{title} cannot be read ({reason}): replace it or take it out", "unreadable") from None
+        raise ImageError(f"{title} cannot be read ({reason}): replace it or take it out", "unreadable") from None
 
 
 def require_size(image: Image.Image, title: str, size: int, option: str) -> None:
-    """Refuse a picture that would have to be enlarged beyond recognition.
+    """Refuse an image that would have to be enlarged beyond recognition.
 
     Args:
         option: The command-line option that gave ``size``, named in the error.
 
     Raises:
-        PictureError: it is too small.
+        ImageError: it is too small.
     """
     width, height = image.size
     least = max(min(LEAST_SIDE, size), -(-size // MOST_ENLARGED))
     if min(width, height) < least:
-        raise PictureError(
+        raise ImageError(
             f"{title} is only {width} x {height} pixels: "
-            f"for {size} x {size} give a picture of at least {least} x {least}, or lower {option}",
+            f"for {size} x {size} give an image of at least {least} x {least}, or lower {option}",
             "small",
         )
 
@@ -232,18 +232,14 @@ def short(root: str | Sequence[str]) -> str:
 
 def _refuse_unsuitable(image: ImageFile.ImageFile, title: str) -> None:
     """Raise InputError for what must not be turned into RGB silently. ``image`` is opened, not yet decoded."""
-    # A camera's multi-picture JPEG carries previews behind the photograph; every other second frame means animation.
+    # A camera's multi-image JPEG carries previews behind the photograph; every other second frame means animation.
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        raise PictureError(
-            f"{title} is animated or has several pages: save one frame as a picture of its own", "animated"
-        )
+        raise ImageError(f"{title} is animated or has several pages: save one frame as an image of its own", "animated")
     raw_modes = [tile.args if isinstance(tile.args, str) else str(tile.args[0]) for tile in image.tile if tile.args]
     if image.mode[0] in "IF" or any(SIXTEEN_BIT.match(mode) for mode in raw_modes):
-        raise PictureError(
-            f"{title} has more than 8 bits a channel (mode {image.mode}): save it as 8-bit RGB", "colours"
-        )
+        raise ImageError(f"{title} has more than 8 bits a channel (mode {image.mode}): save it as 8-bit RGB", "colours")
     if image.mode not in MODES:
-        raise PictureError(f"{title} is in colour mode {image.mode}: convert it to RGB", "colours")
+        raise ImageError(f"{title} is in colour mode {image.mode}: convert it to RGB", "colours")
 
 
 def _opaque_rgb(image: Image.Image, title: str) -> Image.Image:
@@ -252,7 +248,5 @@ def _opaque_rgb(image: Image.Image, title: str) -> Image.Image:
         image = image.convert("RGBA")
         least_alpha = image.getchannel("A").getextrema()[0]
         if least_alpha != 255:
-            raise PictureError(
-                f"{title} is partly transparent: put it on a background and save it as RGB", "transparent"
-            )
+            raise ImageError(f"{title} is partly transparent: put it on a background and save it as RGB", "transparent")
     return image if image.mode == "RGB" else image.convert("RGB")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from torch.utils.data import get_worker_info
 
-from tenshot.datamodules.reading import PictureError
+from tenshot.datamodules.reading import ImageError
 from tenshot.errors import InputError
 
 __all__ = ["Refusals"]
@@ -28,9 +28,9 @@ class Refusals:
         self.stop: Callable[[InputError], None] = _raise
         """What happens once there are too many; replaced where a run can save itself first."""
         self._said: set[str] = set()
-        self._gathered: list[PictureError] = []
+        self._gathered: list[ImageError] = []
 
-    def add(self, refused: PictureError) -> None:
+    def add(self, refused: ImageError) -> None:
         """Say and count an image, unless it has been; calls ``stop`` for the first one beyond the limit."""
         if get_worker_info() is not None:
             self._gathered.append(refused)
@@ -48,7 +48,7 @@ class Refusals:
     def __reduce__(self) -> tuple[type["Refusals"], tuple[int, str]]:
         return Refusals, (self.limit, self.option)  # a worker process stops nothing
 
-    def gathered(self) -> list[PictureError]:
+    def gathered(self) -> list[ImageError]:
         """What this worker process has met since it was last asked."""
         taken, self._gathered = self._gathered, []
         return taken

@@ -1,4 +1,4 @@
-"""Samples: which pictures are to be generated, as numbers and seeds shared out over the ranks."""
+"""Samples: which images are to be generated, as numbers and seeds shared out over the ranks."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""Sources of real pictures: decoded once into memory, or read from files and archives whenever they are wanted."""
+"""Sources of real images: decoded once into memory, or read from files and archives whenever they are wanted."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 
 from tenshot.datamodules.batches import Batch
-from tenshot.datamodules.index import PictureIndex
-from tenshot.datamodules.reading import MOST_PIXELS, Fit, PictureError, decoded, read_picture
+from tenshot.datamodules.index import ImageIndex
+from tenshot.datamodules.reading import MOST_PIXELS, Fit, ImageError, decoded, read_image
 from tenshot.datamodules.refusals import Refusals
 from tenshot.errors import InputError
 
 __all__ = ["FileSource", "IndexedSource", "MemorySource"]
 
-MOST_DRAWN = 1000  # pictures in place of one
+MOST_DRAWN = 1000  # images in place of one
 SPARE = 0x5BA2E  # keeps these draws apart from those of the order
 
 
 class MemorySource:
-    """Pictures held in memory.
+    """Images held in memory.
 
     Args:
         images: uint8 (N, 3, H, W).
@@ -38,18 +38,18 @@ class MemorySource:
         return self.title
 
     def read(self, indices: Sequence[int]) -> Batch:
-        """The pictures of these numbers, as {"image": uint8 (N, 3, H, W)}."""
+        """The images of these numbers, as {"image": uint8 (N, 3, H, W)}."""
         return {"image": self.images[torch.tensor(indices, dtype=torch.int64)]}
 
 
 class FileSource:
-    """Pictures decoded from their files each time.
+    """Images decoded from their files each time.
 
     Args:
-        files: One file a picture.
+        files: One file an image.
         size: Height and width they are brought to.
         title: What they are, for the log.
-        max_pixels: Pictures with more are refused.
+        max_pixels: Images with more are refused.
         fit: How they are brought to the size.
     """
 
@@ -69,32 +69,32 @@ class FileSource:
         return self.title
 
     def read(self, indices: Sequence[int]) -> Batch:
-        """The pictures of these numbers, as {"image": uint8 (N, 3, size, size)}.
+        """The images of these numbers, as {"image": uint8 (N, 3, size, size)}.
 
         Raises:
             InputError: a file cannot be used; names it.
         """
-        pictures = (read_picture(self.files[index], self.size, self.max_pixels, self.fit) for index in indices)
-        return {"image": _stacked(pictures, len(indices))}
+        images = (read_image(self.files[index], self.size, self.max_pixels, self.fit) for index in indices)
+        return {"image": _stacked(images, len(indices))}
 
 
 class IndexedSource:
-    """Pictures of an index, in a folder or in archives, decoded each time.
+    """Images of an index, in a folder or in archives, decoded each time.
 
     Args:
-        index: All pictures there are.
+        index: All images there are.
         size: Height and width they are brought to.
         title: What they are, for the log.
         rows: Which of the index they are, int64 (N,); all by default.
         classes: The number of each class of the index, int64 (C,); None without labels.
-        max_pixels: Pictures with more are refused.
-        refusals: Counts the pictures that cannot be used; in place of each comes another, drawn from its number alone,
+        max_pixels: Images with more are refused.
+        refusals: Counts the images that cannot be used; in place of each comes another, drawn from its number alone,
             so that it is the same one on every rank and in a resumed run. None: the first one is an error.
     """
 
     def __init__(
         self,
-        index: PictureIndex,
+        index: ImageIndex,
         size: int,
         title: str,
         rows: np.ndarray | None = None,
@@ -109,7 +109,7 @@ class IndexedSource:
         self.classes = classes
         self.max_pixels = max_pixels
         self.refusals = refusals
-        self._refused: dict[int, PictureError] = {}
+        self._refused: dict[int, ImageError] = {}
 
     def __len__(self) -> int:
         return len(self.index if self.rows is None else self.rows)
@@ -118,23 +118,23 @@ class IndexedSource:
         return self.title
 
     def read(self, indices: Sequence[int]) -> Batch:
-        """The pictures of these numbers: "image", uint8 (N, 3, size, size), and with classes "label", int64 (N,).
+        """The images of these numbers: "image", uint8 (N, 3, size, size), and with classes "label", int64 (N,).
 
         Raises:
-            InputError: a picture cannot be used and no other takes its place; names it.
+            InputError: an image cannot be used and no other takes its place; names it.
         """
         rows: list[int] = []
-        batch = {"image": _stacked(self._pictures(indices, rows), len(indices))}
+        batch = {"image": _stacked(self._images(indices, rows), len(indices))}
         if self.classes is not None:
             batch["label"] = torch.from_numpy(self.classes[self.index.entries["label"][rows]])
         return batch
 
-    def _pictures(self, indices: Sequence[int], rows: list[int]) -> Iterator[Tensor]:
-        """The pictures of these numbers or those in their place; appends the row of the index of each."""
+    def _images(self, indices: Sequence[int], rows: list[int]) -> Iterator[Tensor]:
+        """The images of these numbers or those in their place; appends the row of the index of each."""
         for index in indices:
-            row, picture = self._usable(index)
+            row, image = self._usable(index)
             rows.append(row)
-            yield picture
+            yield image
 
     def _usable(self, index: int) -> tuple[int, Tensor]:
         for number in self._candidates(index):
@@ -143,7 +143,7 @@ class IndexedSource:
                 continue
             try:
                 return row, decoded(self.index.read(row), self.index.title(row), self.size, self.max_pixels)
-            except PictureError as error:
+            except ImageError as error:
                 if self.refusals is None:
                     raise
                 self._refused[row] = error
@@ -159,11 +159,11 @@ class IndexedSource:
         )
 
 
-def _stacked(pictures: Iterable[Tensor], count: int) -> Tensor:
+def _stacked(loaded: Iterable[Tensor], count: int) -> Tensor:
     """(3, H, W) each -> contiguous (N, 3, H, W), with no copy but the one into it."""
     images = torch.empty(0, dtype=torch.uint8)
-    for number, picture in enumerate(pictures):
+    for number, image in enumerate(loaded):
         if number == 0:
-            images = torch.empty((count, *picture.shape), dtype=torch.uint8)
-        images[number] = picture
+            images = torch.empty((count, *image.shape), dtype=torch.uint8)
+        images[number] = image
     return images

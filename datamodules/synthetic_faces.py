@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tenshot.datamodules.base import Pictures
+from tenshot.datamodules.base import ImageDataModule
 from tenshot.datamodules.batches import Batch, Source
 from tenshot.datamodules.faces import CONDITIONS, DOMAINS, NUM_LABELS, FacesSource
 from tenshot.datamodules.faces.counter import hash_keys
@@ -16,25 +16,25 @@ __all__ = ["SyntheticFaces"]
 _SMALLEST = 16
 
 
-class SyntheticFaces(Pictures):
+class SyntheticFaces(ImageDataModule):
     """Cartoon heads of varied skin, hair, pose and background, drawn on demand in five domains.
 
-    Picture i of a seed shows the same head in every domain. Training uses the pictures 0 ... num_images - 1, validation
+    Image i of a seed shows the same head in every domain. Training uses the images 0 ... num_images - 1, validation
     the num_val after them. Give source and target different seeds for an adaptation to people never seen in the source.
 
     Args:
         domain: faces, sunglasses, babies, sketches or paintings.
-        image_size: Height and width of the pictures, at least 16.
-        batch_size: Pictures a step on each device.
+        image_size: Height and width of the images, at least 16.
+        batch_size: Images a step on each device.
         num_images: Size of the training set.
         shots: How many of them, drawn by the seed, to train on instead of all.
         num_val: Size of the validation set; 0 for none.
-        labels: Give each picture its class, one of 9: hair (short, medium, long) by mouth (sad, neutral, smiling).
-        condition: Give each picture what it can be made from: mask (classes of its parts), sketch (contours), depth or
+        labels: Give each image its class, one of 9: hair (short, medium, long) by mouth (sad, neutral, smiling).
+        condition: Give each image what it can be made from: mask (classes of its parts), sketch (contours), depth or
             normal (relief); null for nothing.
-        flip: Mirror each training picture, with its condition, with probability one half.
-        seed: Decides what the pictures show, which are the shots, and their order and mirroring in training.
-        num_workers: Processes that draw pictures and prepare batches; 0 does so in the training process.
+        flip: Mirror each training image, with its condition, with probability one half.
+        seed: Decides what the images show, which are the shots, and their order and mirroring in training.
+        num_workers: Processes that draw images and prepare batches; 0 does so in the training process.
 
     Raises:
         InputError: a name is not one of those above, or a number is out of its range.
@@ -80,12 +80,12 @@ class SyntheticFaces(Pictures):
         return NUM_LABELS if self.labels else None
 
     def sources(self) -> tuple[Source, Source | None]:
-        """The training pictures, or the shots among them, and the validation pictures."""
+        """The training images, or the shots among them, and the validation images."""
         val = self._source(range(self.num_images, self.num_images + self.num_val)) if self.num_val else None
         return self._source(range(self.num_images) if self.shots is None else self._drawn(self.shots)), val
 
     def reference(self, count: int, start: int | None = None) -> FacesSource:
-        """The pictures ``start`` ... ``start + count - 1`` of this domain and seed: a sample of the true distribution.
+        """The images ``start`` ... ``start + count - 1`` of this domain and seed: a sample of the true distribution.
 
         By default they are the first that neither training nor validation uses.
         """
@@ -93,7 +93,7 @@ class SyntheticFaces(Pictures):
         return self._source(range(first, first + count))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> dict[str, Any]:
-        """Also turn the normals of a mirrored picture round: right becomes left."""
+        """Also turn the normals of a mirrored image round: right becomes left."""
         flip = batch.get("flip")
         ready = super().on_after_batch_transfer(batch, dataloader_idx)
         if self.condition == "normal" and flip is not None:
@@ -106,7 +106,7 @@ class SyntheticFaces(Pictures):
         return FacesSource(self.domain, self.seed, indices, self.image_size, self.labels, self.condition)
 
     def _drawn(self, shots: int) -> list[int]:
-        """``shots`` of the training pictures, sorted; fewer shots of the same seed are a subset of more."""
+        """``shots`` of the training images, sorted; fewer shots of the same seed are a subset of more."""
         order = np.argsort(hash_keys(self.seed, torch.arange(self.num_images), "shots"), kind="stable")
         return sorted(order[:shots].tolist())
 

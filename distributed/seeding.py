@@ -9,7 +9,7 @@ from torch import Tensor
 
 __all__ = ["SeededNoise", "in_equal_batches", "position_seed", "run_seed", "step_choices"]
 
-CPU_BATCH = 4  # about as many pictures a second as any larger batch
+CPU_BATCH = 4  # about as many images a second as any larger batch
 _MASK = 2**32 - 1
 
 
@@ -74,10 +74,10 @@ def in_equal_batches(
     condition: Mapping[str, Tensor] | None,
     device: torch.device,
 ) -> Tensor:
-    """On a CPU, draw CPU_BATCH pictures at a time, filling up the last batch; elsewhere all together.
+    """On a CPU, draw CPU_BATCH images at a time, filling up the last batch; elsewhere all together.
 
     Which kernels a CPU runs depends on the batch size, and on them the last bits of the network's output: enough to
-    move some pixels of a picture by one level. With one batch size for all, a picture depends on its seed alone, bit
+    move some pixels of an image by one level. With one batch size for all, an image depends on its seed alone, bit
     for bit. On other devices that would cost more than it is worth.
 
     Args:

@@ -32,15 +32,15 @@ class Correspondence:
 
     Args:
         weight: Of the distance loss.
-        batch_size: Latents whose pictures are compared with each other.
-        layers: ``one`` random layer for each picture, as the code does; ``all``: the sum over layers, as the paper
+        batch_size: Latents whose images are compared with each other.
+        layers: ``one`` random layer for each image, as the code does; ``all``: the sum over layers, as the paper
             writes.
         direction: Under which generator's distribution the divergence is taken; the paper: ``adapted||source``.
-        reduction: The code's ``mean`` over pairs; ``batchmean`` over pictures; ``sum``.
+        reduction: The code's ``mean`` over pairs; ``batchmean`` over images; ``sum``.
         same_noise: Give both generators the same noise maps; the code draws them apart.
-        anchors: Fixed latents around which whole pictures are judged.
+        anchors: Fixed latents around which whole images are judged.
         anchor_std: Deviation of the latents from their anchor; the paper's is recalled as 0.05.
-        image_every: Steps between two at which whole pictures are judged; at the others it is patches.
+        image_every: Steps between two at which whole images are judged; at the others it is patches.
         taps: How many layers of the discriminator patches are judged at, one drawn for each call: 1 to 4.
         tap_size: Side of the first two of these layers' maps, the other two have half: a power of two; the code's is
             32 at any size. None: an eighth of the image's, but at least 16, which at 256 px is the same.
@@ -63,7 +63,7 @@ class Correspondence:
         check_range("--model.correspondence.anchor_std", self.anchor_std, 0)
         if self.batch_size < 3:
             raise InputError(
-                f"--model.correspondence.batch_size is {self.batch_size}: it takes 3 pictures to compare distances"
+                f"--model.correspondence.batch_size is {self.batch_size}: it takes 3 images to compare distances"
             )
         check_range("--model.correspondence.anchors", self.anchors, 1)
         check_range("--model.correspondence.image_every", self.image_every, 1)
@@ -71,7 +71,7 @@ class Correspondence:
 
 
 class CDC(GAN):
-    """Adapt a StyleGAN2 to about ten pictures, keeping the distances between the source's pictures.
+    """Adapt a StyleGAN2 to about ten images, keeping the distances between the source's images.
 
     Args:
         correspondence: What is added to StyleGAN2.
@@ -187,7 +187,7 @@ class CDC(GAN):
         return [self.heads(self.discriminator, batch, tap) for batch, tap in zip(images, taps, strict=True)]
 
     def _distance(self, source: StyleGAN2Generator) -> Tensor:
-        """How differently the pictures of the two generators lie to each other (section 3.1)."""
+        """How differently the images of the two generators lie to each other (section 3.1)."""
         ours = self.correspondence
         z = torch.randn(ours.batch_size, self.generator.config.latent_dim, device=self.device)
         maps = None

@@ -1,4 +1,4 @@
-"""What every method offers to those who use its pictures: callbacks, metrics, ``predict`` and ``test``."""
+"""What every method offers to those who use its images: callbacks, metrics, ``predict`` and ``test``."""
 
 from typing import Literal, Protocol, runtime_checkable
 
@@ -10,7 +10,7 @@ __all__ = ["ImageGenerator", "LatentGenerator"]
 
 
 class ImageGenerator(Protocol):
-    """A method that draws pictures."""
+    """A method that draws images."""
 
     averaged: tuple[str, ...]
     """Submodules that an EMA follows."""
@@ -18,7 +18,7 @@ class ImageGenerator(Protocol):
     """How many classes ``label`` counts; none where the method takes none."""
 
     def sample(self, seeds: Tensor, condition: Condition = None, preview: bool = False) -> Tensor:
-        """Draw pictures; each depends on its own seed (and condition) alone.
+        """Draw images; each depends on its own seed (and condition) alone.
 
         Args:
             seeds: (N,) int64.
@@ -33,9 +33,9 @@ class ImageGenerator(Protocol):
 
 @runtime_checkable
 class LatentGenerator(Protocol):
-    """What a method offers besides whose pictures come from latents between which one can go; none of it needs to be.
+    """What a method offers besides whose images come from latents between which one can go; none of it needs to be.
 
-    Path length, path uniformity and interpolation strips use it. The picture of a seed is
+    Path length, path uniformity and interpolation strips use it. The image of a seed is
     ``decode(latents(seed, space), seed, space)``, in either space.
     """
 
@@ -53,7 +53,7 @@ class LatentGenerator(Protocol):
         ...
 
     def decode(self, latents: Tensor, noise_seeds: Tensor, space: Literal["z", "w"]) -> Tensor:
-        """The pictures of latents, not clamped, in the precision of the caller: float32 outside of autocast.
+        """The images of latents, not clamped, in the precision of the caller: float32 outside of autocast.
 
         Args:
             latents: (N, D) of that space, as ``latents`` gives them, or anything between those.

@@ -22,7 +22,7 @@ def check_image_size(data: Any, size: int, option: str) -> None:
     given = getattr(data, "image_size", None)
     if given is not None and given != size:
         raise InputError(
-            f"pictures of {given} px (--data.image_size) for a network of {size} px ({option}): make them equal"
+            f"images of {given} px (--data.image_size) for a network of {size} px ({option}): make them equal"
         )
 
 

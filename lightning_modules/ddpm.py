@@ -33,7 +33,7 @@ ANCESTRAL_250, PREVIEW = Sampler(), Sampler("dpm_solver", 20)
 
 
 class DDPM(DrawsFromNoise):
-    """Train a diffusion model from scratch, or fine-tune one (init_from) on as few as ten pictures.
+    """Train a diffusion model from scratch, or fine-tune one (init_from) on as few as ten images.
 
     Args:
         unet: Architecture. Not needed where init_from tells it.
@@ -47,9 +47,9 @@ class DDPM(DrawsFromNoise):
             ``vlb``: the variational bound alone (Improved DDPM, section 3.3).
         vlb_weight: Weight of the whole variational bound in the hybrid loss (lambda; 0.001 in the papers).
         timesteps: How training timesteps are drawn; ``loss_aware`` as Improved DDPM does for ``vlb``.
-        sampler: How pictures are drawn.
+        sampler: How images are drawn.
         preview_sampler: How the grids during training are drawn.
-        guidance: Draw towards classes by a classifier of noisy pictures.
+        guidance: Draw towards classes by a classifier of noisy images.
         bits_per_dim: Respacing for the variational bound in validation ("250"; "" for all steps); none to skip it.
         compile: Compile the network with torch.compile. Minutes before the first step (ADM's of 256 px was not done
             after 210 s on an H200), and not seen to be faster yet; on CPUs it is not.

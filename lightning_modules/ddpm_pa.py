@@ -33,15 +33,15 @@ class Pairwise:
     """The losses that DDPM-PA adds to the diffusion loss. The defaults are the paper's; the published code averages.
 
     Args:
-        image: Weight of the pairwise loss on estimated clean pictures (lambda_2; the paper: 0.1 to 1).
+        image: Weight of the pairwise loss on estimated clean images (lambda_2; the paper: 0.1 to 1).
         high_frequency: Weight of the pairwise loss on their high frequencies (lambda_3; the paper: 0.1 to 1).
         high_frequency_mse: Weight of the distance to the high frequencies of the shots (lambda_4; the paper: 0.01 to
             0.08).
         direction: Under which model's distribution the divergence is taken; the code: ``source||adapted``.
-        reduction: ``sum`` over pictures; the code takes the ``mean`` over pairs, with weights of 4.
-        anchors: How many pictures of a micro-batch are compared with each other, drawn at random; none: all. The
+        reduction: ``sum`` over images; the code takes the ``mean`` over pairs, with weights of 4.
+        anchors: How many images of a micro-batch are compared with each other, drawn at random; none: all. The
             code: 3.
-        pairs: Compare the pictures of each rank with each other, as published, or those of all ranks.
+        pairs: Compare the images of each rank with each other, as published, or those of all ranks.
         mse_weighting: ``uniform`` as published, where the noisiest tenth of the steps makes five sixths of that term
             if the network predicts noise; ``min_snr`` weighs it by min(1, SNR(t)), the ratio of signal to noise.
         source_dropout: Leave the source's dropout on, as the published code does.
@@ -61,7 +61,7 @@ class Pairwise:
         for name in ("image", "high_frequency", "high_frequency_mse"):
             check_range(f"--model.pairwise.{name}", getattr(self, name), 0)
         if self.anchors is not None and self.anchors < 3:
-            raise InputError(f"--model.pairwise.anchors is {self.anchors}: it takes 3 pictures to compare")
+            raise InputError(f"--model.pairwise.anchors is {self.anchors}: it takes 3 images to compare")
 
     @property
     def needs_source(self) -> bool:
@@ -70,13 +70,13 @@ class Pairwise:
 
 
 class DDPMPA(DDPM):
-    """Adapt a diffusion model to about ten pictures, holding on to the source's diversity by pairwise similarities.
+    """Adapt a diffusion model to about ten images, holding on to the source's diversity by pairwise similarities.
 
     Args:
         pairwise: The losses that are added to those of DDPM.
         source: The frozen source model, where it is another than init_from; read like it.
         collapse_every_n_steps: How often to draw the same four noises by the adapted model and log how alike the
-            pictures are (mean cosine), next to those of the source; 0 for never.
+            images are (mean cosine), next to those of the source; 0 for never.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class DDPMPA(DDPM):
 
         Raises:
             InputError: It cannot be read, does not suit the network, or is not the one that a resumed run began with;
-                or a micro-batch has too few pictures to compare.
+                or a micro-batch has too few images to compare.
         """
         super().on_fit_start()
         if not self.pairwise.needs_source:
@@ -111,7 +111,7 @@ class DDPMPA(DDPM):
         least = self.pairwise.anchors or -(-3 // ranks)
         if batch is not None and batch < least:
             raise InputError(
-                f"--data.batch_size is {batch}, but the pairwise losses compare at least {least} pictures of a "
+                f"--data.batch_size is {batch}, but the pairwise losses compare at least {least} images of a "
                 "micro-batch: make it larger"
             )
         source, path = self._read_source(self.source.file())
@@ -193,7 +193,7 @@ class DDPMPA(DDPM):
         return Denoiser(self.diffusion, source).x0(step.x_t[chosen], step.t[chosen], condition)
 
     def _of_all_ranks(self, x: Tensor) -> Tensor:
-        """The pictures that are compared; gradients go back to the rank that each came from."""
+        """The images that are compared; gradients go back to the rank that each came from."""
         if self.pairwise.pairs == "rank" or self.trainer.world_size == 1:
             return x
         return torch.cat(all_gather(x.contiguous()))
@@ -207,8 +207,8 @@ class DDPMPA(DDPM):
             self.log("collapse/source", self._source_alike)
 
     def _alike(self, network: torch.nn.Module) -> Tensor:
-        """Mean cosine among the pictures that a network draws from four fixed noises."""
+        """Mean cosine among the images that a network draws from four fixed noises."""
         with in_precision(self):
-            pictures = self.sample_from(network, torch.arange(4), preview=True)
-        pictures = F.normalize(pictures.flatten(1))
-        return ((pictures @ pictures.T).sum() - 4) / 12
+            images = self.sample_from(network, torch.arange(4), preview=True)
+        images = F.normalize(images.flatten(1))
+        return ((images @ images.T).sum() - 4) / 12

@@ -10,10 +10,10 @@ __all__ = ["evaluating", "in_precision"]
 
 
 def in_precision(module: LightningModule) -> AbstractContextManager[None]:
-    """Inside the block pictures are drawn as in ``predict`` and ``test``: in the precision of the trainer.
+    """Inside the block images are drawn as in ``predict`` and ``test``: in the precision of the trainer.
 
     Lightning enters it around their steps; whatever draws in the midst of training has to do so itself. A seed then
-    gives the same picture everywhere.
+    gives the same image everywhere.
     """
     trainer = module._trainer
     return nullcontext() if trainer is None else trainer.precision_plugin.predict_step_context()

@@ -1,4 +1,4 @@
-"""Pictures that lie in a folder, as a generator: so that the output of any program gets the same table."""
+"""Images that lie in a folder, as a generator: so that the output of any program gets the same table."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule
 from PIL import Image
 from torch import Tensor
 
-from tenshot.datamodules.reading import list_pictures, read_picture
+from tenshot.datamodules.reading import list_images, read_image
 from tenshot.diffusion import Condition
 from tenshot.errors import InputError
 
@@ -17,10 +17,10 @@ MOST = 2**32  # samples of one seed, see tenshot.datamodules.Samples
 
 
 class FolderGenerator(LightningModule):
-    """Pictures that somebody has drawn already, for tenshot test: number i is the i-th file by name.
+    """Images that somebody has drawn already, for tenshot test: number i is the i-th file by name.
 
     Args:
-        root: Folder of square pictures of one size; nothing is resized.
+        root: Folder of square images of one size; nothing is resized.
     """
 
     averaged: tuple[str, ...] = ()
@@ -29,13 +29,13 @@ class FolderGenerator(LightningModule):
 
     def __init__(self, root: str) -> None:
         super().__init__()
-        self.files = list_pictures(root, "--model.root")
+        self.files = list_images(root, "--model.root")
         self.size = max(_size(self.files[0]))
         self.root = root
         self.title = Path(root).name
 
     def sample(self, seeds: Tensor, condition: Condition = None, preview: bool = False) -> Tensor:
-        """The pictures whose numbers are the low 32 bits of the seeds.
+        """The images whose numbers are the low 32 bits of the seeds.
 
         Returns:
             (N, 3, size, size) float32 in [-1, 1], on the device of the module, where metrics then work
@@ -45,19 +45,19 @@ class FolderGenerator(LightningModule):
         """
         numbers = (seeds % MOST).tolist()
         if max(numbers) >= len(self.files):
-            raise InputError(f"{self.root} holds {len(self.files)} pictures: set --evaluate.samples to at most that")
+            raise InputError(f"{self.root} holds {len(self.files)} images: set --evaluate.samples to at most that")
         for file in (self.files[number] for number in numbers):
             if _size(file) != (self.size, self.size):
                 width, height = _size(file)
                 raise InputError(
                     f"{file} is {width} x {height}, {self.files[0].name} {self.size} pixels wide: metrics compare "
-                    "square pictures of one size"
+                    "square images of one size"
                 )
-        pixels = torch.stack([read_picture(self.files[number], self.size) for number in numbers])
+        pixels = torch.stack([read_image(self.files[number], self.size) for number in numbers])
         return pixels.to(self.device).float() / 127.5 - 1
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """The pictures that a batch of seeds asks for."""
+        """The images that a batch of seeds asks for."""
         return self.sample(batch["seed"])
 
 
@@ -66,4 +66,4 @@ def _size(file: Path) -> tuple[int, int]:
         with Image.open(file) as image:
             return image.size
     except OSError:
-        raise InputError(f"{file} cannot be read as a picture: replace it or take it out") from None
+        raise InputError(f"{file} cannot be read as an image: replace it or take it out") from None

@@ -45,9 +45,9 @@ class GAN(AdversarialModule, DrawsFromLatents):
         optimizer_d: Of the discriminator, likewise.
         regularization: The regularisers.
         style_mixing: Probability that a batch mixes the styles of two latents.
-        augmentation: Of all pictures that the discriminator sees.
-        micro_batch: How many pictures of a batch to take at a time, to save memory; none: all of them. The
-            discriminator compares the pictures of a micro-batch only.
+        augmentation: Of all images that the discriminator sees.
+        micro_batch: How many images of a batch to take at a time, to save memory; none: all of them. The
+            discriminator compares the images of a micro-batch only.
         truncation: When drawing, how far latents go from the average one (psi); 1 is the whole way.
         freeze_d: How many of the discriminator's layers, from the images on, keep their weights (FreezeD, arXiv
             2002.10964), for adaptation; counted as NVlabs' --freezed does.
@@ -142,7 +142,7 @@ class GAN(AdversarialModule, DrawsFromLatents):
         ]
 
     def on_fit_start(self) -> None:
-        """Check that the pictures suit the networks.
+        """Check that the images suit the networks.
 
         Raises:
             InputError: Sizes disagree, a batch cannot be divided as the discriminator needs it, or layers are to be
@@ -160,7 +160,7 @@ class GAN(AdversarialModule, DrawsFromLatents):
         shots = getattr(data, "shots", None)
         if shots == 1:
             rank_zero_warn(
-                "--data.shots 1: the discriminator learns a single picture by heart, so expect copies of it; give more"
+                "--data.shots 1: the discriminator learns a single image by heart, so expect copies of it; give more"
             )
 
     def check_batch(self, batch: int, part: int) -> None:
@@ -175,7 +175,7 @@ class GAN(AdversarialModule, DrawsFromLatents):
         if group and part % min(part, group):
             name = "--data.batch_size" if self.micro_batch is None else "--model.micro_batch"
             raise InputError(
-                f"{name} is {part}, but the discriminator compares groups of {group} pictures: choose 1 to {group} "
+                f"{name} is {part}, but the discriminator compares groups of {group} images: choose 1 to {group} "
                 f"or a multiple of {group}"
             )
 
@@ -186,7 +186,7 @@ class GAN(AdversarialModule, DrawsFromLatents):
         self.choices = step_choices(self.trainer.global_step)
 
     def r1_terms(self, real: Tensor, discriminate: Discriminate) -> Terms:
-        """The gradient penalty on real pictures (arXiv 1801.04406), in the weights' precision, augmented."""
+        """The gradient penalty on real images (arXiv 1801.04406), in the weights' precision, augmented."""
         with torch.autocast(self.device.type, enabled=False):
             real = real.detach().to(self.discriminator.output.weight.dtype).requires_grad_()
             [logits] = discriminate(self.augmentation(real))
@@ -230,7 +230,7 @@ class GAN(AdversarialModule, DrawsFromLatents):
         return logits.chunk(len(images))
 
     def observe(self, real_logits: Tensor) -> None:
-        """Let the augmentation see how sure the discriminator is of real pictures."""
+        """Let the augmentation see how sure the discriminator is of real images."""
         if isinstance(self.augmentation, AdaptiveAugment):
             self.augmentation.observe(real_logits)
 

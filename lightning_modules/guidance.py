@@ -16,7 +16,7 @@ __all__ = ["ClassifierGuidance", "FrozenClassifier"]
 
 @dataclass(frozen=True)
 class ClassifierGuidance:
-    """Pull samples towards their classes by the gradient of a classifier of noisy pictures.
+    """Pull samples towards their classes by the gradient of a classifier of noisy images.
 
     Args:
         classifier: A run or checkpoint of NoisyClassifier, a file of tenshot convert, or a public guided-diffusion
@@ -43,7 +43,7 @@ class FrozenClassifier:
         diffusion: The process of that network.
 
     Raises:
-        InputError: It cannot be read, or was not trained for such pictures, classes and noise.
+        InputError: It cannot be read, or was not trained for such images, classes and noise.
     """
 
     def __init__(self, config: ClassifierGuidance, unet: UNetConfig, diffusion: DiffusionConfig) -> None:
@@ -78,6 +78,6 @@ def _refuse_unfit(classifier: Trained[UNetConfig], unet: UNetConfig, diffusion: 
     differ = [f"{name} {its} (the diffusion model: {ours})" for name, its, ours in pairs if its != ours]
     if differ:
         raise InputError(
-            f"{classifier.path}: a classifier of other noisy pictures, with {', '.join(differ)}: give one of this kind "
+            f"{classifier.path}: a classifier of other noisy images, with {', '.join(differ)}: give one of this kind "
             "with --model.guidance.classifier"
         )

@@ -1,4 +1,4 @@
-"""Pictures of a generator with latents, each a function of its seed."""
+"""Images of a generator with latents, each a function of its seed."""
 
 from typing import Literal
 
@@ -22,19 +22,19 @@ class DrawsFromLatents(LightningModule):
     """How far latents go from the average one (psi); 1 is the whole way."""
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Draw the pictures that a batch of seeds asks for."""
+        """Draw the images that a batch of seeds asks for."""
         return {"index": batch["index"], "image": self.sample(batch["seed"])}
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Draw the pictures that a batch of seeds asks for."""
+        """Draw the images that a batch of seeds asks for."""
         return self.sample(batch["seed"])
 
     @torch.no_grad()
     def sample(self, seeds: Tensor, condition: Condition = None, preview: bool = False) -> Tensor:
-        """Draw pictures; each depends on its own seed alone.
+        """Draw images; each depends on its own seed alone.
 
         Args:
-            seeds: (N,) int64, one a picture.
+            seeds: (N,) int64, one an image.
             condition: None: there are no conditional ones.
             preview: Makes no difference.
 
@@ -53,7 +53,7 @@ class DrawsFromLatents(LightningModule):
 
     @torch.no_grad()
     def decode(self, latents: Tensor, noise_seeds: Tensor, space: Literal["z", "w"] = "w") -> Tensor:
-        """The pictures of latents, truncated as asked for.
+        """The images of latents, truncated as asked for.
 
         Args:
             latents: (N, latent_dim)

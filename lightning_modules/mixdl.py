@@ -1,4 +1,4 @@
-"""MixDL: a smooth latent space from about ten pictures, without a source model (arXiv 2111.11672)."""
+"""MixDL: a smooth latent space from about ten images, without a source model (arXiv 2111.11672)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Mixup:
         discriminator: Weight of the discriminator's.
         every: One step in so many mixes latents; the others are StyleGAN2's.
         release: Which steps mix: those of ``first``, the odd ones of every two, so that the gradient penalty is on
-            whole pictures; or those of ``head``, the even ones, so that it is on patches.
+            whole images; or those of ``head``, the even ones, so that it is on patches.
         coefficients: How latents are mixed: ``dirichlet``; ``gaussian``: softmax of normal numbers; ``uniform``
             numbers over their sum.
         concentration: Of the Dirichlet distribution.
@@ -72,7 +72,7 @@ class Mixup:
 
 
 class MixDL(GAN):
-    """Train a StyleGAN2 on about ten pictures so that mixed latents give pictures in between.
+    """Train a StyleGAN2 on about ten images so that mixed latents give images in between.
 
     Args:
         mixup: What is added to StyleGAN2.
@@ -104,10 +104,10 @@ class MixDL(GAN):
         """Also refuse what cannot be mixed.
 
         Raises:
-            InputError: The sizes do not divide, or there is a single picture, or three.
+            InputError: The sizes do not divide, or there is a single image, or three.
         """
         super().check_batch(batch, part)
-        if part < 2 or part == 3:  # it also judges mixes and what they are of together, 6 pictures of 3
+        if part < 2 or part == 3:  # it also judges mixes and what they are of together, 6 images of 3
             raise InputError(
                 f"MixDL mixes the latents of a micro-batch, which has {part} (--data.batch_size, --model.micro_batch): "
                 "give it 2, or a multiple of 4"

@@ -1,4 +1,4 @@
-"""The classifier that guides a diffusion model, trained on noised pictures (ADM, arXiv 2105.05233, section 4)."""
+"""The classifier that guides a diffusion model, trained on noised images (ADM, arXiv 2105.05233, section 4)."""
 
 from dataclasses import asdict, replace
 from typing import Any, cast
@@ -25,7 +25,7 @@ __all__ = ["NoisyClassifier"]
 
 
 class NoisyClassifier(LightningModule):
-    """Train a classifier of noisy pictures, to guide a diffusion model by (--model.guidance of DDPM).
+    """Train a classifier of noisy images, to guide a diffusion model by (--model.guidance of DDPM).
 
     Args:
         classifier: Architecture of the encoder, with the number of classes as out_channels; it ends in an attention
@@ -100,7 +100,7 @@ class NoisyClassifier(LightningModule):
         return replace(initial, states={"classifier": {**initial.states["classifier"], **new}}, origin=origin)
 
     def on_fit_start(self) -> None:
-        """Check that the pictures suit the network.
+        """Check that the images suit the network.
 
         Raises:
             InputError: They have no labels, or another size or number of classes.
@@ -121,7 +121,7 @@ class NoisyClassifier(LightningModule):
         self.on_fit_start()
 
     def scores(self, batch: dict[str, Any], t: Tensor) -> dict[str, Tensor]:
-        """Noise the pictures of a batch and classify them: cross entropy, and whether the label is among the first.
+        """Noise the images of a batch and classify them: cross entropy, and whether the label is among the first.
 
         t: (N,) int64  ->  name: (N,) float32
         """
@@ -153,17 +153,17 @@ class NoisyClassifier(LightningModule):
             self.log(f"val/{name}", mean, batch_size=len(value))
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Refuse: it draws no pictures.
+        """Refuse: it draws no images.
 
         Raises:
             InputError: Always.
         """
         raise InputError(
-            "NoisyClassifier draws no pictures: draw from a diffusion model, with the classifier's run as its "
+            "NoisyClassifier draws no images: draw from a diffusion model, with the classifier's run as its "
             "--model.guidance.classifier"
         )
 
-    test_step = predict_step  # that measures pictures
+    test_step = predict_step  # that measures images
 
     def configure_optimizers(self) -> Any:
         """The optimiser of the network's weights, with its schedule in optimiser steps."""

@@ -12,7 +12,7 @@ class Regularization:
     """The lazy regularisers of StyleGAN2: optimiser steps of their own, every so many steps, with as much more weight.
 
     Args:
-        r1: Weight of the gradient penalty on real pictures (gamma; half of it times the squared norm); 0: none.
+        r1: Weight of the gradient penalty on real images (gamma; half of it times the squared norm); 0: none.
         r1_every: Steps between two of them.
         path_length: Weight of the path length penalty; 0: none.
         path_length_every: Steps between two of them.

@@ -17,7 +17,7 @@ MOST_STEPS = 250  # where none are asked for
 
 @dataclass(frozen=True)
 class Sampler:
-    """How pictures are drawn from a diffusion model.
+    """How images are drawn from a diffusion model.
 
     Args:
         method: ``ddpm``: ancestral, what the papers report; ``ddim``: few deterministic steps; ``dpm_solver``:
@@ -26,7 +26,7 @@ class Sampler:
             DDIM numbers are of ("ddim25": 0, 40, ... 960), or counts by section ("90,60,60,20,20"); for dpm_solver a
             count. None: 250, or all of a shorter process.
         eta: Noise of DDIM; 0 is deterministic.
-        clip_denoised: Clamp the estimate of the clean picture to [-1, 1] at each step.
+        clip_denoised: Clamp the estimate of the clean image to [-1, 1] at each step.
     """
 
     method: Literal["ddpm", "ddim", "dpm_solver"] = "ddpm"

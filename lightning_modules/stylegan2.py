@@ -13,7 +13,7 @@ __all__ = ["StyleGAN2"]
 
 
 class StyleGAN2(GAN):
-    """Train a StyleGAN2 from scratch, or go on from a trained one (init_from) with a few pictures."""
+    """Train a StyleGAN2 from scratch, or go on from a trained one (init_from) with a few images."""
 
     def turns(self, step: int) -> tuple[bool, bool]:
         """Which of the regularisers have their turn at a step: R1, path length."""

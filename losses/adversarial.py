@@ -1,4 +1,4 @@
-"""The non-saturating logistic losses of StyleGAN2, on logits of any shape: one a picture or a map of patches."""
+"""The non-saturating logistic losses of StyleGAN2, on logits of any shape: one an image or a map of patches."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +12,7 @@ def nonsaturating_generator_loss(fake_logits: Tensor) -> Tensor:
     """-log sigmoid(D(G(z))), averaged: what the generator descends (Goodfellow et al. 2014, section 3).
 
     Args:
-        fake_logits: Any shape, of generated pictures.
+        fake_logits: Any shape, of generated images.
 
     Returns:
         A scalar, at least float32.
@@ -24,7 +24,7 @@ def nonsaturating_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -
     """-log sigmoid(D(x)) - log(1 - sigmoid(D(G(z)))), each averaged.
 
     Args:
-        real_logits: Any shape, of real pictures.
+        real_logits: Any shape, of real images.
         fake_logits: Any shape, of generated ones.
 
     Returns:

@@ -9,7 +9,7 @@ __all__ = ["path_length_penalty", "path_lengths", "r1_penalty"]
 
 
 def r1_penalty(logits: Tensor, images: Tensor) -> Tensor:
-    """Squared norm of the gradient of the discriminator at real pictures (Mescheder et al. 2018, eq. 9).
+    """Squared norm of the gradient of the discriminator at real images (Mescheder et al. 2018, eq. 9).
 
     The loss is gamma / 2 times its mean, times the interval at which it is taken.
 
@@ -20,13 +20,13 @@ def r1_penalty(logits: Tensor, images: Tensor) -> Tensor:
     Returns:
         (N,), at least float32.
     """
-    per_picture = logits.reshape(len(logits), -1).mean(dim=1)
-    (gradient,) = torch.autograd.grad(per_picture.sum(), images, create_graph=True)
+    per_image = logits.reshape(len(logits), -1).mean(dim=1)
+    (gradient,) = torch.autograd.grad(per_image.sum(), images, create_graph=True)
     return full_precision(gradient).square().flatten(1).sum(dim=1)
 
 
 def path_lengths(images: Tensor, styles: Tensor, noise: Tensor | None = None) -> Tensor:
-    """How far a picture moves with its styles: |J^T y| with pictures y of noise (StyleGAN2, section 3.2).
+    """How far an image moves with its styles: |J^T y| with images y of noise (StyleGAN2, section 3.2).
 
     y has the standard deviation 1 / sqrt(H W); squared norms are summed over D and averaged over the S styles.
 
@@ -58,7 +58,7 @@ def path_length_penalty(
         decay: Share of the new lengths in the mean.
 
     Returns:
-        The penalty, averaged over pictures, and the mean after, without gradient: both ().
+        The penalty, averaged over images, and the mean after, without gradient: both ().
     """
     mean_length = lengths.mean() if mean_length is None else mean_length
     moved = running_mean + decay * (mean_length - running_mean)

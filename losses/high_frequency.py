@@ -1,4 +1,4 @@
-"""High frequencies of pictures by Haar wavelets, and how far two pictures differ in them (DDPM-PA, section 4)."""
+"""High frequencies of images by Haar wavelets, and how far two images differ in them (DDPM-PA, section 4)."""
 
 import pywt
 import torch
@@ -9,7 +9,7 @@ __all__ = ["high_frequency", "high_frequency_mse"]
 
 _HAAR = pywt.Wavelet("haar")
 _LOW, _HIGH = torch.tensor(_HAAR.dec_lo, dtype=torch.float64), torch.tensor(_HAAR.dec_hi, dtype=torch.float64)
-# LH + HL + HH: added bands are one filter, [[a, a], [a, b]]. Its squared norm is 3, constant pictures give 0.
+# LH + HL + HH: added bands are one filter, [[a, a], [a, b]]. Its squared norm is 3, constant images give 0.
 _KERNEL = torch.outer(_LOW, _HIGH) + torch.outer(_HIGH, _LOW) + torch.outer(_HIGH, _HIGH)
 # As numbers: a tensor would have to be brought to the device at every call, which waits for it.
 _MEAN, _CORNER = 4 * _KERNEL[0, 0].item(), (_KERNEL[1, 1] - _KERNEL[0, 0]).item()
@@ -32,11 +32,11 @@ def high_frequency(x: Tensor) -> Tensor:
 
 
 def high_frequency_mse(x0_hat: Tensor, x0: Tensor) -> Tensor:
-    """Mean squared difference of the high-frequency parts of each picture and its estimate (DDPM-PA, L_hfmse).
+    """Mean squared difference of the high-frequency parts of each image and its estimate (DDPM-PA, L_hfmse).
 
     Args:
-        x0_hat: (N, C, H, W) estimates of the clean pictures, not clamped.
-        x0: (N, C, H, W) the clean pictures.
+        x0_hat: (N, C, H, W) estimates of the clean images, not clamped.
+        x0: (N, C, H, W) the clean images.
 
     Returns:
         (N,)

@@ -19,15 +19,15 @@ def pairwise_similarity_loss(
 ) -> Tensor:
     """KL divergence between the similarity distributions of two models on the same batch (DDPM-PA, eqs. 4 to 7).
 
-    Picture i has the distribution softmax over j != i of cos(z_i, z_j), z a whole picture as one vector. The paper sums
+    Image i has the distribution softmax over j != i of cos(z_i, z_j), z a whole image as one vector. The paper sums
     KL(adapted || source) over i; its code averages KL(source || adapted) over the N (N - 1) pairs: 6 times less at
     N = 3, 132 times less at N = 12. The directions differ by a thousandth.
 
     Args:
-        adapted: (N, ...) one vector a picture, any shape. With N < 3 there is nothing to compare: the loss is 0.
+        adapted: (N, ...) one vector an image, any shape. With N < 3 there is nothing to compare: the loss is 0.
         source: Same shape, of the frozen model. Taken as a constant.
         direction: Which distribution the divergence is taken under.
-        reduction: ``sum`` over pictures (the paper), ``mean`` over pairs (its code).
+        reduction: ``sum`` over images (the paper), ``mean`` over pairs (its code).
 
     Returns:
         A scalar, at least float32, also under autocast.
@@ -46,7 +46,7 @@ def pairwise_similarity_loss(
 
 
 def _similarities(x: Tensor) -> Tensor:
-    """Each picture's cosines with the others: (N, ...) -> (N, N - 1)."""
+    """Each image's cosines with the others: (N, ...) -> (N, N - 1)."""
     x = full_precision(x).flatten(1)
     norms = x.norm(dim=1)
     return off_diagonal((x @ x.T) / torch.outer(norms, norms).clamp_min(1e-8))

@@ -1,4 +1,4 @@
-"""What the losses that compare relations between pictures share: cosines, and the divergence of their softmax rows."""
+"""What the losses that compare relations between images share: cosines, and the divergence of their softmax rows."""
 
 from collections.abc import Sequence
 from typing import get_args
@@ -29,7 +29,7 @@ def layer_cosines(
 ) -> Tensor:
     """Cosines of each anchor with all others, at the anchor's own layer.
 
-    Only the layers that were drawn are touched, a row at a time: the last one at 256 px has 8.4 M numbers a picture.
+    Only the layers that were drawn are touched, a row at a time: the last one at 256 px has 8.4 M numbers an image.
 
     Args:
         anchors: Of each layer (A, ...), any shape; a list of them or a stack.

@@ -1,4 +1,4 @@
-"""What all metrics of pictures share: states that add up exactly over ranks, and a report."""
+"""What all metrics of images share: states that add up exactly over ranks, and a report."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -15,16 +15,16 @@ from tenshot.distributed.gathering import gather_rows, reduce_sum
 __all__ = ["ImageMetric", "Need", "Report"]
 
 Need = Literal["reference", "shots", "latents"]
-"""Other pictures of the domain; the few training pictures; latents between which the method can go."""
+"""Other images of the domain; the few training images; latents between which the method can go."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """The result of one metric, on the pictures of all ranks.
+    """The result of one metric, on the images of all ranks.
 
     Args:
         values: What a table shows, the headline first; NaN where a number is undefined.
-        settings: What must be equal for two results to be compared: numbers of pictures, feature network, hash of its
+        settings: What must be equal for two results to be compared: numbers of images, feature network, hash of its
             weights, resizing, seeds. Plain values that JSON can hold.
         details: Everything else, for the JSON file. ``why`` says what a NaN is for.
     """
@@ -35,10 +35,10 @@ class Report:
 
 
 class ImageMetric(Metric):
-    """A metric of a set of pictures, or of a generated and a real one.
+    """A metric of a set of images, or of a generated and a real one.
 
     A subclass declares list states of rows (``add_rows``) and states that are sums (``add_sum``), fills them in
-    ``update`` and turns them into a report in ``evaluate``. What is of real pictures has a name that begins with
+    ``update`` and turns them into a report in ``evaluate``. What is of real images has a name that begins with
     ``real``. States stay in host memory, whatever the metric's device is, and are never saved. Ranks may hold any
     number of rows, or nothing; they must all call ``compute``.
     """
@@ -47,7 +47,7 @@ class ImageMetric(Metric):
     is_differentiable = False
 
     needs: ClassVar[tuple[Need, ...]] = ()
-    """What it needs besides the generated pictures. Those of the reference and the shots it gets by
+    """What it needs besides the generated images. Those of the reference and the shots it gets by
     ``update(images, real=True)``."""
 
     more_is_better: ClassVar[tuple[bool | None, ...]]
@@ -63,7 +63,7 @@ class ImageMetric(Metric):
         super().__init__(compute_with_cache=False)  # a rank without news would answer from it, the others wait for it
 
     def prepare(self) -> None:
-        """Load what the first update would load, so that a missing file shows before any picture is made.
+        """Load what the first update would load, so that a missing file shows before any image is made.
 
         Raises:
             InputError: Weights are missing or cannot be read.
@@ -74,7 +74,7 @@ class ImageMetric(Metric):
 
     @property
     def compares(self) -> bool:
-        """Whether it takes real pictures besides the generated ones: ``update(images, real=True)``."""
+        """Whether it takes real images besides the generated ones: ``update(images, real=True)``."""
         return "reference" in self.needs or "shots" in self.needs
 
     @abstractmethod
@@ -105,7 +105,7 @@ class ImageMetric(Metric):
         return self._report
 
     def reset_generated(self) -> None:
-        """Forget the generated pictures, and keep the real ones for the next generator."""
+        """Forget the generated images, and keep the real ones for the next generator."""
         real = {
             name: list(value) if isinstance(value := getattr(self, name), list) else value
             for name in self._defaults

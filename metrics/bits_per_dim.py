@@ -1,4 +1,4 @@
-"""How many bits a diffusion model needs for a picture."""
+"""How many bits a diffusion model needs for an image."""
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ class BitsPerDim(ImageMetric):
             self.add_sum(name, torch.zeros(0, dtype=torch.float64))
 
     def update(self, bound: VariationalBound) -> None:
-        """Add pictures: N bounds with their terms at each of T steps."""
+        """Add images: N bounds with their terms at each of T steps."""
         series = bound._asdict() | {"squares": bound.total.double().square()}
         for name, value in series.items():
             before, more = getattr(self, name), value.detach().cpu().double().sum(dim=0)
@@ -38,10 +38,10 @@ class BitsPerDim(ImageMetric):
         return ("bits_per_dim",)
 
     def evaluate(self) -> Report:
-        """The mean; NaN for no picture."""
+        """The mean; NaN for no image."""
         count = int(self.count)
         if count == 0:
-            return Report({"bits_per_dim": float("nan")}, {"n": 0}, {"why": "there is no picture"})
+            return Report({"bits_per_dim": float("nan")}, {"n": 0}, {"why": "there is no image"})
         mean = float(self._mean("total"))
         variance = (float(self._mean("squares")) - mean**2) * count / max(1, count - 1)
         steps = {f"{name}_of_step": self._mean(name).tolist() for name in ("vb", "x0_mse", "mse")}

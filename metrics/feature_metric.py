@@ -20,10 +20,10 @@ _LATEST: WeakKeyDictionary[nn.Module, tuple[Tensor, Tensor]] = WeakKeyDictionary
 
 
 class Features:
-    """Feature rows of pictures. Not a module, so that the network stays out of state dicts, optimisers and copies.
+    """Feature rows of images. Not a module, so that the network stays out of state dicts, optimisers and copies.
 
     Args:
-        features: Name of a network of ours, or any module that takes float32 pictures in [-1, 1] and returns rows.
+        features: Name of a network of ours, or any module that takes float32 images in [-1, 1] and returns rows.
         weights: Weight file of a named network; none for the public one.
     """
 
@@ -57,7 +57,7 @@ class Features:
             (N, d), float32, or float64 where the module returns that
 
         Raises:
-            InputError: Not such pictures, or no finite rows came out.
+            InputError: Not such images, or no finite rows came out.
         """
         ours = isinstance(self.network, FeatureNetwork)
         if images.dim() == 2 and not ours:
@@ -122,11 +122,11 @@ class Features:
 
 
 class FeatureMetric(ImageMetric):
-    """A metric of the feature rows of generated pictures and, where ``compares``, of real ones.
+    """A metric of the feature rows of generated images and, where ``compares``, of real ones.
 
     Args:
-        features: Name of a feature network, or any module that takes float32 pictures in [-1, 1] and returns rows
-            (N, d), which is put into evaluation mode; ``nn.Identity()`` to give features instead of pictures.
+        features: Name of a feature network, or any module that takes float32 images in [-1, 1] and returns rows
+            (N, d), which is put into evaluation mode; ``nn.Identity()`` to give features instead of images.
         weights: Weight file of a named network; none for the public one, from torch's cache or downloaded.
     """
 
@@ -153,30 +153,30 @@ class FeatureMetric(ImageMetric):
         self.features.release()
 
     def update(self, images: Tensor, real: bool = False) -> None:
-        """Add pictures.
+        """Add images.
 
         Args:
             images: (N, 3, H, W), float in [-1, 1] or uint8; or (N, d) features, for a module of the user.
             real: Whether they are real, not generated.
 
         Raises:
-            InputError: Not such pictures.
+            InputError: Not such images.
         """
         if real and not self.compares:
-            raise InputError(f"{type(self).__name__} looks at generated pictures alone: leave real out")
+            raise InputError(f"{type(self).__name__} looks at generated images alone: leave real out")
         if len(images):
             rows = self.rows_of(images)
             if self.width not in (None, rows.shape[1]):
-                raise InputError(f"{rows.shape[1]} features, but earlier pictures had {self.width}: give equal ones")
+                raise InputError(f"{rows.shape[1]} features, but earlier images had {self.width}: give equal ones")
             self.width = rows.shape[1]
             self.worker = rows.device if rows.device.type != "mps" else torch.device("cpu")  # which has no float64
             self.append("real" if real else "generated", rows)
 
     def rows_of(self, images: Tensor) -> Tensor:
-        """The rows that are kept of these pictures, (N, d)."""
+        """The rows that are kept of these images, (N, d)."""
         return self.features(images)
 
     def counts(self) -> dict[str, Any]:
-        """Numbers of pictures, as settings of a report."""
+        """Numbers of images, as settings of a report."""
         sets = ("generated", "real") if self.compares else ("generated",)
         return {f"n_{which}": len(rows) if (rows := self.rows(which)) is not None else 0 for which in sets}

@@ -19,7 +19,7 @@ __all__ = ["FrechetDistance"]
 class FrechetDistance(FeatureMetric):
     """|m1 - m2|² + tr S1 + tr S2 - 2 tr (S1 S2)^½ of the features' means and covariances, in float64.
 
-    ``fid`` with the published Inception, else ``fd_<features>``. It falls with the number of pictures: never compare
+    ``fid`` with the published Inception, else ``fd_<features>``. It falls with the number of images: never compare
     results of different numbers.
 
     A set is kept as rows while it has at most as many as there are features: they take less room than the matrix of
@@ -38,7 +38,7 @@ class FrechetDistance(FeatureMetric):
         self.add_sum("real_products", torch.zeros(0, 0, dtype=torch.float64))
 
     def update(self, images: Tensor, real: bool = False) -> None:
-        """Add pictures, (N, 3, H, W), float in [-1, 1] or uint8; or (N, d) features, for a module of the user."""
+        """Add images, (N, 3, H, W), float in [-1, 1] or uint8; or (N, d) features, for a module of the user."""
         super().update(images, real)
         which = "real" if real else "generated"
         held: list[Tensor] = getattr(self, which)
@@ -76,14 +76,14 @@ class FrechetDistance(FeatureMetric):
         return ("fid" if self.features.is_published(InceptionFeatures) else f"fd_{self.features.name}",)
 
     def evaluate(self) -> Report:
-        """The distance; NaN for sets of less than two pictures."""
+        """The distance; NaN for sets of less than two images."""
         (name,) = self.names()
         generated, real = self._moments("generated"), self._moments("real")
         count = {"n_generated": generated.count if generated else 0, "n_real": real.count if real else 0}
         settings = count | self.features.settings()
         if generated is None or real is None or min(count.values()) < 2:
             made, given = count.values()
-            why = f"two pictures of each set are needed, there are {made} generated, {given} real"
+            why = f"two images of each set are needed, there are {made} generated, {given} real"
             return Report({name: float("nan")}, settings, {"why": why})
         means = (generated.mean - real.mean).square().sum().item()
         raw = means + generated.trace + real.trace - 2 * _trace_of_root(generated, real)

@@ -16,7 +16,7 @@ __all__ = ["InceptionScore"]
 
 
 class InceptionScore(FeatureMetric):
-    """exp of the mean KL(p(class|picture) ‖ p(class)), mean and standard deviation over splits (arXiv 1606.03498).
+    """exp of the mean KL(p(class|image) ‖ p(class)), mean and standard deviation over splits (arXiv 1606.03498).
 
     ``is`` with the published Inception: its 1008 classes, logits without bias, shuffled and split as torch-fidelity
     does. Else ``is_<features>``, where the features themselves are taken for logits.
@@ -58,12 +58,12 @@ class InceptionScore(FeatureMetric):
         return name, f"{name}_std"
 
     def evaluate(self) -> Report:
-        """The score and its spread; NaN for less pictures than splits."""
+        """The score and its spread; NaN for less images than splits."""
         names = self.names()
         settings = self.counts() | self.features.settings() | {"splits": self.splits, "seed": self.seed}
         logits = self.rows("generated")
         if logits is None or len(logits) < self.splits:
-            why = f"{settings['n_generated']} pictures cannot be split into {self.splits}"
+            why = f"{settings['n_generated']} images cannot be split into {self.splits}"
             return Report(dict.fromkeys(names, float("nan")), settings, {"why": why})
         count = len(logits)
         order = torch.from_numpy(np.random.RandomState(self.seed).permutation(count))

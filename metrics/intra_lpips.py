@@ -1,4 +1,4 @@
-"""How different those generated pictures are that lie nearest to the same shot: diversity that copying cannot feign."""
+"""How different those generated images are that lie nearest to the same shot: diversity that copying cannot feign."""
 
 import math
 import statistics
@@ -19,14 +19,14 @@ __all__ = ["IntraLPIPS"]
 
 
 class IntraLPIPS(LPIPSMetric):
-    """Intra-LPIPS (CDC, arXiv 2104.06820): each generated picture belongs to its nearest shot; the mean LPIPS over all
+    """Intra-LPIPS (CDC, arXiv 2104.06820): each generated image belongs to its nearest shot; the mean LPIPS over all
     pairs of a cluster, then the mean over clusters.
 
     Equally near shots: the first one. The shots are no members. Clusters with less than two members have no mean: they
     are left out, with a warning, for that flatters a generator that copies few shots; ``zero_filled`` counts them as 0.
     The standard deviation, which papers print as ±, is that over clusters (n - 1).
 
-    One pass through the trunk for each picture, as long as the rows of the members fit into two gigabytes (500 at
+    One pass through the trunk for each image, as long as the rows of the members fit into two gigabytes (500 at
     128 px, 1000 at 64 px); beyond that one more for those that don't.
 
     Args:
@@ -78,18 +78,18 @@ class IntraLPIPS(LPIPSMetric):
         if undefined:
             rank_zero_warn(
                 f"intra_{self.kind}: {undefined} of {len(means)} shots are nearest to less than two of "
-                f"{len(generated)} generated pictures and do not count, which flatters a generator that copies the rest"
+                f"{len(generated)} generated images and do not count, which flatters a generator that copies the rest"
             )
         return self._report_on(means, [len(members) for members in clusters], settings, "no cluster has two members")
 
     def _order(self, count: int) -> Tensor:
-        """The order in which pictures are chosen as members."""
+        """The order in which images are chosen as members."""
         if self.subset == "first":
             return torch.arange(count)
         return torch.randperm(count, generator=torch.Generator().manual_seed(self.seed))
 
     def _nearest(self, generated: RowSource, order: Tensor, real: RowSource) -> Tensor:
-        """The nearest shot of each picture, (n,). Embedded in order, so that rows are held of those chosen first."""
+        """The nearest shot of each image, (n,). Embedded in order, so that rows are held of those chosen first."""
         mine = self.share(order)
         nearest = torch.zeros(len(generated), dtype=torch.int64)
         nearest[mine] = target_distances(generated, mine, real).argmin(dim=1)

@@ -18,14 +18,14 @@ class KernelDistance(FeatureMetric):
     """Unbiased squared MMD with the kernel (a·b/d + 1)³ (arXiv 1801.01401), in float64: right for small sets too.
 
     ``kid`` with the published Inception, else ``kd_<features>``; it may be negative. Where both sets have
-    ``subset_size`` pictures: mean and standard deviation (not error) over random subsets, drawn as torch-fidelity
-    draws them. Where one has fewer: all pairs of pictures at once, and the standard error by bootstrap.
+    ``subset_size`` images: mean and standard deviation (not error) over random subsets, drawn as torch-fidelity
+    draws them. Where one has fewer: all pairs of images at once, and the standard error by bootstrap.
 
     Args:
         features: ``inception``, ``vgg16``, ``random``, or any module that returns rows (N, d).
         weights: Weight file of a named network; none for the public one.
         subsets: Number of subsets.
-        subset_size: Pictures of each set in a subset.
+        subset_size: Images of each set in a subset.
         resamples: Of the bootstrap.
         seed: Of subsets and resamples.
     """
@@ -53,13 +53,13 @@ class KernelDistance(FeatureMetric):
         return name, f"{name}_std"
 
     def evaluate(self) -> Report:
-        """The distance and its spread; NaN for sets of less than two pictures."""
+        """The distance and its spread; NaN for sets of less than two images."""
         names = self.names()
         settings = self.counts() | self.features.settings() | {"seed": self.seed}
         generated, real = self.rows("generated"), self.rows("real")
         if generated is None or real is None or min(len(generated), len(real)) < 2:
             made, given = settings["n_generated"], settings["n_real"]
-            why = f"two pictures of each set are needed, there are {made} generated, {given} real"
+            why = f"two images of each set are needed, there are {made} generated, {given} real"
             return Report(dict.fromkeys(names, float("nan")), settings, {"why": why})
         x, y = (rows.to(self.worker, torch.float64) for rows in (generated, real))
         if min(len(x), len(y)) < self.subset_size:
@@ -94,7 +94,7 @@ def _subsets(x: Tensor, y: Tensor, subsets: int, size: int, seed: int) -> tuple[
 def _all_pairs(x: Tensor, y: Tensor, resamples: int, seed: int) -> tuple[float, float]:
     """The estimate from all pairs, and the standard deviation of the same over bootstrap resamples.
 
-    Pairs of a picture with itself stay left out of a resample, as of the estimate: k(x, x) is no draw of two pictures.
+    Pairs of an image with itself stay left out of a resample, as of the estimate: k(x, x) is no draw of two images.
     """
     rng = np.random.RandomState(seed)
     a, b = (
@@ -102,12 +102,12 @@ def _all_pairs(x: Tensor, y: Tensor, resamples: int, seed: int) -> tuple[float, 
         for n in (len(x), len(y))
     )
     results = _distances(x, y, a, b)
-    drawn = results[1:][results[1:].isfinite()]  # of two pictures one may have been drawn twice: no pair
+    drawn = results[1:][results[1:].isfinite()]  # of two images one may have been drawn twice: no pair
     return results[0].item(), drawn.std(correction=0).item() if len(drawn) else float("nan")
 
 
 def _distances(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """The estimate for each of R samples of the sets, told by how often each picture is in them.
+    """The estimate for each of R samples of the sets, told by how often each image is in them.
 
     x: (m, d), y: (n, d), a: (R, m), b: (R, n)  ->  (R,)
     """
@@ -115,7 +115,7 @@ def _distances(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _mean_kernel(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """The mean of the kernel over all pairs of different pictures, for each of R samples.
+    """The mean of the kernel over all pairs of different images, for each of R samples.
 
     x: (m, d), y: (n, d), a: (R, m), b: (R, n)  ->  (R,)
     """

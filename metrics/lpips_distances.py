@@ -1,4 +1,4 @@
-"""Distances of many pictures from rows that were computed once for each: to targets, and within a set.
+"""Distances of many images from rows that were computed once for each: to targets, and within a set.
 
 LPIPS is ``|u(x) - u(y)|²`` of rows u (:mod:`tenshot.models.features.lpips`). So distances to targets are a matrix
 product, and the mean over all pairs of a set needs no pairs at all: it is twice the unbiased variance of the rows.
@@ -29,7 +29,7 @@ CLOSE = 0.01
 
 
 class Targets:
-    """Pictures to which distances are wanted.
+    """Images to which distances are wanted.
 
     Args:
         rows: (k, D_l) for each tap; changed in place.
@@ -75,14 +75,14 @@ def _total(parts: list[Tensor]) -> Tensor:
     return torch.stack(parts).cpu().double().sum(dim=0)
 
 
-def target_distances(pictures: RowSource, indices: Tensor, targets: RowSource) -> Tensor:
-    """LPIPS of some pictures to all targets, in a stream.
+def target_distances(images: RowSource, indices: Tensor, targets: RowSource) -> Tensor:
+    """LPIPS of some images to all targets, in a stream.
 
-    Where there are more targets than ``TARGET_BYTES`` of rows, the pictures go through the trunk again for each block
+    Where there are more targets than ``TARGET_BYTES`` of rows, the images go through the trunk again for each block
     of them, unless they are held.
 
     Args:
-        indices: (n,) numbers of pictures.
+        indices: (n,) numbers of images.
 
     Returns:
         (n, k) float64, on the CPU
@@ -90,8 +90,8 @@ def target_distances(pictures: RowSource, indices: Tensor, targets: RowSource) -
     found = torch.empty(len(indices), len(targets), dtype=torch.float64)
     for columns, block in _blocks(targets):
         done = 0
-        for some in pictures.batches(indices):
-            found[done : done + len(some), columns] = block.distances(pictures.rows(some))
+        for some in images.batches(indices):
+            found[done : done + len(some), columns] = block.distances(images.rows(some))
             done += len(some)
     return found
 
@@ -121,7 +121,7 @@ class Spread:
         self.mean = torch.empty(0)  # all taps in a row
 
     def add(self, rows: Rows) -> None:
-        """Add pictures: (n, D_l) for each tap."""
+        """Add images: (n, D_l) for each tap."""
         count = len(rows[0])
         centres = [tap.mean(dim=0) for tap in rows]
         parts = [(tap - centre).square_().sum() for tap, centre in zip(rows, centres, strict=True)]
@@ -136,7 +136,7 @@ class Spread:
         self.scatter += math.fsum(torch.stack(parts).tolist())
 
     def mean_distance(self, total: Callable[[Tensor], Tensor] = lambda mine: mine) -> float:
-        """The mean over pairs, NaN for fewer than two pictures.
+        """The mean over pairs, NaN for fewer than two images.
 
         Args:
             total: The sum of a tensor over ranks, if each holds a part of the set; an empty one counts as zero.

@@ -1,4 +1,4 @@
-"""What the LPIPS metrics share: pictures kept as pixels, a network loaded late, and the work shared out over ranks."""
+"""What the LPIPS metrics share: images kept as pixels, a network loaded late, and the work shared out over ranks."""
 
 from typing import Any, ClassVar, Literal, get_args
 from weakref import WeakValueDictionary
@@ -11,7 +11,7 @@ from tenshot.distributed.gathering import reduce_sum
 from tenshot.errors import InputError, did_you_mean
 from tenshot.metrics.base import ImageMetric, Need
 from tenshot.metrics.feature_metric import Features
-from tenshot.metrics.lpips_rows import EmbeddedPictures, FeatureRows, RowSource
+from tenshot.metrics.lpips_rows import EmbeddedImages, FeatureRows, RowSource
 from tenshot.metrics.pixels import to_pixels
 from tenshot.models.features.lpips import LPIPSNetwork
 
@@ -74,18 +74,18 @@ class LPIPSFeatures:
 
 
 class LPIPSMetric(ImageMetric):
-    """A metric of distances between pictures, of which it keeps the pixels.
+    """A metric of distances between images, of which it keeps the pixels.
 
     Results have ``lpips`` in their name with the published weights of VGG16, ``lpips_alex`` and ``lpips_squeeze`` with
     the others', ``dist_random`` with random weights, and ``dist_…`` with anything else. Ranks share the work: each
-    embeds every W-th picture of all, and only distances and sums of rows travel.
+    embeds every W-th image of all, and only distances and sums of rows travel.
 
     Args:
         features: ``vgg``, which all published few-shot numbers have, ``alex``, ``squeeze``, or ``random``; a network
-            with other settings; or any module that returns rows (N, d) for float32 pictures in [-1, 1], whose squared
-            Euclidean distance then takes the place of LPIPS (``nn.Identity()`` to give features instead of pictures).
+            with other settings; or any module that returns rows (N, d) for float32 images in [-1, 1], whose squared
+            Euclidean distance then takes the place of LPIPS (``nn.Identity()`` to give features instead of images).
         weights: Weight file of the trunk; none for the public one, from torch's cache or downloaded.
-        resize: Side to which pictures are resized first; published numbers are of 256.
+        resize: Side to which images are resized first; published numbers are of 256.
     """
 
     needs: ClassVar[tuple[Need, ...]] = ("shots",)
@@ -115,51 +115,51 @@ class LPIPSMetric(ImageMetric):
         assert self.features.network is not None
 
     def release(self) -> None:
-        """Give back the accelerator's memory; the pictures stay."""
+        """Give back the accelerator's memory; the images stay."""
         self.features.release()
 
     def reset(self) -> None:
-        """Forget all pictures."""
+        """Forget all images."""
         super().reset()
         self.shape = None
 
     def reset_generated(self) -> None:
-        """Forget the generated pictures; new ones must be as large as the real ones that are kept."""
+        """Forget the generated images; new ones must be as large as the real ones that are kept."""
         shape = self.shape
         super().reset_generated()
         self.shape = shape if self.compares and self.rows("real") is not None else None
 
     def update(self, images: Tensor, real: bool = False) -> None:
-        """Add pictures.
+        """Add images.
 
         Args:
             images: (N, 3, H, W), float in [-1, 1] or uint8; or (N, d) features, for a module of the user.
             real: Whether they are the shots, not generated.
 
         Raises:
-            InputError: Not such pictures, or of another size than earlier ones, or too small for the network.
+            InputError: Not such images, or of another size than earlier ones, or too small for the network.
         """
         if real and not self.compares:
-            raise InputError(f"{type(self).__name__} looks at generated pictures alone: leave real out")
+            raise InputError(f"{type(self).__name__} looks at generated images alone: leave real out")
         if not len(images):
             return
         rows = to_pixels(images) if isinstance(self.features, LPIPSFeatures) else self.features(images)
         shape = tuple(rows.shape[1:])
         if self.shape not in (None, shape):
-            raise InputError(f"pictures of {shape}, but earlier ones were of {self.shape}: resize them to one size")
+            raise InputError(f"images of {shape}, but earlier ones were of {self.shape}: resize them to one size")
         if isinstance(self.features, LPIPSFeatures):
             self.features.network.check_size(*shape[1:])
         self.shape, self.worker = shape, images.device
         self.append("real" if real else "generated", rows)
 
     def source(self, which: str, held_bytes: int = 0) -> RowSource | None:
-        """The pictures of a set on all ranks, in the order of one process; none if there are none."""
+        """The images of a set on all ranks, in the order of one process; none if there are none."""
         rows, device = self.rows(which), self.workplace
         if rows is None:
             return None
         if isinstance(self.features, Features):
             return FeatureRows(rows.to(device))
-        return EmbeddedPictures(self.features.network.to(device), rows, held_bytes)
+        return EmbeddedImages(self.features.network.to(device), rows, held_bytes)
 
     @property
     def kind(self) -> str:
@@ -168,11 +168,11 @@ class LPIPSMetric(ImageMetric):
 
     @property
     def workplace(self) -> torch.device:
-        """Where the network runs: where the pictures came from."""
+        """Where the network runs: where the images came from."""
         return self.worker or torch.device(self.device)
 
     def share(self, indices: Tensor) -> Tensor:
-        """Those of the pictures (n,) that this rank embeds; always the same ones."""
+        """Those of the images (n,) that this rank embeds; always the same ones."""
         if not self._is_synced:
             return indices
         return indices[indices % dist.get_world_size(self.process_group) == dist.get_rank(self.process_group)]

@@ -1,4 +1,4 @@
-"""Where the rows come from that LPIPS compares: pictures are embedded in batches, once where there is room."""
+"""Where the rows come from that LPIPS compares: images are embedded in batches, once where there is room."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from torch import Tensor
 from tenshot.metrics.pixels import from_pixels
 from tenshot.models.features.lpips import LPIPSNetwork, Rows
 
-__all__ = ["EmbeddedPictures", "FeatureRows", "RowSource", "held_bytes"]
+__all__ = ["EmbeddedImages", "FeatureRows", "RowSource", "held_bytes"]
 
 HELD_BYTES = 2 * 2**30
-"""Of host memory, for rows that will be asked for again: 1000 pictures at 64 px, 64 at 256 px (trunk vgg)."""
+"""Of host memory, for rows that will be asked for again: 1000 images at 64 px, 64 at 256 px (trunk vgg)."""
 
 FREE_SHARE = 0.5
 """Of what is free on a GPU, for the same; the rest is for targets and for the trunk at work."""
@@ -31,7 +31,7 @@ def held_bytes(device: torch.device) -> int:
 
 
 class RowSource(ABC):
-    """Numbered pictures whose squared distance is that of their rows."""
+    """Numbered images whose squared distance is that of their rows."""
 
     batch_size: int
 
@@ -40,10 +40,10 @@ class RowSource(ABC):
 
     @abstractmethod
     def rows(self, indices: Tensor) -> Rows:
-        """The rows of some pictures: (n,)  ->  for each tap (n, D_l)"""
+        """The rows of some images: (n,)  ->  for each tap (n, D_l)"""
 
     def batches(self, indices: Tensor) -> Sequence[Tensor]:
-        """The numbers (n,) of some pictures, in parts whose rows can be asked for at a time."""
+        """The numbers (n,) of some images, in parts whose rows can be asked for at a time."""
         return indices.split(self.batch_size) if len(indices) else ()
 
 
@@ -67,8 +67,8 @@ class FeatureRows(RowSource):
         return [self.features[indices]]
 
 
-class EmbeddedPictures(RowSource):
-    """Pictures and what LPIPS makes of them.
+class EmbeddedImages(RowSource):
+    """Images and what LPIPS makes of them.
 
     Args:
         network: What embeds them, on the device it is to run on.

@@ -1,4 +1,4 @@
-"""How near generated pictures come to the shots: whether they are copies, and whether every shot is reached."""
+"""How near generated images come to the shots: whether they are copies, and whether every shot is reached."""
 
 import torch
 from einops import reduce
@@ -8,7 +8,7 @@ from tenshot.errors import InputError
 from tenshot.metrics.base import Report
 from tenshot.metrics.lpips_distances import target_distances
 from tenshot.metrics.lpips_metric import LPIPSFeatures, LPIPSMetric, LPIPSName
-from tenshot.metrics.lpips_rows import EmbeddedPictures
+from tenshot.metrics.lpips_rows import EmbeddedImages
 from tenshot.metrics.precision import full_precision
 
 __all__ = ["NearestLPIPS"]
@@ -17,12 +17,12 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 class NearestLPIPS(LPIPSMetric):
-    """Nearest-LPIPS (DDPM-PA, arXiv 2211.03264): the mean LPIPS of generated pictures to their nearest shot. Low means
+    """Nearest-LPIPS (DDPM-PA, arXiv 2211.03264): the mean LPIPS of generated images to their nearest shot. Low means
     copying; the 5 % quantile tells sooner than the mean.
 
-    ``…_coverage`` is the other direction, the mean of shots to their nearest generated picture: low means that all
-    shots are reached. ``…_copies`` is the share of generated pictures nearer to a shot than ``threshold``.
-    ``…_modes`` is how many shots are the nearest one of at least one generated picture (MixDL, arXiv 2111.11672, counts
+    ``…_coverage`` is the other direction, the mean of shots to their nearest generated image: low means that all
+    shots are reached. ``…_copies`` is the share of generated images nearer to a shot than ``threshold``.
+    ``…_modes`` is how many shots are the nearest one of at least one generated image (MixDL, arXiv 2111.11672, counts
     modes so): few mean that the rest is forgotten.
 
     Args:
@@ -30,7 +30,7 @@ class NearestLPIPS(LPIPSMetric):
         weights: See :class:`LPIPSMetric`.
         resize: See :class:`LPIPSMetric`.
         count_flips: Mirrored shots are shots too: for generators that were trained with flips.
-        threshold: Distance below which a picture is called a copy. What that is depends on the features.
+        threshold: Distance below which an image is called a copy. What that is depends on the features.
     """
 
     more_is_better = (True, True, False, False, True)
@@ -46,7 +46,7 @@ class NearestLPIPS(LPIPSMetric):
         super().__init__(features, weights, resize)
         self.count_flips, self.threshold = count_flips, threshold
         if count_flips and not isinstance(self.features, LPIPSFeatures):
-            raise InputError("NearestLPIPS: count_flips needs pictures that can be mirrored, not features of a module")
+            raise InputError("NearestLPIPS: count_flips needs images that can be mirrored, not features of a module")
 
     def names(self) -> tuple[str, ...]:
         """The mean, its 5 % quantile, coverage, the share of copies and the number of modes."""
@@ -61,8 +61,8 @@ class NearestLPIPS(LPIPSMetric):
             why = f"both sets are needed, there are {settings['n_generated']} generated, {settings['n_real']} real"
             return Report(dict.fromkeys(self.names(), float("nan")), settings, {"why": why})
         shots = len(real)
-        if isinstance(real, EmbeddedPictures) and self.count_flips:
-            real = EmbeddedPictures(real.network, torch.cat([real.pixels, real.pixels.flip(-1)]))
+        if isinstance(real, EmbeddedImages) and self.count_flips:
+            real = EmbeddedImages(real.network, torch.cat([real.pixels, real.pixels.flip(-1)]))
         distances = torch.zeros(len(generated), shots, dtype=torch.float64)
         mine = self.share(torch.arange(len(generated)))
         with full_precision(self.workplace):

@@ -1,4 +1,4 @@
-"""How different generated pictures are from one another."""
+"""How different generated images are from one another."""
 
 import torch
 
@@ -11,9 +11,9 @@ __all__ = ["PairwiseLPIPS"]
 
 
 class PairwiseLPIPS(LPIPSMetric):
-    """The mean LPIPS over all pairs of generated pictures: 0 where they are all the same.
+    """The mean LPIPS over all pairs of generated images: 0 where they are all the same.
 
-    One pass through the trunk for each picture, and one row in memory, however many pairs there are.
+    One pass through the trunk for each image, and one row in memory, however many pairs there are.
     """
 
     needs = ()
@@ -24,14 +24,14 @@ class PairwiseLPIPS(LPIPSMetric):
         return (f"pairwise_{self.kind}",)
 
     def evaluate(self) -> Report:
-        """The mean; NaN for less than two pictures."""
+        """The mean; NaN for less than two images."""
         (name,), settings = self.names(), self.settings()
-        pictures = self.source("generated")
-        if pictures is None or len(pictures) < 2:
-            why = f"two pictures are needed, there are {settings['n_generated']}"
+        images = self.source("generated")
+        if images is None or len(images) < 2:
+            why = f"two images are needed, there are {settings['n_generated']}"
             return Report({name: float("nan")}, settings, {"why": why})
         spread = Spread()
         with full_precision(self.workplace):
-            for some in pictures.batches(self.share(torch.arange(len(pictures)))):
-                spread.add(pictures.rows(some))
+            for some in images.batches(self.share(torch.arange(len(images)))):
+                spread.add(images.rows(some))
             return Report({name: spread.mean_distance(self.together)}, settings)

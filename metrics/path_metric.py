@@ -1,4 +1,4 @@
-"""What the metrics of latent paths share: which latents to decode, and the distances along the pictures of a path."""
+"""What the metrics of latent paths share: which latents to decode, and the distances along the images of a path."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -20,28 +20,28 @@ from tenshot.models.features.lpips import LPIPSNetwork, Rows, distances
 __all__ = ["PathMetric"]
 
 PUBLISHED_SIDE = 256
-"""Larger pictures are averaged down to about this side, as NVIDIA's code does it."""
+"""Larger images are averaged down to about this side, as NVIDIA's code does it."""
 
 FAR = 16.0
-"""Mean absolute value beyond which pictures are of another range: networks that diverge stay well below 255."""
+"""Mean absolute value beyond which images are of another range: networks that diverge stay well below 255."""
 
 
 class PathMetric(ImageMetric):
-    """A metric of pictures along paths between latents; it keeps distances, not pictures.
+    """A metric of images along paths between latents; it keeps distances, not images.
 
-    It says which latents to decode (``latents``); whoever has the generator hands over the pictures, one draw of noise
+    It says which latents to decode (``latents``); whoever has the generator hands over the images, one draw of noise
     for all of a path. They are taken as they are, neither rounded nor clamped, for rounding would hide small steps.
 
     Args:
         features: See :class:`tenshot.metrics.lpips_metric.LPIPSMetric`.
         weights: See there.
-        resize: Side to which pictures are resized first, without rounding; none to average those beyond 256 down.
+        resize: Side to which images are resized first, without rounding; none to average those beyond 256 down.
         space: Where the paths lie.
     """
 
     needs: ClassVar[tuple[Need, ...]] = ("latents",)
-    pictures: ClassVar[int]
-    """Pictures of a path, P."""
+    images_per_path: ClassVar[int]
+    """Images of a path, P."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class PathMetric(ImageMetric):
             self.features = Features(features, weights)
         self.resize, self.space = resize, space
         self.add_rows("paths")
-        self.add_rows("size")  # (1, 2): of a picture, where a rank has seen one
+        self.add_rows("size")  # (1, 2): of an image, where a rank has seen one
 
     @abstractmethod
     def latents(self, first: Tensor, second: Tensor, position: Tensor) -> Tensor:
@@ -101,14 +101,14 @@ class PathMetric(ImageMetric):
                 user.
 
         Raises:
-            InputError: Not such pictures, or too small for the network.
+            InputError: Not such images, or too small for the network.
         """
         ours = isinstance(self.features, LPIPSFeatures)
         dims = (5,) if ours else (3, 5)
-        if images.dim() not in dims or images.shape[1] != self.pictures or not images.is_floating_point():
+        if images.dim() not in dims or images.shape[1] != self.images_per_path or not images.is_floating_point():
             raise InputError(
-                f"{type(self).__name__} takes float pictures (N, {self.pictures}, 3, H, W), but got {images.dtype} "
-                f"{tuple(images.shape)}"
+                f"{type(self).__name__} takes float images (N, {self.images_per_path}, 3, H, W), but got "
+                f"{images.dtype} {tuple(images.shape)}"
             )
         if not len(images):
             return
@@ -125,7 +125,7 @@ class PathMetric(ImageMetric):
     def _at_a_time(self, images: Tensor) -> int:
         """Paths that go through the network together."""
         side = self.resize or min(images.shape[-1], PUBLISHED_SIDE)
-        return max(1, BATCH_PIXELS.get(images.device.type, BATCH_PIXELS["cpu"]) // (side**2 * self.pictures))
+        return max(1, BATCH_PIXELS.get(images.device.type, BATCH_PIXELS["cpu"]) // (side**2 * self.images_per_path))
 
     def _rows(self, x: Tensor) -> Rows:
         """(M, 3, H, W) or (M, d)  ->  for each tap (M, D_l)"""
@@ -152,7 +152,7 @@ class PathMetric(ImageMetric):
 
 
 def step_distances(rows: Rows) -> Tensor:
-    """From each picture of a path to the next, by their difference: for each tap (N, P, D_l)  ->  (N, P - 1) float64"""
+    """From each image of a path to the next, by their difference: for each tap (N, P, D_l)  ->  (N, P - 1) float64"""
     steps = [
         distances([tap[:, i] for tap in rows], [tap[:, i + 1] for tap in rows]) for i in range(rows[0].shape[1] - 1)
     ]
@@ -167,4 +167,4 @@ def _check_range(images: Tensor) -> None:
             if mean != mean or mean == float("inf")
             else (f"their mean absolute value is {mean:.4g}: x / 127.5 - 1 scales those of 0 ... 255")
         )
-        raise InputError(f"paths are of pictures in [-1, 1], but {why}")
+        raise InputError(f"paths are of images in [-1, 1], but {why}")

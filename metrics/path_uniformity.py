@@ -1,4 +1,4 @@
-"""Whether pictures move evenly along a path between latents, or stand still and jump."""
+"""Whether images move evenly along a path between latents, or stand still and jump."""
 
 from typing import ClassVar
 
@@ -20,7 +20,7 @@ class PathUniformity(PathMetric):
 
     ``path_lpips`` is the mean over steps, then over paths; ``path_lpips_std`` the mean over paths of the standard
     deviation (n - 1) of its ten steps: low where the way is smooth, high where it is a staircase; ``path_lpips_ends``
-    the distance of the two ends over the same square. A generator that makes always the same picture is smooth: read
+    the distance of the two ends over the same square. A generator that makes always the same image is smooth: read
     the second with the third. Published numbers are of 5000 paths in w.
 
     Args:
@@ -30,13 +30,13 @@ class PathUniformity(PathMetric):
         space: ``w`` goes straight, ``z`` along a great circle.
     """
 
-    pictures: ClassVar[int] = SEGMENTS + 1
+    images_per_path: ClassVar[int] = SEGMENTS + 1
     headlines = 3
     more_is_better = (None, False, True)
 
     def latents(self, first: Tensor, second: Tensor, position: Tensor) -> Tensor:
         """Eleven points in equal steps, wherever the position: (N, D), (N, D)  ->  (N, 11, D)"""
-        t = torch.linspace(0, 1, self.pictures, dtype=torch.float64).to(first)
+        t = torch.linspace(0, 1, self.images_per_path, dtype=torch.float64).to(first)
         return interpolate(first[:, None], second[:, None], t, self.space)
 
     def measure(self, rows: Rows) -> Tensor:

@@ -1,4 +1,4 @@
-"""How far pictures move for a small step of the latent."""
+"""How far images move for a small step of the latent."""
 
 from typing import ClassVar, Literal
 
@@ -33,7 +33,7 @@ class PerceptualPathLength(PathMetric):
         epsilon: The step.
     """
 
-    pictures: ClassVar[int] = 2
+    images_per_path: ClassVar[int] = 2
     more_is_better = (False,)
 
     def __init__(
@@ -59,7 +59,7 @@ class PerceptualPathLength(PathMetric):
         return torch.stack(ends, dim=1)
 
     def measure(self, rows: Rows) -> Tensor:
-        """The distance of the two pictures, over epsilon²: (N,)."""
+        """The distance of the two images, over epsilon²: (N,)."""
         return step_distances(rows)[:, 0] / self.epsilon**2
 
     def names(self) -> tuple[str, ...]:

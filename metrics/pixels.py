@@ -1,4 +1,4 @@
-"""The pictures that metrics take: checked, and rounded to what a PNG file could hold."""
+"""The images that metrics take: checked, and rounded to what a PNG file could hold."""
 
 import warnings
 
@@ -14,7 +14,7 @@ OVERSHOOT = 1 / 255
 
 
 def to_pixels(images: Tensor) -> Tensor:
-    """Pictures as their file would hold them, so that metrics of tensors and of PNGs agree exactly.
+    """Images as their file would hold them, so that metrics of tensors and of PNGs agree exactly.
 
     Floats are rounded to ``round((x + 1) * 127.5)``.
 
@@ -28,22 +28,22 @@ def to_pixels(images: Tensor) -> Tensor:
         InputError: Another shape, type or range, or NaN.
     """
     if images.dim() != 4 or images.shape[1] != 3:
-        raise InputError(f"metrics take pictures (N, 3, H, W), but got {tuple(images.shape)}")
+        raise InputError(f"metrics take images (N, 3, H, W), but got {tuple(images.shape)}")
     if images.dtype == torch.uint8:
         return images
     if not images.is_floating_point():
-        raise InputError(f"metrics take float pictures in [-1, 1] or uint8 ones, but got {images.dtype}: convert them")
+        raise InputError(f"metrics take float images in [-1, 1] or uint8 ones, but got {images.dtype}: convert them")
     if images.numel() == 0:
         return images.to(torch.uint8)
     x = images.float()
     low, high = (bound.item() for bound in torch.aminmax(x))  # NaN if there is any
     if not (low >= -1 - OVERSHOOT and high <= 1 + OVERSHOOT):
         if low != low:
-            raise InputError("metrics take pictures in [-1, 1], but there is a NaN: look at the generator")
+            raise InputError("metrics take images in [-1, 1], but there is a NaN: look at the generator")
         remedy = "x / 127.5 - 1, or uint8" if low >= 0 and high <= 255 else "scale or clamp them first"
-        raise InputError(f"metrics take float pictures in [-1, 1], but got {low:.4g} … {high:.4g}: {remedy}")
+        raise InputError(f"metrics take float images in [-1, 1], but got {low:.4g} … {high:.4g}: {remedy}")
     if low >= 0:
-        warnings.warn("pictures without a value below 0: metrics take [-1, 1], for [0, 1] give 2 * x - 1", stacklevel=2)
+        warnings.warn("images without a value below 0: metrics take [-1, 1], for [0, 1] give 2 * x - 1", stacklevel=2)
     return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 

@@ -16,16 +16,16 @@ PAIRS = 2**14  # whose differences are in memory at a time
 
 
 class PrecisionRecall(FeatureMetric):
-    """The share of generated pictures near real ones, and of real pictures near generated ones.
+    """The share of generated images near real ones, and of real images near generated ones.
 
-    Near is nearer than that picture's k-th neighbour in its own set, or as near. ``precision`` and ``recall`` with the
-    published VGG16, else ``precision_<features>`` and ``recall_<features>``. Meaningful with about a thousand pictures
+    Near is nearer than that image's k-th neighbour in its own set, or as near. ``precision`` and ``recall`` with the
+    published VGG16, else ``precision_<features>`` and ``recall_<features>``. Meaningful with about a thousand images
     of each set, not against ten shots.
 
     Args:
         features: ``inception``, ``vgg16``, ``random``, or any module that returns rows (N, d).
         weights: Weight file of a named network; none for the public one.
-        k: Which neighbour, not counting the picture itself.
+        k: Which neighbour, not counting the image itself.
     """
 
     headlines = 2
@@ -49,7 +49,7 @@ class PrecisionRecall(FeatureMetric):
         values = dict.fromkeys(self.names(), float("nan"))
         generated, real = self.rows("generated"), self.rows("real")
         if generated is None or real is None or min(made, given) <= self.k:
-            why = f"k = {self.k} needs {self.k + 1} pictures of each set, there are {made} generated, {given} real"
+            why = f"k = {self.k} needs {self.k + 1} images of each set, there are {made} generated, {given} real"
             return Report(values, settings, {"why": why})
         x, y = (rows.to(self.worker, torch.float64) for rows in (generated, real))
         centre = y.mean(dim=0)  # near the origin products round less
@@ -86,7 +86,7 @@ def _radii(x: Tensor, k: int) -> Tensor:
 def _inside(x: Tensor, y: Tensor, radii: Tensor) -> Tensor:
     """Which rows lie within the radius of any row of the other set.
 
-    Where products cannot tell, as with copies of a picture, the difference itself decides.
+    Where products cannot tell, as with copies of an image, the difference itself decides.
 
     x: (m, d), y: (n, d), radii: (n,) squared  ->  (m,) bool
     """

@@ -1,4 +1,4 @@
-"""The classifier of noisy pictures that guides sampling (Dhariwal & Nichol, arXiv 2105.05233, section 4)."""
+"""The classifier of noisy images that guides sampling (Dhariwal & Nichol, arXiv 2105.05233, section 4)."""
 
 from typing import Literal, cast
 
@@ -72,7 +72,7 @@ class UNetClassifier(ShardedByStage):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """x: (N, C, H, W) noisy pictures, t: (N,) timesteps -> logits (N, out_channels) in the dtype of x."""
+        """x: (N, C, H, W) noisy images, t: (N,) timesteps -> logits (N, out_channels) in the dtype of x."""
         with torch.autocast(x.device.type, enabled=False):
             embedding = F.silu(self.time_embedding(t))
         h, _ = self.encoder(x.contiguous(memory_format=torch.channels_last), embedding)

@@ -34,7 +34,7 @@ class UNetConfig:
     """Architecture of a :class:`UNet`.
 
     Args:
-        image_size: Side of the training pictures in pixels; with it attention_resolutions pick their levels.
+        image_size: Side of the training images in pixels; with it attention_resolutions pick their levels.
         channels: Base width; a multiple of 32.
         channel_mult: Width of each level, from the finest, as a multiple of the base width.
         num_res_blocks: Residual blocks a level in the encoder (the decoder has one more).
@@ -45,7 +45,7 @@ class UNetConfig:
         scale_shift: Let the time embedding scale and shift the second norm of a block, instead of being added.
         resample: How the resolution changes: by a residual block (ADM), a convolution, or a plain mean and repetition.
         dropout: Dropout probability in the residual blocks.
-        in_channels: Channels of the noisy picture.
+        in_channels: Channels of the noisy image.
         out_channels: Channels predicted; twice in_channels where the variance is learned.
         low_res_channels: Channels of the low-resolution condition of a super-resolution model; 0 for none.
         num_classes: Number of class labels; none for an unconditional model.
@@ -182,7 +182,7 @@ class Encoder(nn.Module):
 
 
 class UNet(ShardedByStage):
-    """Predict the noise (and, with twice the channels, the variance) in a noisy picture.
+    """Predict the noise (and, with twice the channels, the variance) in a noisy image.
 
     A fresh network outputs exactly 0.
     """
@@ -215,10 +215,10 @@ class UNet(ShardedByStage):
         """One evaluation.
 
         Args:
-            x: (N, C, H, W) noisy pictures; H and W multiples of 2 ** (levels - 1).
+            x: (N, C, H, W) noisy images; H and W multiples of 2 ** (levels - 1).
             t: (N,) timesteps of the process the network was trained with, integral or fractional.
             label: (N,) int64 classes, for a class-conditional network and only then.
-            low_res: (N, C', H', W') low-resolution pictures in [-1, 1], for a super-resolution network and only then.
+            low_res: (N, C', H', W') low-resolution images in [-1, 1], for a super-resolution network and only then.
 
         Returns:
             (N, out_channels, H, W) in the dtype of x.
@@ -229,7 +229,7 @@ class UNet(ShardedByStage):
         config = self.config
         halving = 2 ** (len(config.widths) - 1)
         if x.shape[-1] % halving or x.shape[-2] % halving:
-            raise InputError(f"pictures of {tuple(x.shape[-2:])} cannot pass a U-Net that needs multiples of {halving}")
+            raise InputError(f"images of {tuple(x.shape[-2:])} cannot pass a U-Net that needs multiples of {halving}")
         if (label is None) != (self.class_embedding is None) or (low_res is None) != (config.low_res_channels == 0):
             raise InputError(
                 f"this U-Net has num_classes={config.num_classes} and low_res_channels={config.low_res_channels}, but "

@@ -1,4 +1,4 @@
-"""Runs side by side: one page, one picture and one table of what ``tenshot fit`` and ``tenshot test`` left."""
+"""Runs side by side: one page, one image and one table of what ``tenshot fit`` and ``tenshot test`` left."""
 
 from tenshot.reports.groups import Group, grouped
 from tenshot.reports.run import Run, read_run

@@ -137,7 +137,7 @@ def _evaluations(groups: Sequence[Group]) -> Iterator[tuple[Group, Run, Evaluati
 def basis(evaluation: Evaluation, metric: str, run: Run) -> dict[str, Any]:
     """What must be equal for two results of a metric to be compared.
 
-    Its settings, the size of the pictures, and the pictures that the samples were compared with, in words.
+    Its settings, the size of the images, and the images that the samples were compared with, in words.
     """
     parts = evaluation["metrics"]
     sizes = [part["settings"]["size"] for part in parts.values() if part["settings"].get("size")]

@@ -18,7 +18,9 @@ SECONDS = 120.0
 """That an evaluation's file may be younger than the date in it; a copy is younger."""
 HOURS = {"speed/gpu_hours": "GPU", "speed/process_hours": "CPU"}
 """Columns of the log that hold hours by devices -> what devices."""
-MEMORY, RATE = "speed/peak_memory_gib", "speed/pictures_per_second"
+MEMORY = "speed/peak_memory_gib"
+RATES = "speed/images_per_second", "speed/pictures_per_second"
+"""By the name of today, and by that of logs made before it."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +29,19 @@ class Cost:
 
     Args:
         steps: Of the optimiser.
-        pictures: Shown to the networks in all.
+        images: Shown to the networks in all.
         hours: While the run was alive, until the last row of the log; of runs that did not log it, from the start to
             the last checkpoint, with all pauses, by the times of files.
         device_hours: These by devices.
         devices: How many there were.
         device: ``CPU`` or ``GPU``, where that is known.
-        rate: Pictures a second: the median of the log.
+        rate: Images a second: the median of the log.
         memory: GiB on the GPU of rank 0 at most.
         logged: Whether the hours are from the log.
     """
 
     steps: int | None
-    pictures: int | None
+    images: int | None
     hours: float | None
     device_hours: float | None
     devices: int | None
@@ -56,7 +58,7 @@ def cost_of(run: Run) -> Cost:
     checkpoints = sorted((run.folder / "checkpoints").glob("step=*.ckpt"))
     steps = int(checkpoints[-1].stem.removeprefix("step=")) if checkpoints else max(last, default=None)
     accumulated = run.config.get("trainer.accumulate_grad_batches", 1)
-    pictures = steps * batch * accumulated * devices if steps and batch and devices else None
+    images = steps * batch * accumulated * devices if steps and batch and devices else None
     device = {"cpu": "CPU", "gpu": "GPU", "cuda": "GPU"}.get(str(run.config.get("trainer.accelerator", "auto")))
     logs_hours = [(columns[name][-1][1], kind) for name, kind in HOURS.items() if name in columns]
     hours = _hours(run, checkpoints[-1], steps) if checkpoints and steps else None
@@ -64,9 +66,10 @@ def cost_of(run: Run) -> Cost:
     if logs_hours:
         device_hours, device = logs_hours[0]
         hours = device_hours / devices if devices else None
-    rate = float(np.median([value for _, value in columns[RATE]])) if RATE in columns else None
+    rates = [value for name in RATES for _, value in columns.get(name, ())]
+    rate = float(np.median(rates)) if rates else None
     memory = max((value for _, value in columns.get(MEMORY, ())), default=None)
-    return Cost(steps, pictures, hours, device_hours, devices, device, rate, memory, bool(logs_hours))
+    return Cost(steps, images, hours, device_hours, devices, device, rate, memory, bool(logs_hours))
 
 
 def _hours(run: Run, checkpoint: Path, steps: int) -> float | None:

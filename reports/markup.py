@@ -16,17 +16,17 @@ from tenshot.reports.svg import colour_class
 __all__ = ["Inline", "render"]
 
 PIXELATED_BELOW = 64
-"""Pictures with a smaller side are enlarged by repeating pixels, not by blurring them."""
+"""Images with a smaller side are enlarged by repeating pixels, not by blurring them."""
 
 
 @dataclass(frozen=True)
 class Inline:
-    """A picture that is in the page itself.
+    """An image that is in the page itself.
 
     Args:
         image: In its own pixels.
         alt: What it shows, in words.
-        tile: Side of the pictures that it consists of.
+        tile: Side of the images that it consists of.
     """
 
     image: Image.Image

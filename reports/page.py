@@ -7,17 +7,17 @@ from markupsafe import Markup
 
 from tenshot.reports.comparison import Row
 from tenshot.reports.groups import Group, method_differences
+from tenshot.reports.images import ImageRow, Nearest
 from tenshot.reports.markup import render
-from tenshot.reports.pictures import Nearest, PictureRow
+from tenshot.reports.section_images import samples_section, shots_section, strips_section
 from tenshot.reports.section_metrics import metrics_section
-from tenshot.reports.section_pictures import samples_section, shots_section, strips_section
 from tenshot.reports.section_runs import config_section, cost_section, curves_section, runs_section
 from tenshot.reports.shots import NotAvailable
 
 __all__ = ["page"]
 
 LINKS = {
-    "metrics": "Metrics", "samples": "Samples", "shots": "Nearest training pictures", "strips": "Between latents",
+    "metrics": "Metrics", "samples": "Samples", "shots": "Nearest training images", "strips": "Between latents",
     "curves": "Curves", "cost": "Cost", "config": "Configurations", "runs": "Runs",
 }  # fmt: skip
 
@@ -25,7 +25,7 @@ LINKS = {
 def page(
     groups: Sequence[Group],
     rows: Sequence[Row],
-    shots: Sequence[PictureRow],
+    shots: Sequence[ImageRow],
     nearest: Mapping[str, Nearest | NotAvailable],
     made: str,
 ) -> str:
@@ -35,7 +35,7 @@ def page(
         groups: The methods.
         rows: Their metrics.
         shots: What was trained on.
-        nearest: By method, its samples next to training pictures, or why there are none.
+        nearest: By method, its samples next to training images, or why there are none.
         made: By what and when, for the head of the page.
     """
     colours = {group.name: number for number, group in enumerate(groups)}

@@ -1,4 +1,4 @@
-"""One run as its folder tells it: configuration, evaluations, and where its pictures are."""
+"""One run as its folder tells it: configuration, evaluations, and where its images are."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ class Run:
 
     Args:
         folder: As the user named it.
-        raw: ``config.yaml``; empty for pictures of another program, which ``tenshot test`` measured in a folder.
+        raw: ``config.yaml``; empty for images of another program, which ``tenshot test`` measured in a folder.
         evaluations: What ``evaluations/`` holds, the earliest step first.
     """
 
@@ -59,12 +59,12 @@ class Run:
 
     @cached_property
     def images(self) -> dict[int, Path]:
-        """The numbered pictures of ``images/``."""
+        """The numbered images of ``images/``."""
         files = (self.folder / "images").glob("*.png")
         return {int(path.stem): path for path in sorted(files) if path.stem.isdigit()}
 
     def last(self, kind: str) -> Path | None:
-        """The newest picture of ``samples/`` or ``strips/``."""
+        """The newest image of ``samples/`` or ``strips/``."""
         return max((self.folder / kind).glob("step=*.png"), default=None)
 
 

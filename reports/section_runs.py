@@ -38,7 +38,7 @@ def _cost(cost: Cost) -> list[tuple[str, ...]]:
     by_files = "" if cost.logged else "by files"
     return [
         ("" if cost.steps is None else f"{cost.steps:,}",),
-        ("" if cost.pictures is None else f"{cost.pictures:,}",),
+        ("" if cost.images is None else f"{cost.images:,}",),
         ("" if cost.rate is None else f"{cost.rate:.3g}",),
         ("",) if cost.hours is None else (_hours(cost.hours), by_files),
         ("",) if cost.device_hours is None else (f"{cost.device_hours:.2g} {kind}", used, by_files),

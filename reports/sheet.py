@@ -1,4 +1,4 @@
-"""The comparison as one picture: the table of metrics, and samples of the same numbers below each other."""
+"""The comparison as one image: the table of metrics, and samples of the same numbers below each other."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tenshot.reports.comparison import Cell, Row
 from tenshot.reports.groups import Group
-from tenshot.reports.pictures import COLUMNS, SHOWN_SIDE, PictureRow, common_numbers, read_pictures
+from tenshot.reports.images import COLUMNS, SHOWN_SIDE, ImageRow, common_numbers, read_images
 
 __all__ = ["sheet"]
 
@@ -15,11 +15,11 @@ SHEET = 1100
 INK, SOFT, RULE = "#1c1e21", "#5b6168", "#d9dde2"
 
 
-def sheet(groups: Sequence[Group], rows: Sequence[Row], shots: Sequence[PictureRow]) -> Image.Image:
-    """Draw it, as wide as the table and ten pictures need.
+def sheet(groups: Sequence[Group], rows: Sequence[Row], shots: Sequence[ImageRow]) -> Image.Image:
+    """Draw it, as wide as the table and ten images need.
 
     Args:
-        groups: The methods; of each, the first run's pictures are shown.
+        groups: The methods; of each, the first run's images are shown.
         rows: Their metrics; what was measured otherwise than most is left to the page.
         shots: What was trained on.
     """
@@ -47,7 +47,7 @@ def sheet(groups: Sequence[Group], rows: Sequence[Row], shots: Sequence[PictureR
     top += 2 * LINE
     for strip in strips:
         pen.text((MARGIN, top), strip.title, INK, font)
-        for column, pixels in enumerate(strip.pictures):
+        for column, pixels in enumerate(strip.images):
             size = (tile - 2, (tile - 2) * pixels.shape[0] // pixels.shape[1])
             way = Image.Resampling.NEAREST if pixels.shape[1] <= tile // 2 else Image.Resampling.LANCZOS
             image.paste(Image.fromarray(pixels).resize(size, way), (MARGIN + column * tile, top + LINE - 2))
@@ -67,12 +67,12 @@ def _text(cell: Cell | None) -> str:
     return f"{cell} ({cell.n})"
 
 
-def _strips(groups: Sequence[Group], shots: Sequence[PictureRow]) -> list[PictureRow]:
+def _strips(groups: Sequence[Group], shots: Sequence[ImageRow]) -> list[ImageRow]:
     numbers = common_numbers(groups)
     found = list(shots)
     for group in groups:
         run = next((run for run in group.runs if run.images), None)
         if run is not None and numbers:
-            pictures = read_pictures([run.images[number] for number in numbers], SHOWN_SIDE)
-            found.append(PictureRow(group.title(run), pictures))
+            images = read_images([run.images[number] for number in numbers], SHOWN_SIDE)
+            found.append(ImageRow(group.title(run), images))
     return found

@@ -1,4 +1,4 @@
-"""The pictures a run was trained on, made again from its configuration."""
+"""The images a run was trained on, made again from its configuration."""
 
 import inspect
 
@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 from tenshot import datamodules
 from tenshot.callbacks.data_record import choice_as_recorded
-from tenshot.datamodules import Pictures
+from tenshot.datamodules import ImageDataModule
 from tenshot.errors import InputError
 from tenshot.reports.run import Run
 
 __all__ = ["NotAvailable", "shots_of"]
 
 MOST = 1000
-"""More training pictures are no shots."""
+"""More training images are no shots."""
 
 
 class NotAvailable(Exception):
@@ -22,7 +22,7 @@ class NotAvailable(Exception):
 
 
 def shots_of(run: Run) -> NDArray[np.uint8]:
-    """The training pictures in their order: (K, H, W, 3).
+    """The training images in their order: (K, H, W, 3).
 
     Raises:
         NotAvailable: They are no few, or configuration and disk do not give them any more.
@@ -34,14 +34,14 @@ def shots_of(run: Run) -> NDArray[np.uint8]:
     short = name.rsplit(".", 1)[-1]
     kind = getattr(datamodules, short, None)
     ours = name in (getattr(kind, "__name__", None), f"tenshot.{short}", f"tenshot.datamodules.{short}")
-    if not (ours and inspect.isclass(kind) and issubclass(kind, Pictures)):
+    if not (ours and inspect.isclass(kind) and issubclass(kind, ImageDataModule)):
         raise NotAvailable(f"{name} is no data set of tenshot's, which could be opened here")
     try:
         module = kind(**(data.get("init_args") or {}))
         choice_as_recorded(module, run.folder)
         source, _ = module.sources()
         if len(source) > MOST:
-            raise NotAvailable(f"it was trained on {len(source)} pictures, not on a few")
+            raise NotAvailable(f"it was trained on {len(source)} images, not on a few")
         pixels = source.read(range(len(source)))["image"]
     except InputError as error:
         raise NotAvailable(str(error)) from None

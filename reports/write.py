@@ -1,4 +1,4 @@
-"""Write the report: a page, a picture and a table."""
+"""Write the report: a page, an image and a table."""
 
 import csv
 import io
@@ -10,8 +10,8 @@ from pathlib import Path
 from tenshot.errors import InputError
 from tenshot.reports.comparison import Row, compare
 from tenshot.reports.groups import Group
+from tenshot.reports.images import Nearest, nearest_of, shot_sets
 from tenshot.reports.page import page
-from tenshot.reports.pictures import Nearest, nearest_of, shot_sets
 from tenshot.reports.sheet import sheet
 from tenshot.reports.shots import NotAvailable
 from tenshot.run.code_version import code_version
@@ -39,11 +39,11 @@ def write_report(groups: Sequence[Group], folder: Path) -> list[Path]:
     rows, shots = compare(groups), shot_sets(groups)
     nearest = {group.name: _nearest(group) for group in groups}
     made = f"made by tenshot {code_version()} on {datetime.now(UTC):%Y-%m-%d}"
-    picture = io.BytesIO()
-    sheet(groups, rows, shots).save(picture, "PNG", optimize=True)
+    image = io.BytesIO()
+    sheet(groups, rows, shots).save(image, "PNG", optimize=True)
     content = {
         "index.html": page(groups, rows, shots, nearest, made).encode(),
-        "comparison.png": picture.getvalue(),
+        "comparison.png": image.getvalue(),
         "comparison.csv": table(rows).encode(),
     }
     paths = [folder / name for name in content]

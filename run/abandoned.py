@@ -59,7 +59,7 @@ def set_aside(run: Path, step: int, changed: bool) -> str | None:
             f"{folder}: what came after step {step} could not be set aside there ({error.strerror or error}): free "
             "space, or go on in a new folder with --trainer.default_root_dir"
         ) from None
-    counts = {"checkpoints": len(checkpoints), "rows of the log": rows, "pictures and evaluations": len(files)}
+    counts = {"checkpoints": len(checkpoints), "rows of the log": rows, "images and evaluations": len(files)}
     words = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     return f"going on from step {step}: what came after it ({words or 'a configuration'}) is set aside in {folder}"
 

@@ -19,7 +19,7 @@ IN_FIT = "eval"
 """What the names of an evaluation's values begin with that are logged during fit."""
 
 SPEEDS = {
-    "speed/pictures_per_second": "mean", "speed/steps_per_second": "mean", "speed/data_wait": "mean",
+    "speed/images_per_second": "mean", "speed/steps_per_second": "mean", "speed/data_wait": "mean",
     "speed/model_tflops": "mean", "speed/mfu": "mean", "speed/peak_memory_gib": "max", "speed/gpu_hours": "max",
     "speed/process_hours": "max",
 }  # fmt: skip

@@ -21,7 +21,7 @@ INIT_TIMEOUT = 30.0
 class RunWandb(WandbLogger):
     """Lightning's W&B logger with the conventions of this project.
 
-    Group is the task (the target domain or the folder of pictures), job type the method, tags the method, the number of
+    Group is the task (the target domain or the folder of images), job type the method, tags the method, the number of
     shots and the size. The id is drawn once and kept in ``wandb_id.txt`` in the run's folder, so a resumed or requeued
     run goes on in the same W&B run. A server that cannot be reached, or a missing account, is one line: the run goes on
     offline, and ``wandb sync`` sends it later.

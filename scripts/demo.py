@@ -1,7 +1,7 @@
-"""The demo: a source model, adapted to ten pictures in two ways, beside one trained on them from scratch.
+"""The demo: a source model, adapted to ten images in two ways, beside one trained on them from scratch.
 
 Run by ``make demo``. Each stage is the ``tenshot`` command that it prints. What is finished is not done again, and a
-stage that was stopped goes on from its last checkpoint. Ends in a table, a picture and a page.
+stage that was stopped goes on from its last checkpoint. Ends in a table, an image and a page.
 """
 
 import csv
@@ -23,7 +23,7 @@ from tenshot.datamodules import SyntheticFaces
 
 ROOT = Path(os.environ.get("TENSHOT_DEMO", "runs/demo"))
 SHOTS, COLUMNS, SAMPLES, SCALE = 10, 10, 100, 3
-FAR = 100_000  # number of a true picture that neither training nor the reference reaches
+FAR = 100_000  # number of a true image that neither training nor the reference reaches
 
 SOURCE = ROOT / "source"
 STAGES = {
@@ -89,8 +89,8 @@ def samples(name: str) -> Tensor:
     return torch.stack([pil_to_tensor(Image.open(folder_of(name) / f"images/{i:06d}.png")) for i in range(COLUMNS)])
 
 
-def picture(rows: dict[str, Tensor]) -> Image.Image:
-    """Rows of pictures, each with its title."""
+def side_by_side(rows: dict[str, Tensor]) -> Image.Image:
+    """Rows of images, each with its title."""
     side, font, gap = 32 * SCALE, ImageFont.load_default(15), 22
     sheet = Image.new("RGB", (COLUMNS * side, len(rows) * (side + gap)), "white")
     pen = ImageDraw.Draw(sheet)
@@ -118,7 +118,7 @@ def main() -> None:
         words = ["--ckpt_path", str(folder_of(name)), "--evaluate.save", str(folder_of(name) / "images")]
         values[name] = test(name, words)
 
-    header = ["", "", "true pictures", *STAGES]
+    header = ["", "", "true images", *STAGES]
     lines = [
         [name, title, *("undefined" if (v := column[name]) is None else f"{v:.3g}" for column in values.values())]
         for name, title in MEASURES.items()
@@ -128,14 +128,14 @@ def main() -> None:
         csv.writer(file).writerows([header, *lines])
     shots = target.train_source.read(range(SHOTS))["image"]
     titles = {name: f"{name} (same noise in each column)" for name in STAGES}
-    picture({"the ten shots": shots} | {titles[name]: samples(name) for name in STAGES}).save(ROOT / "picture.png")
+    side_by_side({"the ten shots": shots} | {titles[name]: samples(name) for name in STAGES}).save(ROOT / "image.png")
 
     table = Table(*header, title=f"{SAMPLES} samples each; networks with random weights, so no FID and no LPIPS")
     for line in lines:
         table.add_row(*line)
     Console(width=130).print(table)
     run(["compare", *(str(folder_of(name)) for name in [*STAGES, "truth"]), "--output", str(ROOT / "comparison")])
-    print(f"table   {(ROOT / 'table.csv').resolve()}\npicture {(ROOT / 'picture.png').resolve()}")
+    print(f"table   {(ROOT / 'table.csv').resolve()}\nimage {(ROOT / 'image.png').resolve()}")
     print(f"page    {(ROOT / 'comparison' / 'index.html').resolve()}")
 
 

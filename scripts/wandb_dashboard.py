@@ -31,7 +31,7 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
     ],
     "Losses": [("Training", ["train/loss"]), ("Validation", ["val/loss"])],
 }
-PICTURES = ["samples", "strips"]
+IMAGES = ["samples", "strips"]
 
 
 def dashboard(entity: str, project: str) -> workspaces.Workspace:
@@ -46,7 +46,7 @@ def dashboard(entity: str, project: str) -> workspaces.Workspace:
     ]
     sections.append(
         workspaces.Section(
-            name="Pictures", is_open=True, panels=[panels.MediaBrowser(media_keys=[key]) for key in PICTURES]
+            name="ImageDataModule", is_open=True, panels=[panels.MediaBrowser(media_keys=[key]) for key in IMAGES]
         )
     )
     return workspaces.Workspace(

@@ -73,7 +73,7 @@ class Net(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
 
-CONV = 2 * 8 * 8 * 3 * 2 * 9  # multiplications and additions, of one picture
+CONV = 2 * 8 * 8 * 3 * 2 * 9  # multiplications and additions, of one image
 FROZEN = 2 * 5 * 5 * 3 * 16
 LINEAR = 2 * 75 * 7
 OPERATIONS = (CONV + FROZEN + LINEAR) + (CONV + FROZEN + 2 * LINEAR)

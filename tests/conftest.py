@@ -92,6 +92,6 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of five PNGs of 16 x 16 pixels."""
     folder = tmp_path_factory.mktemp("shots")
     pixels = torch.randint(256, (5, 16, 16, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    for number, picture in enumerate(pixels):
-        Image.fromarray(picture.numpy()).save(folder / f"{number}.png")
+    for number, image in enumerate(pixels):
+        Image.fromarray(image.numpy()).save(folder / f"{number}.png")
     return folder

@@ -45,7 +45,7 @@ METHODS: dict[str, Callable[[Path], LightningModule]] = {
 
 
 def data_for(method: str) -> SyntheticFaces:
-    """Pictures that the method can be trained with."""
+    """Images that the method can be trained with."""
     if method.startswith(("DDPM", "Noisy")):
         return tiny.faces(labels=method == "NoisyClassifier")
     return tiny.faces(image_size=32)

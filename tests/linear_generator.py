@@ -1,4 +1,4 @@
-"""A method with latents whose pictures are a linear function of w: what lies between two of them is known."""
+"""A method with latents whose images are a linear function of w: what lies between two of them is known."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ SIDE, WIDTH = 16, 6
 
 
 class LinearGenerator(LightningModule):
-    """w = mapping z, picture = weight w + noise.
+    """w = mapping z, image = weight w + noise.
 
     Args:
         noise: Strength of the noise.

@@ -50,7 +50,7 @@ def trunk_file(folder: Path, trunk: str) -> str:
 
 
 def pair_by_pair(x: Tensor, y: Tensor, trunk: str = "vgg") -> Tensor:
-    """Distances (len(x), len(y)) as published code takes them: two pictures at a time."""
+    """Distances (len(x), len(y)) as published code takes them: two images at a time."""
     network = reference(trunk)
     with torch.inference_mode():
         return torch.stack([torch.stack([network(a[None], b[None]).squeeze() for b in y]) for a in x])

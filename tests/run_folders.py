@@ -58,7 +58,7 @@ def evaluation(
     }  # fmt: skip
 
 
-def pictures(count: int, seed: int, side: int = 16) -> np.ndarray:
+def random_images(count: int, seed: int, side: int = 16) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tiny
 import torch
-from by_picture import ByPicture, NumberedFaces
+from by_image import ByImage, NumberedFaces
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
@@ -82,7 +82,7 @@ def train(folder: Path, batch_size: int, how: dict[str, Any], **arguments: Any) 
     rate, unet = how.pop("lr"), tiny.unet_config(**how.pop("unet"))
     source = folder / f"source{os.environ.get('RANK', 0)}.safetensors"
     tiny.weights_file(source, tiny.randomised(tiny.ddpm(unet=unet), 1))
-    module = ByPicture(
+    module = ByImage(
         PAIRWISE,
         init_from=str(source),
         unet=unet,
@@ -115,7 +115,7 @@ def whole(value: Tensor) -> Tensor:
 
 
 def classify(folder: Path, strategy: Any) -> list[float]:
-    """Train a classifier of noisy pictures."""
+    """Train a classifier of noisy images."""
     module = NoisyClassifier(tiny.unet_config(out_channels=9), tiny.process(), optimizer=tiny.adam(1e-3))
     follow = Follow()
     torch.manual_seed(0)

@@ -103,8 +103,8 @@ def mapped(state: State, z: Tensor) -> Tensor:
     return w
 
 
-def pictures(state: State, w: Tensor) -> Tensor:
-    """What a generator of a state as above draws, with its own noise maps, one picture at a time. (N, D) -> images"""
+def images_from(state: State, w: Tensor) -> Tensor:
+    """What a generator of a state as above draws, with its own noise maps, one image at a time. (N, D) -> images"""
 
     def modulated(name: str, x: Tensor, style: Tensor, rgb: bool) -> Tensor:
         weight = state[f"{name}.conv.weight"][0]
@@ -127,21 +127,21 @@ def pictures(state: State, w: Tensor) -> Tensor:
     drawn = []
     for style in w:
         x = styled("conv1", 0, state["input.input"], style)
-        picture = modulated("to_rgb1", x, style, rgb=True) + state["to_rgb1.bias"]
+        image = modulated("to_rgb1", x, style, rgb=True) + state["to_rgb1.bias"]
         for level in range(sum(name.endswith("upsample.kernel") for name in state)):
             x = styled(f"convs.{2 * level}", 2 * level + 1, x, style)
             x = styled(f"convs.{2 * level + 1}", 2 * level + 2, x, style)
-            wide = torch.zeros(1, 3, *[2 * n for n in picture.shape[2:]])
-            wide[:, :, ::2, ::2] = picture
+            wide = torch.zeros(1, 3, *[2 * n for n in image.shape[2:]])
+            wide[:, :, ::2, ::2] = image
             rgb = f"to_rgbs.{level}"
-            picture = _filtered(wide, state[f"{rgb}.upsample.kernel"], (2, 1)) + state[f"{rgb}.bias"]
-            picture = picture + modulated(rgb, x, style, rgb=True)
-        drawn.append(picture)
+            image = _filtered(wide, state[f"{rgb}.upsample.kernel"], (2, 1)) + state[f"{rgb}.bias"]
+            image = image + modulated(rgb, x, style, rgb=True)
+        drawn.append(image)
     return torch.cat(drawn)
 
 
 def logits(state: State, images: Tensor) -> Tensor:
-    """What a discriminator of a state as above says of one group of at most four pictures. -> (N,)"""
+    """What a discriminator of a state as above says of one group of at most four images. -> (N,)"""
 
     def conv(name: str, x: Tensor, bias: str | None, kernel: str | None = None, pad: int = 0) -> Tensor:
         weight = state[name] / math.sqrt(state[name][0].numel())

@@ -27,8 +27,8 @@ from tenshot.cli import HELP, main
 TOP = Path(__file__).parents[1]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
 IMAGES = (
-    "FOLDER_WITH_TEN_PICTURES",
-    "TEN_PICTURES",
+    "FOLDER_WITH_TEN_IMAGES",
+    "TEN_IMAGES",
     "FOLDER",
     "SAMPLES",
     "SHOTS",

@@ -22,7 +22,7 @@ def run(context: Context, part: str) -> None:
 
 def run_ours(context: Context) -> None:
     """Rows ``DDPM``, ``DDPM-PA, all compared``, ``DDPM-PA, 3 compared``, ``DDIM-25``, in bf16; then steps with as many
-    pictures as recipes give a GPU.
+    images as recipes give a GPU.
     """
     setting, half = adm.setting(context), not context.dry
 
@@ -65,6 +65,6 @@ def run_authors(context: Context) -> None:
         official.load("adaptation")
         return adm.timed(context, official.adaptation(adm.setting(context, batch), half=not context.dry))
 
-    with checkouts.modules_of(path):  # which compares three pictures, whatever the batch
+    with checkouts.modules_of(path):  # which compares three images, whatever the batch
         context.run(STAGE, "authors' code, float16", lambda: adm.largest_that_fits(step, (adm.BATCH, 4, 3)))
     release()

@@ -23,7 +23,7 @@ TINY = UNetConfig(
 
 
 def setting(context: Context, batch: int = BATCH) -> Setting:
-    """The network and a batch; dry, a tiny one and two pictures."""
+    """The network and a batch; dry, a tiny one and two images."""
     config = TINY if context.dry else adm_256()
     if context.dry:
         return Setting(3, config.image_size, ddim_steps=2, unet=config)

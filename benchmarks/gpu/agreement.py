@@ -204,7 +204,7 @@ def samplers(context: Context) -> None:
 
 
 def augmentation(context: Context) -> None:
-    """With the same draws; pictures and their gradients."""
+    """With the same draws; images and their gradients."""
 
     def augmented(made: dict[str, Any]) -> dict[str, Tensor]:
         x = made["x"].requires_grad_()
@@ -231,15 +231,15 @@ def metrics(context: Context) -> None:
 
 
 def measured_twice(context: Context, kind: Any) -> Values:
-    """The values of one metric on the CPU and on the device, of the same pictures."""
+    """The values of one metric on the CPU and on the device, of the same images."""
     reports = []
     for device in (torch.device("cpu"), context.device):
         torch.manual_seed(1)
         metric = kind("random").to(device)
         metric.prepare()
         with ieee(), SameDraws():
-            if hasattr(metric, "pictures"):
-                both = images(6 * metric.pictures, 32, seed=6).view(6, metric.pictures, 3, 32, 32)
+            if hasattr(metric, "images_per_path"):
+                both = images(6 * metric.images_per_path, 32, seed=6).view(6, metric.images_per_path, 3, 32, 32)
                 for part in both.split(4):
                     metric.update(part.to(device))
             else:

@@ -35,7 +35,7 @@ def run(context: Context) -> None:
     mixed(context)
 
 
-def pictures(count: int, side: int) -> Tensor:
+def random_images(count: int, side: int) -> Tensor:
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(4)) * 2 - 1
 
 
@@ -64,7 +64,7 @@ def diffusion(context: Context) -> None:
         compare(
             context,
             name,
-            lambda a=arguments: {"module": tiny.randomised(tiny.ddpm(**a)), "x": pictures(4, 16)},
+            lambda a=arguments: {"module": tiny.randomised(tiny.ddpm(**a)), "x": random_images(4, 16)},
             step,
             bf16=not context.dry,
         )
@@ -133,7 +133,7 @@ def adversarial(context: Context) -> None:
             compare(
                 context,
                 f"loss {term}{suffix}",
-                lambda a=augmentation: {"module": tiny.gan(augmentation=a), "x": pictures(8, 32)},
+                lambda a=augmentation: {"module": tiny.gan(augmentation=a), "x": random_images(8, 32)},
                 partial(player, term),
             )
 
@@ -153,7 +153,7 @@ def mixed(context: Context) -> None:
         compare(
             context,
             f"loss MixDL {term}",
-            lambda: {"module": tiny.gan(MixDL), "x": pictures(8, 32)},
+            lambda: {"module": tiny.gan(MixDL), "x": random_images(8, 32)},
             partial(mixdl, term),
         )
 

@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, Trainer
 
 from benchmarks.gpu.record import Context, Values
 from benchmarks.gpu.timing import REPEATS
-from benchmarks.parts.settings import Setting, pictures
+from benchmarks.parts.settings import Setting, random_images
 from tenshot.callbacks import EMA, NanGuard, StepSeed
 from tenshot.lightning_modules import StyleGAN2
 from tenshot.lightning_modules.adversarial import GANAdam
@@ -50,7 +50,7 @@ class Fitted:
         phases: By name, milliseconds of each of its steps.
         iterations: Milliseconds from the beginning of one to that of the next, all four phases in each.
         peak_gib: On a GPU.
-        batch: Pictures.
+        batch: Images.
         precision: Of the Trainer.
     """
 
@@ -157,7 +157,7 @@ def fitted(
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         default_root_dir=context.folder,
     )  # fmt: skip
-    images = pictures(Setting(batch, config.image_size, device=context.device))
+    images = random_images(Setting(batch, config.image_size, device=context.device))
     with float32_products(tf32):
         trainer.fit(module, Batches(images))
     return clock.found(batch, precision)

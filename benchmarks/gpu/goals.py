@@ -43,8 +43,8 @@ def same_run(one: Row, other: Row) -> bool:
     return one.get("run") == other.get("run")
 
 
-def a_picture(results: Results, stage: str, name: str) -> float | None:
-    """Milliseconds of a picture: of published code the batch may have to be smaller."""
+def an_image(results: Results, stage: str, name: str) -> float | None:
+    """Milliseconds of an image: of published code the batch may have to be smaller."""
     ms, batch = results.number(stage, name), results.number(stage, name, "batch")
     return ms / batch if ms and batch else None
 
@@ -52,8 +52,8 @@ def a_picture(results: Results, stage: str, name: str) -> float | None:
 def official(results: Results) -> list[str]:
     """Times as fast as the official float16."""
     goal = f"at least {AGAINST_OFFICIAL} times as fast as openai/guided-diffusion in float16"
-    theirs = a_picture(results, "unet256", "official float16")
-    mine = {"eager": a_picture(results, "unet256", "eager"), "compiled": a_picture(results, "compiled", "compiled")}
+    theirs = an_image(results, "unet256", "official float16")
+    mine = {"eager": an_image(results, "unet256", "eager"), "compiled": an_image(results, "compiled", "compiled")}
     ratios = {name: theirs / ms for name, ms in mine.items() if ms and theirs}
     said = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()) or MISSING
     return [goal, said, verdict(max(ratios.values()) >= AGAINST_OFFICIAL if ratios else None)]
@@ -80,10 +80,10 @@ def adaptation(results: Results) -> list[str]:
     """DDPM-PA's step over the plain one's."""
     goal = f"DDPM-PA's step takes at most {ADAPTATION} times as long as a plain one"
     plain = results.number("adaptation", "DDPM")
-    names = {"all pictures compared": "DDPM-PA, all compared", "3 compared as published": PUBLISHED}
+    names = {"all images compared": "DDPM-PA, all compared", "3 compared as published": PUBLISHED}
     ratios = {said: ms / plain for said, name in names.items() if plain and (ms := results.number("adaptation", name))}
     said = ", ".join(f"{ratio:.2f} ({name})" for name, ratio in ratios.items()) or MISSING
-    authors, mine = (a_picture(results, "adaptation", name) for name in ("authors' code, float16", PUBLISHED))
+    authors, mine = (an_image(results, "adaptation", name) for name in ("authors' code, float16", PUBLISHED))
     if authors and mine:
         said += f"; {authors / mine:.2f} times as fast as its authors' code in float16"
     return [goal, said, verdict(max(ratios.values()) <= ADAPTATION if ratios else None)]

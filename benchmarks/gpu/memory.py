@@ -9,7 +9,7 @@ from benchmarks.gpu import adm
 from benchmarks.gpu.record import Context, Values, release
 from benchmarks.memory import COMPUTED, PARTS, SETTINGS, Setting, most
 from benchmarks.parts import ours
-from benchmarks.parts.settings import pictures
+from benchmarks.parts.settings import random_images
 from tenshot.lightning_modules import DDPM
 from tenshot.models.float32 import float32_products
 
@@ -18,7 +18,7 @@ GIB = 2**30
 
 
 def run(context: Context) -> None:
-    """Rows ``state``; ``kept SETTING``; ``SETTING, N pictures``; ``most SETTING``."""
+    """Rows ``state``; ``kept SETTING``; ``SETTING, N images``; ``most SETTING``."""
     with float32_products(tf32=True):
         measurement = Measurement(context, ours.built(adm.setting(context)))
         for setting in SETTINGS:
@@ -31,12 +31,12 @@ def run(context: Context) -> None:
 
 
 def run_parts(context: Context, measurement: "Measurement", setting: Setting) -> None:
-    """A row for each number of pictures, from few to the first that do not fit."""
+    """A row for each number of images, from few to the first that do not fit."""
     fits = True
     for count in sorted(PARTS[-2:] if context.dry else PARTS):
-        name = f"{setting}, {count} pictures"
+        name = f"{setting}, {count} images"
         if not fits:
-            context.row(STAGE, name, fits=False, pictures=count, message="not tried: fewer did not fit")
+            context.row(STAGE, name, fits=False, images=count, message="not tried: fewer did not fit")
             continue
         row = context.run(STAGE, name, lambda count=count: measurement.peak(setting, count))
         fits = bool(row and row["fits"])
@@ -57,7 +57,7 @@ class Measurement:
 
     def images(self, count: int) -> torch.Tensor:
         """(count, 3, H, W)"""
-        return pictures(replace(adm.setting(self.context), batch=count))
+        return random_images(replace(adm.setting(self.context), batch=count))
 
     def turn_to(self, setting: Setting) -> None:
         """Recompute blocks or not."""
@@ -65,7 +65,7 @@ class Measurement:
         adm.recompute_blocks(unet, replace(unet.config, checkpoint_blocks=setting.recompute))
 
     def kept(self, setting: Setting) -> Values:
-        """GiB that the forward pass keeps for the backward pass: for each picture, and whatever the batch."""
+        """GiB that the forward pass keeps for the backward pass: for each image, and whatever the batch."""
         self.turn_to(setting)
         found = []
         for count in (1, 2):
@@ -76,7 +76,7 @@ class Measurement:
             del loss
             release()
         one, two = found
-        return {"a_picture_gib": (two - one) / GIB, "fixed_gib": (2 * one - two) / GIB}
+        return {"an_image_gib": (two - one) / GIB, "fixed_gib": (2 * one - two) / GIB}
 
     def state(self) -> Values:
         """GiB of weights, gradients, moments and average after a step."""
@@ -95,14 +95,14 @@ class Measurement:
         except torch.OutOfMemoryError:
             self.module.zero_grad()
             release()
-            return {"fits": False, "pictures": count}
+            return {"fits": False, "images": count}
         if not self.cuda:
-            return {"fits": True, "pictures": count, "peak_gib": None}
+            return {"fits": True, "images": count, "peak_gib": None}
         peak, held = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
-        return {"fits": True, "pictures": count, "peak_gib": peak / GIB, "reserved_gib": held / GIB}
+        return {"fits": True, "images": count, "peak_gib": peak / GIB, "reserved_gib": held / GIB}
 
     def most(self, setting: Setting) -> Values:
-        """Whether as many pictures fit as are said to."""
+        """Whether as many images fit as are said to."""
         if not Path(COMPUTED).exists():
             return {"message": "benchmarks/memory.py has not computed it"}
         total = torch.cuda.get_device_properties(self.context.device).total_memory if self.cuda else 0

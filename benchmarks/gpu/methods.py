@@ -104,15 +104,15 @@ def fit(
 
 
 def drawn(context: Context, run: Path, *words: str | Path) -> Values:
-    """Draw pictures; none may be of one colour."""
+    """Draw images; none may be of one colour."""
     count = 2 if context.dry else 8
     folder = context.folder / f"images_{len(list(context.folder.glob('images_*')))}"
     tenshot("predict", "--ckpt_path", run, "--images.count", str(count), "--images.dir", folder, *words)
-    pictures = sorted(folder.glob("*.png"))
-    assert len(pictures) == count, f"{len(pictures)} pictures in place of {count}"
-    ranges = [max(high - low for low, high in Image.open(path).getextrema()) for path in pictures]
-    assert min(ranges) > 0, "a picture of one colour"
-    return {"pictures": count, "least_range": min(ranges)}
+    images = sorted(folder.glob("*.png"))
+    assert len(images) == count, f"{len(images)} images in place of {count}"
+    ranges = [max(high - low for low, high in Image.open(path).getextrema()) for path in images]
+    assert min(ranges) > 0, "an image of one colour"
+    return {"images": count, "least_range": min(ranges)}
 
 
 def measured(context: Context, run: Path) -> Values:
@@ -125,7 +125,7 @@ def measured(context: Context, run: Path) -> Values:
 
 
 def defined(values: Values) -> Values:
-    """Measured values, of which those that so few pictures do not define are none.
+    """Measured values, of which those that so few images do not define are none.
 
     Raises:
         AssertionError: Hardly any is defined.
@@ -137,10 +137,10 @@ def defined(values: Values) -> Values:
 
 
 def folders(context: Context) -> None:
-    """Files of pictures: a few of them, a folder with validation, and a folder measured as a generator."""
-    pictures, square = write_pictures(context, "pictures", 40, 36), write_pictures(context, "square", 32, 32)
+    """Files of images: a few of them, a folder with validation, and a folder measured as a generator."""
+    images, square = write_images(context, "images", 40, 36), write_images(context, "square", 32, 32)
     workers = 0 if context.dry else 2
-    common = {"root": str(pictures), "image_size": 32, "batch_size": 4, "num_workers": workers}
+    common = {"root": str(images), "image_size": 32, "batch_size": 4, "num_workers": workers}
     steps = 2 if context.dry else 6
     kinds: dict[str, Config] = {
         "FewShot": {"shots": 10},
@@ -155,7 +155,7 @@ def folders(context: Context) -> None:
     context.run("methods", "folder as a generator", lambda: generator(context, square))
 
 
-def write_pictures(context: Context, name: str, height: int, width: int) -> Path:
+def write_images(context: Context, name: str, height: int, width: int) -> Path:
     """A folder of 24 PNGs of noise."""
     folder = context.folder / name
     folder.mkdir()
@@ -166,10 +166,10 @@ def write_pictures(context: Context, name: str, height: int, width: int) -> Path
     return folder
 
 
-def generator(context: Context, pictures: Path) -> Values:
-    """``tenshot test`` of a folder, and where its pictures were measured."""
+def generator(context: Context, images: Path) -> Values:
+    """``tenshot test`` of a folder, and where its images were measured."""
     few = ["--evaluate.features", "random", "--evaluate.samples", "8", "--evaluate.reference", "8"]
-    words = ["test", "--model", "FolderGenerator", "--model.root", pictures, *few, "--data", "SyntheticFaces"]
+    words = ["test", "--model", "FolderGenerator", "--model.root", images, *few, "--data", "SyntheticFaces"]
     words += ["--data.image_size", "32", "--trainer.accelerator", "cpu" if context.dry else "gpu"]
     words += ["--trainer.devices", "1", "--trainer.default_root_dir", context.folder / "generator"]
     tenshot(*words)

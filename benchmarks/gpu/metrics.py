@@ -1,4 +1,4 @@
-"""How long metrics take at 256 px: Intra-LPIPS of a thousand pictures, features of FID; all weights are random."""
+"""How long metrics take at 256 px: Intra-LPIPS of a thousand images, features of FID; all weights are random."""
 
 from pathlib import Path
 from unittest import mock
@@ -28,17 +28,20 @@ def run(context: Context) -> None:
     release()
 
 
-def pictures(context: Context, count: int, size: int) -> Tensor:
-    """(count, 3, size, size) uint8 on the device, smooth as pictures are, so that clusters form."""
+def random_images(context: Context, count: int, size: int) -> Tensor:
+    """(count, 3, size, size) uint8 on the device, smooth as images are, so that clusters form."""
     generator = torch.Generator(context.device).manual_seed(0)
     coarse = torch.rand(count, 3, 8, 8, generator=generator, device=context.device)
     return torch.cat([(255 * F.interpolate(part, size, mode="bilinear")).byte() for part in coarse.split(64)])
 
 
 def intra_lpips(context: Context) -> Values:
-    """Ten shots, clusters capped at 50, VGG16; the pictures are on the GPU."""
+    """Ten shots, clusters capped at 50, VGG16; the images are on the GPU."""
     count, size = (12, 32) if context.dry else (1000, 256)
-    network, images = LPIPSNetwork("vgg", weights="random").to(context.device), pictures(context, count + SHOTS, size)
+    network, images = (
+        LPIPSNetwork("vgg", weights="random").to(context.device),
+        random_images(context, count + SHOTS, size),
+    )
     clusters: list[int] = []
 
     def evaluate() -> None:
@@ -48,7 +51,7 @@ def intra_lpips(context: Context) -> Values:
         clusters[:] = metric.report().details["cluster_sizes"]
 
     timing = measure(evaluate, context.device, repeats=3, warmup=1, dry=context.dry)
-    return {**timing.values(), "pictures": count, "size": size, "clusters": clusters}
+    return {**timing.values(), "images": count, "size": size, "clusters": clusters}
 
 
 def inception(context: Context, found: list[InceptionFeatures]) -> Values:
@@ -56,7 +59,7 @@ def inception(context: Context, found: list[InceptionFeatures]) -> Values:
     network = InceptionFeatures(str(random_inception(context.folder))).to(context.device)
     found.append(network)
     batch, size = (2, 32) if context.dry else (128, 256)
-    images, other = pictures(context, 2 * batch, size).split(batch)
+    images, other = random_images(context, 2 * batch, size).split(batch)
     metric, turn = FrechetDistance(network), [images, other]
 
     def update() -> None:
@@ -68,7 +71,7 @@ def inception(context: Context, found: list[InceptionFeatures]) -> Values:
 
 
 def distance(context: Context, network: InceptionFeatures) -> Values:
-    """From features of 5000 and 5000 pictures to the number: float64 products and a root."""
+    """From features of 5000 and 5000 images to the number: float64 products and a root."""
     count = 6 if context.dry else 5000
     rows = torch.randn(2, count, 2048, device=context.device)
 
@@ -79,7 +82,7 @@ def distance(context: Context, network: InceptionFeatures) -> Values:
         metric.report()
 
     timing = measure(evaluate, context.device, repeats=3, warmup=1, dry=context.dry)
-    return {**timing.values(), "pictures": count}
+    return {**timing.values(), "images": count}
 
 
 def random_inception(folder: Path) -> Path:

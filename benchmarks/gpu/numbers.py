@@ -18,7 +18,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 REGION = re.compile(r"(<!-- gpu ([a-z-]+) -->)(.*?)(<!-- /gpu -->)", re.DOTALL)
 COST = re.compile(r"^# Cost: (?:not measured yet|measured: .*?)(; the (?:paper|authors) used [^\n]*)?\.$", re.MULTILINE)
 UNMEASURED = "not measured yet"
-LEAST = 6  # pictures of whose memory is spoken
+LEAST = 6  # images of whose memory is spoken
 CHECKED = {
     "methods": "all methods by the command line", "agreement": "the CPU's numbers", "resume": "resuming",
     "distributed": "FSDP2 and NCCL with one rank, signals",
@@ -99,16 +99,16 @@ def memory_looked(results: list[Results]) -> str:
     said = []
     for one in results:
         ratios = [
-            (row["peak_gib"] - state / GIB) / (of.of(row["pictures"]) / GIB)
+            (row["peak_gib"] - state / GIB) / (of.of(row["images"]) / GIB)
             for setting, of in kept_bytes.items()
             for row in one.of("memory")
-            if row["name"] == f"{setting}, {row.get('pictures')} pictures"
-            if row.get("peak_gib") and row["pictures"] >= LEAST
+            if row["name"] == f"{setting}, {row.get('images')} images"
+            if row.get("peak_gib") and row["images"] >= LEAST
         ]
         if ratios:
             said.append(
                 f"On one {short(one.card)} the peak of a step was {min(ratios):.2f} to {max(ratios):.2f} times what is "
-                f"kept above the state (from {LEAST} pictures on, no accumulation)."
+                f"kept above the state (from {LEAST} images on, no accumulation)."
             )
     return " ".join(said) or "On a GPU nobody has looked."
 
@@ -133,7 +133,7 @@ def memory_table(results: list[Results]) -> str:
         for setting in map(str, SETTINGS):
             cells = []
             for count in PARTS:
-                row = one.find("memory", f"{setting}, {count} pictures")
+                row = one.find("memory", f"{setting}, {count} images")
                 total = f"({(state + kept_bytes[setting].of(count)) / GIB:.1f})"
                 peak = row.get("peak_gib") if row else None
                 cells.append(f"{peak:.1f} {total}" if peak else f"{'does not fit' if row else 'not run'} {total}")
@@ -144,7 +144,7 @@ def memory_table(results: list[Results]) -> str:
             row, of = one.find("memory", f"kept {setting}"), kept_bytes[setting]
             if row:
                 lines.append(
-                    f"Kept, {setting}: {row['a_picture_gib']:.2f} ({of.a_picture / GIB:.2f}) for each picture, "
+                    f"Kept, {setting}: {row['an_image_gib']:.2f} ({of.an_image / GIB:.2f}) for each image, "
                     f"{row['fixed_gib']:.2f} ({of.fixed / GIB:.2f}) whatever the batch."
                 )
         lines.append("")

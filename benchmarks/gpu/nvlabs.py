@@ -12,7 +12,7 @@ class Training:
     """Their networks, optimisers and losses, and the phases of their training loop.
 
     Args:
-        batch: Pictures.
+        batch: Images.
         config: Of ours; theirs is made like it. Their configuration ``stylegan2`` is the published architecture.
         half: How many resolutions are in float16; theirs is 4.
     """

@@ -14,7 +14,7 @@ from benchmarks.gpu.results import Results, Row, card_of, keep, lines_of, slug
 CHECKOUT = Path(__file__).resolve().parents[2]
 FOLDER = CHECKOUT / "benchmarks" / "results"
 HIDDEN = (
-    "stage", "name", "status", "seconds", "kernels", "at", "ms_10", "ms_90", "repeats", "losses", "logged", "pictures",
+    "stage", "name", "status", "seconds", "kernels", "at", "ms_10", "ms_90", "repeats", "losses", "logged", "images",
     "least_range", "run",
 )  # fmt: skip
 LOGGED = ("train/", "speed/", "fd_", "kd_", "is_", "precision_", "recall_", "intra_", "nearest_", "pairwise_", "path_")
@@ -49,9 +49,9 @@ COLUMNS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "memory": (
         ("fits", "fits"), ("GiB at the peak", "peak_gib"), ("GiB held", "reserved_gib"),
-        ("GiB kept, a picture", "a_picture_gib"), ("whatever the batch", "fixed_gib"), ("state GiB", "state_gib"),
+        ("GiB kept, an image", "an_image_gib"), ("whatever the batch", "fixed_gib"), ("state GiB", "state_gib"),
     ),
-    "metrics": (("ms (10 to 90 %)", "ms"), ("pictures", "pictures"), ("images/s", "images_per_s"), ("GiB", "peak_gib")),
+    "metrics": (("ms (10 to 90 %)", "ms"), ("images", "images"), ("images/s", "images_per_s"), ("GiB", "peak_gib")),
 }  # fmt: skip
 """Of known stages, what is shown in columns; other rows, and other stages, show all that they have."""
 

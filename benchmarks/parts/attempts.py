@@ -128,7 +128,7 @@ def assert_alike(run: Path, whole: Path, steps: int) -> None:
         raise Broken("the log is not that of the run that was left alone")
     ours, theirs = ({path.name: path.read_bytes() for path in (f / "samples").glob("*.png")} for f in (run, whole))
     if ours != theirs or not theirs:
-        raise Broken(f"the sample grids are {sorted(ours)}, or of other pictures")
+        raise Broken(f"the sample grids are {sorted(ours)}, or of other images")
 
 
 def same(a: Any, b: Any) -> bool:

@@ -103,14 +103,14 @@ def kept_for_backward(unet: UNet, images: Tensor, t: Tensor) -> Kept:
 
 
 @cache
-def kept_on(device: str, config: UNetConfig, pictures: int, bf16: bool) -> Kept:
-    """The same for a network and pictures without memory."""
+def kept_on(device: str, config: UNetConfig, count: int, bf16: bool) -> Kept:
+    """The same for a network and images without memory."""
     with torch.device("meta"):
         unet = UNet(config)
     with fake(device, bf16):
         give_shapes(unet, device)
-        images = torch.empty(pictures, config.in_channels, config.image_size, config.image_size)
-        return kept_for_backward(unet, images, torch.zeros(pictures, dtype=torch.int64))
+        images = torch.empty(count, config.in_channels, config.image_size, config.image_size)
+        return kept_for_backward(unet, images, torch.zeros(count, dtype=torch.int64))
 
 
 def weights_of(module: nn.Module) -> int:
@@ -118,7 +118,7 @@ def weights_of(module: nn.Module) -> int:
 
 
 def operations(config: UNetConfig) -> tuple[int, int]:
-    """Floating-point operations of a picture in the forward and in the backward pass: multiplications and additions of
+    """Floating-point operations of an image in the forward and in the backward pass: multiplications and additions of
     convolutions, matrix products and attention.
     """
     with torch.device("meta"):

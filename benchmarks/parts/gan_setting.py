@@ -27,17 +27,17 @@ def work(setting: Setting) -> str:
 
 
 def cycle_flops(setting: Setting) -> float:
-    """Operations of a cycle, in forward passes of a picture; a backward pass to inputs and weights is two of them.
+    """Operations of a cycle, in forward passes of an image; a backward pass to inputs and weights is two of them.
 
-    The discriminator's step takes one of G and six of D (real and drawn pictures), the generator's three of G and two
+    The discriminator's step takes one of G and six of D (real and drawn images), the generator's three of G and two
     of D. A gradient to inputs and its differentiation are five more than a forward pass.
     """
     # in eval mode convolutions are direct ones
     generator = StyleGAN2Generator(config(setting)).requires_grad_(False).eval()
     discriminator = StyleGAN2Discriminator(config(setting)).requires_grad_(False).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as drawing:
-        picture = generator(torch.zeros(1, generator.config.latent_dim))
+        image = generator(torch.zeros(1, generator.config.latent_dim))
     with torch.no_grad(), FlopCounterMode(display=False) as judging:
-        discriminator(picture)
+        discriminator(image)
     g, d = (setting.batch * counter.get_total_flops() for counter in (drawing, judging))
     return CYCLE * (4 * g + 8 * d) + PATH_LENGTHS * 6 * g / 2 + 6 * d

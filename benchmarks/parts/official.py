@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 from benchmarks.parts.program import Program
-from benchmarks.parts.settings import Setting, forward_flops, pictures, randomise
+from benchmarks.parts.settings import Setting, forward_flops, random_images, randomise
 
 
 def load(task: str) -> None:
@@ -73,7 +73,7 @@ def training(setting: Setting, half: bool) -> Program:
         model=model, diffusion=diffusion, data=None, batch_size=setting.batch, microbatch=-1, lr=1e-4,
         ema_rate="0.9999", log_interval=10, save_interval=10_000, resume_checkpoint="", use_fp16=half,
     )  # fmt: skip
-    batch = pictures(setting)
+    batch = random_images(setting)
     return Program(setting.work("training step"), lambda: loop.run_step(batch, {}), flops, parameters(model))
 
 
@@ -97,7 +97,7 @@ def adaptation(setting: Setting, half: bool) -> Program:
         lr=1e-4, ema_rate="0.9999", log_interval=10, save_interval=10_000, resume_checkpoint="",
         resume_base_checkpoint=weights, use_fp16=half,
     )  # fmt: skip
-    batch = pictures(setting)
+    batch = random_images(setting)
     return Program(setting.work("DDPM-PA step"), lambda: loop.run_step(batch, {}), flops, parameters(model))
 
 
@@ -109,7 +109,7 @@ def sampling(setting: Setting, half: bool) -> Program:
         model.convert_to_fp16()
         model.dtype = torch.float16
     model.eval()
-    shape = tuple(pictures(setting).shape)
+    shape = tuple(random_images(setting).shape)
     return Program(
         setting.work(f"DDIM-{setting.ddim_steps}"),
         lambda: diffusion.ddim_sample_loop(model, shape, clip_denoised=True, device=setting.device),

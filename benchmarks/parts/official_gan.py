@@ -11,7 +11,7 @@ import torch
 from benchmarks.parts.gan_setting import CYCLE, cycle_flops, work
 from benchmarks.parts.program import Program
 from benchmarks.parts.pulled import Pulled
-from benchmarks.parts.settings import Setting, pictures
+from benchmarks.parts.settings import Setting, random_images
 
 DISCRIMINATOR_EVERY, GENERATOR_EVERY = 16, 4
 
@@ -63,7 +63,7 @@ def started(
     train.get_rank = lambda: 1  # only the first process shows progress, draws samples and saves
     loop = Pulled(
         lambda batches: train.train(args, batches, generator, discriminator, g_optim, d_optim, average, setting.device),
-        lambda: pictures(setting),  # a new tensor each time: the loop makes it require grad
+        lambda: random_images(setting),  # a new tensor each time: the loop makes it require grad
     )
     params = sum(weight.numel() for network in (generator, discriminator) for weight in network.parameters())
     return loop, params

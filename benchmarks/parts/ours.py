@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from benchmarks.parts.program import Program
-from benchmarks.parts.settings import Setting, forward_flops, pictures, randomise
+from benchmarks.parts.settings import Setting, forward_flops, random_images, randomise
 from tenshot.callbacks import EMA, NanGuard, StepSeed
 from tenshot.lightning_modules import DDPM, DDPMPA, Pairwise
 from tenshot.lightning_modules.sampler import Sampler
 
 D = TypeVar("D", bound=DDPM)
 ANCHORS = 3
-"""Pictures of a batch that the published code compares."""
+"""Images of a batch that the published code compares."""
 
 
 def built(setting: Setting) -> DDPM:
@@ -52,7 +52,7 @@ def training(setting: Setting, half: bool) -> Program:
 
 
 def adaptation(setting: Setting, half: bool, anchors: int | None = ANCHORS) -> Program:
-    """The same with DDPM-PA's losses and its frozen source, which sees three pictures as in the published code."""
+    """The same with DDPM-PA's losses and its frozen source, which sees three images as in the published code."""
     module = DDPMPA(
         unet=setting.network(),
         source="unused",
@@ -70,7 +70,7 @@ def adaptation(setting: Setting, half: bool, anchors: int | None = ANCHORS) -> P
 
 def fitting(setting: Setting, half: bool, module: DDPM, what: str, flops: float) -> Program:
     """What ``tenshot fit`` does in a step."""
-    take, batch = stepping(setting.device, module), {"image": pictures(setting)}
+    take, batch = stepping(setting.device, module), {"image": random_images(setting)}
     return Program(setting.work(what), lambda: take(batch, half), flops, parameters(module))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.parts.gan_setting import CYCLE, config, cycle_flops, work
 from benchmarks.parts.program import Program
 from benchmarks.parts.pulled import Pulled
-from benchmarks.parts.settings import Setting, pictures
+from benchmarks.parts.settings import Setting, random_images
 from tenshot.callbacks import EMA, NanGuard, StepSeed
 from tenshot.lightning_modules import StyleGAN2
 from tenshot.lightning_modules.adversarial import GANAdam
@@ -43,6 +43,6 @@ def stylegan2(setting: Setting, half: bool) -> Program:
         callbacks=[StepSeed(0), NanGuard(), EMA(EMA_DECAY)], logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
-    loop = Pulled(lambda batches: trainer.fit(module, Batches(batches)), lambda: {"image": pictures(setting)})
+    loop = Pulled(lambda batches: trainer.fit(module, Batches(batches)), lambda: {"image": random_images(setting)})
     params = sum(weight.numel() for weight in module.parameters())
     return Program(work(setting), lambda: loop.run(CYCLE), cycle_flops(setting), params, warmup=1)

@@ -38,7 +38,7 @@ class Setting:
         return f"{what}, {self.image_size} px, {self.network().channels} channels, batch {self.batch}"
 
 
-def pictures(setting: Setting) -> Tensor:
+def random_images(setting: Setting) -> Tensor:
     """A batch of noise in [-1, 1]: arithmetic takes as long on noise as on faces, but less on zeros."""
     x = torch.rand(setting.batch, 3, setting.image_size, setting.image_size, generator=torch.Generator().manual_seed(0))
     return (2 * x - 1).to(setting.device)
@@ -56,5 +56,5 @@ def forward_flops(network: nn.Module, setting: Setting) -> float:
     """Operations of one evaluation; a training step needs three times as many."""
     t = torch.zeros(setting.batch, dtype=torch.int64, device=setting.device)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(pictures(setting), t)
+        network(random_images(setting), t)
     return counter.get_total_flops()

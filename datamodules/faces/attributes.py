@@ -39,20 +39,20 @@ _LIP_REDS = torch.tensor([[196, 66, 74], [172, 44, 84], [214, 92, 92], [150, 58,
 
 @dataclass(frozen=True)
 class FaceAttributes:
-    """The heads of N pictures.
+    """The heads of N images.
 
-    Lengths are in half picture sizes, so the picture spans [-1, 1]; x grows to the right, y down.
+    Lengths are in half image sizes, so the image spans [-1, 1]; x grows to the right, y down.
     All but ``texture`` are float32.
     """
 
-    background: Tensor  # (N, 3) colour in the middle of the picture
+    background: Tensor  # (N, 3) colour in the middle of the image
     background_gradient: Tensor  # (N, 2) relative change of brightness from the middle to the right and the lower edge
     clothes: Tensor  # (N, 3) colour
     head_x: Tensor  # (N,) centre of the head
     head_y: Tensor  # (N,)
     head_width: Tensor  # (N,) half of it
     head_height: Tensor  # (N,) half of it
-    turn: Tensor  # (N,) sine of the angle by which the head looks to the right of the picture
+    turn: Tensor  # (N,) sine of the angle by which the head looks to the right of the image
     jaw: Tensor  # (N,) by what fraction the head narrows towards the chin
     skin_tone: Tensor  # (N,) 0 light ... 1 dark
     skin: Tensor  # (N, 3) colour, from skin_tone
@@ -78,12 +78,12 @@ class FaceAttributes:
         return len(self.texture)
 
     def take(self, rows: slice) -> "FaceAttributes":
-        """The same attributes of some of the pictures."""
+        """The same attributes of some of the images."""
         return FaceAttributes(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 def face_attributes(seed: int, indices: Tensor) -> FaceAttributes:
-    """The attributes of the pictures ``indices``, int64 (N,): each a function of (seed, index) alone."""
+    """The attributes of the images ``indices``, int64 (N,): each a function of (seed, index) alone."""
 
     def draw(name: str, low: float = 0.0, high: float = 1.0) -> Tensor:
         return uniform(seed, indices, name, low, high)

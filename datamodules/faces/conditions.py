@@ -1,4 +1,4 @@
-"""What a picture can be made from: the map of its parts, its contours, and the relief of the head."""
+"""What an image can be made from: the map of its parts, its contours, and the relief of the head."""
 
 import torch
 from torch import Tensor
@@ -47,7 +47,7 @@ def contour_sketch(domain: str, attributes: FaceAttributes, size: int) -> Tensor
 
 
 def depth_map(domain: str, attributes: FaceAttributes, size: int) -> Tensor:
-    """How far each point stands before the wall: uint8 (N, 1, size, size), from 0 to half a picture size at 255."""
+    """How far each point stands before the wall: uint8 (N, 1, size, size), from 0 to half an image size at 255."""
 
     def draw(heads: FaceAttributes, canvas: Canvas) -> Planes:
         height = torch.zeros(_shape(heads, canvas))

@@ -30,7 +30,7 @@ def _to_unit(words: np.ndarray) -> Tensor:
 
 
 def hash_keys(seed: int, indices: Tensor, name: str) -> np.ndarray:
-    """One 64-bit word for each picture and each name of an attribute.
+    """One 64-bit word for each image and each name of an attribute.
 
     indices: int64 (N,)  ->  uint64 (N,), a function of (seed, index, name) alone
     """
@@ -40,14 +40,14 @@ def hash_keys(seed: int, indices: Tensor, name: str) -> np.ndarray:
 
 
 def uniform(seed: int, indices: Tensor, name: str, low: float = 0.0, high: float = 1.0) -> Tensor:
-    """One uniform number in [low, high) for each picture: int64 (N,)  ->  float32 (N,)."""
+    """One uniform number in [low, high) for each image: int64 (N,)  ->  float32 (N,)."""
     return low + (high - low) * _to_unit(hash_keys(seed, indices, name))
 
 
 def lattice(keys: Tensor, rows: int, columns: int, layer: int) -> Tensor:
-    """A table of uniform numbers for each picture, the nodes of a value noise.
+    """A table of uniform numbers for each image, the nodes of a value noise.
 
-    keys: int64 (N,)  ->  float32 (N, rows, columns) in [0, 1); ``layer`` tells tables of one picture apart
+    keys: int64 (N,)  ->  float32 (N, rows, columns) in [0, 1); ``layer`` tells tables of one image apart
     """
     cells = np.arange(rows * columns, dtype=np.uint64) + np.uint64(layer << 32)
     words = _chain(keys.numpy().view(np.uint64)[:, None], cells[None])

@@ -24,7 +24,7 @@ _POINTS = 2**15 - 1
 
 
 def render(domain: str, attributes: FaceAttributes, size: int) -> Tensor:
-    """The pictures of the heads in one of DOMAINS: uint8 (N, 3, size, size), each a function of its own attributes."""
+    """The images of the heads in one of DOMAINS: uint8 (N, 3, size, size), each a function of its own attributes."""
     finer = _supersampling(size)
 
     def draw(heads: FaceAttributes, canvas: Canvas) -> Planes:
@@ -58,24 +58,24 @@ def parts(domain: str, attributes: FaceAttributes, canvas: Canvas) -> Iterator[P
 def piecewise(
     draw: Callable[[FaceAttributes, Canvas], Planes], attributes: FaceAttributes, size: int, finer: int = 1
 ) -> Tensor:
-    """What ``draw`` makes of the heads, a few small pictures or a strip of a large one at a time: (N, C, size, size).
+    """What ``draw`` makes of the heads, a few small images or a strip of a large one at a time: (N, C, size, size).
 
     finer: points of the canvas along each side of a pixel
     """
     grid = pixel_grid(size * finer)
     rows = min(size, max(1, _POINTS // (size * finer**2)))
     count = max(1, _POINTS // (size * rows * finer**2))
-    pictures = torch.empty(0)
+    images = torch.empty(0)
     for first in range(0, len(attributes), count):
         heads = slice(first, first + count)
         for top in range(0, size, rows):
             strip = Canvas(grid.x, grid.y[:, top * finer : (top + rows) * finer], grid.pixel)
             planes = draw(attributes.take(heads), strip)
-            if not len(pictures):
-                pictures = planes[0].new_empty(len(attributes), len(planes), size, size)
+            if not len(images):
+                images = planes[0].new_empty(len(attributes), len(planes), size, size)
             for channel, plane in enumerate(planes):
-                pictures[heads, channel, top : top + rows] = plane
-    return pictures
+                images[heads, channel, top : top + rows] = plane
+    return images
 
 
 def to_byte(plane: Tensor) -> Tensor:
@@ -109,14 +109,14 @@ def _as_baby(grown: FaceAttributes) -> FaceAttributes:
 
 
 def _supersampling(size: int) -> int:
-    """Points along each side of a pixel: small pictures need more, for strokes thinner than a pixel."""
+    """Points along each side of a pixel: small images need more, for strokes thinner than a pixel."""
     return max(2, -(-64 // size)) if size < 192 else 1
 
 
-def _average(picture: Tensor, block: int) -> Tensor:
+def _average(image: Tensor, block: int) -> Tensor:
     """The means of block x block pixels, summed in one order: (..., H, W) -> (..., H / block, W / block)."""
     total = torch.zeros(())
     for row in range(block):
         for column in range(block):
-            total = total + picture[..., row::block, column::block]
+            total = total + image[..., row::block, column::block]
     return total / block**2

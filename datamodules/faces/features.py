@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from tenshot.datamodules.faces.attributes import FaceAttributes
-from tenshot.datamodules.faces.parts import Part, Pose, Solid, per_picture
+from tenshot.datamodules.faces.parts import Part, Pose, Solid, per_image
 from tenshot.datamodules.faces.shapes import Canvas, box, ellipse, stroke
 
 __all__ = ["eyes_and_brows", "lenses", "mouth", "nose", "temples"]
@@ -15,12 +15,12 @@ _SIDES = (-1, 1)
 def eyes_and_brows(attributes: FaceAttributes, pose: Pose, canvas: Canvas) -> list[Part]:
     """White, iris, pupil, glint, lid and brow of each eye."""
     parts = []
-    size, v = per_picture(attributes.eye_size), per_picture(attributes.eye_height)
-    lift = per_picture(attributes.brow_lift)
+    size, v = per_image(attributes.eye_size), per_image(attributes.eye_height)
+    lift = per_image(attributes.brow_lift)
     white, black = torch.full_like(attributes.iris, 0.97), torch.full_like(attributes.iris, 0.06)
     brow_colour = attributes.hair * 0.5 + attributes.skin * 0.12
     for side in _SIDES:
-        u = side * per_picture(attributes.eye_spacing)
+        u = side * per_image(attributes.eye_spacing)
         x0, y0 = pose.place(u, v)
         wide = pose.foreshortening(u, v)
         x, y = canvas.x - x0, canvas.y - y0
@@ -40,7 +40,7 @@ def eyes_and_brows(attributes: FaceAttributes, pose: Pose, canvas: Canvas) -> li
 
 def nose(attributes: FaceAttributes, pose: Pose, canvas: Canvas) -> list[Part]:
     """A rounded tip with its shadow below."""
-    size = per_picture(attributes.nose)
+    size = per_image(attributes.nose)
     x0, y0 = pose.place(0.15 * pose.turn, 0.32)
     x, y = canvas.x - x0, canvas.y - y0
     skull = pose.head()
@@ -53,7 +53,7 @@ def nose(attributes: FaceAttributes, pose: Pose, canvas: Canvas) -> list[Part]:
 
 def mouth(attributes: FaceAttributes, pose: Pose, canvas: Canvas) -> list[Part]:
     """Lips along a parabola; a broad smile opens and shows teeth."""
-    curve, width = per_picture(attributes.mouth_curve), per_picture(attributes.mouth_width)
+    curve, width = per_image(attributes.mouth_curve), per_image(attributes.mouth_width)
     place = 0.0, 0.62
     x0, y0 = pose.place(*place)
     half = width * pose.foreshortening(*place)
@@ -84,8 +84,8 @@ def temples(attributes: FaceAttributes, pose: Pose, canvas: Canvas) -> list[Part
 def lenses(attributes: FaceAttributes, pose: Pose, canvas: Canvas) -> list[Part]:
     """Two dark lenses before the eyes, their rims and the bridge between."""
     frame, skull = attributes.lens * 0.55, pose.head()
-    v = per_picture(attributes.eye_height) + 0.03
-    roundness = 0.35 + 0.65 * per_picture(attributes.lens_shape)
+    v = per_image(attributes.eye_height) + 0.03
+    roundness = 0.35 + 0.65 * per_image(attributes.lens_shape)
     x0, y0 = pose.place(0.0, v)
     bridge = stroke(canvas.x - x0, canvas.y - y0 + 0.05, 0.16 * pose.width, -0.05 * pose.width, 0.024)
     parts = [Part("glasses", bridge, frame, ink=1.0)]
@@ -104,6 +104,6 @@ def lenses(attributes: FaceAttributes, pose: Pose, canvas: Canvas) -> list[Part]
 
 
 def _lens_centres(attributes: FaceAttributes, pose: Pose) -> list[tuple[float, Tensor, Tensor]]:
-    """The place u of each lens on the head, and its x and y in the picture."""
-    v = per_picture(attributes.eye_height) + 0.03
+    """The place u of each lens on the head, and its x and y in the image."""
+    v = per_image(attributes.eye_height) + 0.03
     return [(u, *pose.place(u, v)) for u in (-0.43, 0.43)]

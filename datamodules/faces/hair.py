@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tenshot.datamodules.faces.attributes import FaceAttributes
 from tenshot.datamodules.faces.head import face_shape
-from tenshot.datamodules.faces.parts import Part, Pose, Solid, per_picture
+from tenshot.datamodules.faces.parts import Part, Pose, Solid, per_image
 from tenshot.datamodules.faces.shapes import Canvas, ellipse, intersect_smoothly, stroke
 
 __all__ = ["Fluff", "Hair"]
@@ -40,7 +40,7 @@ class Hair:
 
     def _mop(self) -> tuple[Solid, Tensor]:
         pose, canvas = self.pose, self.canvas
-        length, volume = per_picture(self.attributes.hair_length), per_picture(self.attributes.hair_volume)
+        length, volume = per_image(self.attributes.hair_length), per_image(self.attributes.hair_volume)
         rx = pose.width * (1.04 + 0.10 * volume + 0.07 * length)
         ry = pose.height * (1.05 + 0.12 * volume)
         x0, y0 = pose.x - 0.1 * pose.turn * pose.width, pose.y - 0.04 * pose.height
@@ -53,7 +53,7 @@ class Hair:
     def _window(self) -> Tensor:
         """An arch with straight sides; the fringe at its top opens to one side."""
         pose, canvas = self.pose, self.canvas
-        fringe, parting = per_picture(self.attributes.fringe), per_picture(self.attributes.parting)
+        fringe, parting = per_image(self.attributes.fringe), per_image(self.attributes.parting)
         middle = -0.1  # where the arch begins, in half heads
         arch = pose.height * (middle + 0.76 - 0.40 * fringe)
         x0, y0 = pose.place(0.0, middle)
@@ -91,7 +91,7 @@ class Fluff:
     def before(self) -> list[Part]:
         """The tuft: two curls that cross."""
         half = torch.full_like(self.pose.x, 0.1)
-        root = self.pose.x - 0.05 * per_picture(self.attributes.parting)
+        root = self.pose.x - 0.05 * per_image(self.attributes.parting)
         curls = []
         for side in (-1, 1):
             x, y = self.canvas.x - root - side * 0.05, self.canvas.y - self.pose.y + 1.04 * self.pose.height

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from tenshot.datamodules.faces.attributes import FaceAttributes
-from tenshot.datamodules.faces.parts import Part, Pose, Solid, per_picture
+from tenshot.datamodules.faces.parts import Part, Pose, Solid, per_image
 from tenshot.datamodules.faces.shapes import Canvas, box, ellipse
 
 __all__ = ["face_shape", "head", "neck", "shoulders"]
@@ -43,7 +43,7 @@ def face_shape(attributes: FaceAttributes, pose: Pose, canvas: Canvas) -> Tensor
     y = canvas.y - pose.y
     lower = (y / pose.height).clamp(0, 1.2)
     x = canvas.x - pose.x - 0.14 * pose.turn * pose.width * lower
-    return ellipse(x / (1 - per_picture(attributes.jaw) * lower * lower), y, pose.width, pose.height)
+    return ellipse(x / (1 - per_image(attributes.jaw) * lower * lower), y, pose.width, pose.height)
 
 
 def _chest(pose: Pose) -> Solid:

@@ -8,12 +8,12 @@ from torch import Tensor
 from tenshot.datamodules.faces.attributes import FaceAttributes
 from tenshot.datamodules.faces.shapes import Canvas, root
 
-__all__ = ["REGIONS", "Part", "Pose", "Solid", "per_picture"]
+__all__ = ["REGIONS", "Part", "Pose", "Solid", "per_image"]
 
 REGIONS = ("background", "clothes", "hair", "skin", "brows", "eyes", "nose", "mouth", "glasses")
 
 
-def per_picture(value: Tensor) -> Tensor:
+def per_image(value: Tensor) -> Tensor:
     """(N,) -> (N, 1, 1), to meet the pixels."""
     return value[:, None, None]
 
@@ -22,7 +22,7 @@ def per_picture(value: Tensor) -> Tensor:
 class Solid:
     """A half ellipsoid that bulges towards the viewer; below its centre it goes on as a cylinder if ``hanging``.
 
-    All (N, 1, 1), lengths in half picture sizes. Its highest point is base + rise above the picture's plane.
+    All (N, 1, 1), lengths in half image sizes. Its highest point is base + rise above the image's plane.
     """
 
     x: Tensor
@@ -41,7 +41,7 @@ class Solid:
         return p * scale, q * scale, r * scale
 
     def height(self, canvas: Canvas) -> Tensor:
-        """How far the surface stands before the picture's plane, (N, H, W)."""
+        """How far the surface stands before the image's plane, (N, H, W)."""
         return self.base + self.rise * self._sphere(canvas)[2]
 
     def light(self, canvas: Canvas) -> Tensor:
@@ -84,22 +84,22 @@ class Part:
 
 
 class Pose:
-    """Where points of the face fall in the picture once the head is turned. Everything is (N, 1, 1).
+    """Where points of the face fall in the image once the head is turned. Everything is (N, 1, 1).
 
     A point of the face is given by its place (u, v) on the head seen from the front, a unit ball: u from -1 (one ear)
     to 1, v from -1 (crown) to 1 (chin). Turning the ball moves the point to u cos + sqrt(1 - u^2 - v^2) sin.
     """
 
     def __init__(self, attributes: FaceAttributes) -> None:
-        self.x = per_picture(attributes.head_x)
-        self.y = per_picture(attributes.head_y)
-        self.width = per_picture(attributes.head_width)
-        self.height = per_picture(attributes.head_height)
-        self.turn = per_picture(attributes.turn)
+        self.x = per_image(attributes.head_x)
+        self.y = per_image(attributes.head_y)
+        self.width = per_image(attributes.head_width)
+        self.height = per_image(attributes.head_height)
+        self.turn = per_image(attributes.turn)
         self._cosine = (1 - self.turn * self.turn).sqrt()
 
     def place(self, u: Tensor | float, v: Tensor | float) -> tuple[Tensor, Tensor]:
-        """The picture's x and y of a point of the face."""
+        """The image's x and y of a point of the face."""
         x = u * self._cosine + self._front(u, v) * self.turn
         return self.x + self.width * x, self.y + self.height * v
 

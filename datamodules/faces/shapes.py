@@ -1,7 +1,7 @@
 """Drawing with signed distances: negative inside a shape, positive outside; they say how much of a pixel is inside.
 
 Only sums, products, quotients, roots, minima and maxima touch pixels, each an operation of its own. IEEE 754 leaves
-them one result each, so a picture has the same bits in whatever batch, order or number of threads it is drawn.
+them one result each, so an image has the same bits in whatever batch, order or number of threads it is drawn.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Canvas:
 
 
 def pixel_grid(size: int) -> Canvas:
-    """The canvas of a picture of size x size pixels: x (1, 1, size), y (1, size, 1)."""
+    """The canvas of an image of size x size pixels: x (1, 1, size), y (1, size, 1)."""
     centres = (torch.arange(size) * 2 + 1 - size) / size  # exactly symmetric about 0
     return Canvas(centres[None, None, :], centres[None, :, None], 2 / size)
 

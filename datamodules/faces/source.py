@@ -1,4 +1,4 @@
-"""Drawn faces as a source of pictures: drawn when first asked for, kept where they are few."""
+"""Drawn faces as a source of images: drawn when first asked for, kept where they are few."""
 
 from collections.abc import Sequence
 
@@ -15,12 +15,12 @@ _KEPT_BYTES = 512 * 2**20  # larger sets are drawn anew each time
 
 
 class FacesSource:
-    """Pictures of a domain by number; see ``Source`` of datamodules.batches.
+    """Images of a domain by number; see ``Source`` of datamodules.batches.
 
     Args:
         domain: One of DOMAINS.
-        seed: Decides, with the index of a picture, all that is in it.
-        indices: The index of each picture of this source.
+        seed: Decides, with the index of an image, all that is in it.
+        indices: The index of each image of this source.
         image_size: Height and width.
         labels: Give "label", the class by hair length and mouth, 0 ... NUM_LABELS - 1.
         condition: Give one of CONDITIONS, under its name; None for none.
@@ -51,7 +51,7 @@ class FacesSource:
         return f"{len(self)} drawn {self.domain}"
 
     def read(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """The pictures of these numbers, in this order: "image" uint8 (N, 3, H, W), "label", the condition."""
+        """The images of these numbers, in this order: "image" uint8 (N, 3, H, W), "label", the condition."""
         rows = torch.tensor(indices, dtype=torch.int64)
         missing = rows[~self._is_kept[rows]].unique()
         if len(missing):
@@ -67,7 +67,7 @@ class FacesSource:
         return {name: value[rows] for name, value in self._kept.items()}
 
     def attributes(self, indices: Sequence[int]) -> FaceAttributes:
-        """What is in the pictures of these numbers."""
+        """What is in the images of these numbers."""
         return face_attributes(self.seed, torch.tensor([self.indices[i] for i in indices], dtype=torch.int64))
 
     def _draw(self, rows: Tensor) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""How parts become a picture: flat colours under a lamp, a pen on paper, or a brush."""
+"""How parts become an image: flat colours under a lamp, a pen on paper, or a brush."""
 
 from collections.abc import Iterable
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 from tenshot.datamodules.faces.attributes import FaceAttributes
 from tenshot.datamodules.faces.counter import lattice
-from tenshot.datamodules.faces.parts import Part, per_picture
+from tenshot.datamodules.faces.parts import Part, per_image
 from tenshot.datamodules.faces.shapes import Canvas
 
 __all__ = ["PEN", "Planes", "brush", "coloured", "inked", "oiled"]
 
 Planes = list[Tensor]  # red, green and blue, each (N, H, W) in [0, 1]
 
-PEN = 0.014  # half the width of a pen's line, in half picture sizes
+PEN = 0.014  # half the width of a pen's line, in half image sizes
 _INK = 0.1  # its grey value on paper of 1
 _HATCHING = 0.09  # from one line of it to the next
 _EARTH = (0.92, 0.83, 0.64)  # red, green and blue that an old varnish lets through
@@ -23,9 +23,9 @@ _TONES = 5  # steps of each colour in oil
 
 def coloured(attributes: FaceAttributes, parts: Iterable[Part], canvas: Canvas) -> Planes:
     """Flat colours under a lamp."""
-    right, down = (per_picture(slope) for slope in attributes.background_gradient.unbind(1))
+    right, down = (per_image(slope) for slope in attributes.background_gradient.unbind(1))
     wall = 1 + right * canvas.x + down * canvas.y
-    planes = [per_picture(colour) * wall for colour in attributes.background.unbind(1)]
+    planes = [per_image(colour) * wall for colour in attributes.background.unbind(1)]
     for part in parts:
         cover = canvas.cover(part.distance, part.softness)
         if part.opacity < 1:
@@ -33,7 +33,7 @@ def coloured(attributes: FaceAttributes, parts: Iterable[Part], canvas: Canvas) 
         if part.within is not None:
             cover *= canvas.cover(part.within)
         for plane, colour in zip(planes, part.colour.unbind(1), strict=True):
-            lit = per_picture(colour) if part.light is None else per_picture(colour) * part.light
+            lit = per_image(colour) if part.light is None else per_image(colour) * part.light
             plane += (lit - plane) * cover
     return [plane.clamp(0, 1) for plane in planes]
 
@@ -41,7 +41,7 @@ def coloured(attributes: FaceAttributes, parts: Iterable[Part], canvas: Canvas) 
 def inked(attributes: FaceAttributes, parts: Iterable[Part], canvas: Canvas) -> Planes:
     """Dark lines on white paper, the hair hatched, the thicker the darker it is."""
     red, green, blue = attributes.hair.unbind(1)
-    darkness = per_picture(0.85 - 0.5 * (red + green + blue) / 3)
+    darkness = per_image(0.85 - 0.5 * (red + green + blue) / 3)
     phase = (canvas.x * _side(attributes.parting) + canvas.y) / _HATCHING + 99.5  # positive
     hatch = canvas.cover((phase - phase.int() - 0.5).abs() * _HATCHING - 0.03 * darkness) * darkness
     ink = torch.zeros(())
@@ -89,7 +89,7 @@ def _stepped(x: Tensor) -> Tensor:
 
 def _side(parting: Tensor) -> Tensor:
     """Which way a hand draws: -1 or 1, (N, 1, 1), mirrored with the head."""
-    return per_picture(torch.where(parting < 0, -1.0, 1.0))
+    return per_image(torch.where(parting < 0, -1.0, 1.0))
 
 
 def _noise(keys: Tensor, layer: int, x: Tensor, y: Tensor) -> Tensor:

@@ -21,16 +21,16 @@ __all__ = ["AdaptiveAugment"]
 
 
 class AdaptiveAugment(nn.Module):
-    """Random transforms of each picture that a discriminator sees, with a probability that follows its overfitting.
+    """Random transforms of each image that a discriminator sees, with a probability that follows its overfitting.
 
-    The measure of overfitting is r, the mean sign of the discriminator's outputs for real pictures: :meth:`observe`
+    The measure of overfitting is r, the mean sign of the discriminator's outputs for real images: :meth:`observe`
     collects it, and every few iterations (4 as published) :meth:`adjust` moves the probability. All of it happens on
     the device; the host never waits.
 
     Args:
-        probability: That a transform is applied to a picture, fixed; without one it adapts, from 0 on.
+        probability: That a transform is applied to an image, fixed; without one it adapts, from 0 on.
         target: r above which the probability rises and below which it falls.
-        images_to_full: Real pictures seen while the probability goes from 0 to 1.
+        images_to_full: Real images seen while the probability goes from 0 to 1.
         transforms: Groups in one word, of which b are blits, g geometric and c those of colour, or a list of names:
             xflip, rotate90, xint; scale, rotate, aniso, xfrac; brightness, contrast, lumaflip, hue, saturation.
 
@@ -41,7 +41,7 @@ class AdaptiveAugment(nn.Module):
     probability: Tensor
     """() what it is now."""
     signs: Tensor
-    """(2,) sum of the signs, and number of real pictures, since the last adjustment."""
+    """(2,) sum of the signs, and number of real images, since the last adjustment."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class AdaptiveAugment(nn.Module):
         self.register_buffer("signs", torch.zeros(2))
 
     def forward(self, images: Tensor, matrices: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Transform each picture by its own draw; differentiable twice. What no transform meets comes back unchanged.
+        """Transform each image by its own draw; differentiable twice. What no transform meets comes back unchanged.
 
         Args:
             images: (N, 3, H, W) in [-1, 1].
@@ -98,10 +98,10 @@ class AdaptiveAugment(nn.Module):
 
     @torch.no_grad()
     def observe(self, real_logits: Tensor) -> None:
-        """Note the discriminator's outputs for augmented real pictures.
+        """Note the discriminator's outputs for augmented real images.
 
         Args:
-            real_logits: (N,) or maps (N, 1, h, w), of which each counts as one picture: its signs are averaged.
+            real_logits: (N,) or maps (N, 1, h, w), of which each counts as one image: its signs are averaged.
         """
         signs = real_logits.float().sign().reshape(len(real_logits), -1).mean(dim=1)
         self.signs[0] += signs.sum()

@@ -1,4 +1,4 @@
-"""DiffAugment: random colour, translation and cutout of every picture that a discriminator sees (arXiv 2006.10738)."""
+"""DiffAugment: random colour, translation and cutout of every image that a discriminator sees (arXiv 2006.10738)."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ __all__ = ["DiffAugment"]
 
 
 class DiffAugment(nn.Module):
-    """Differentiable augmentation, always on, different for each picture of a batch.
+    """Differentiable augmentation, always on, different for each image of a batch.
 
     Args:
         policy: What is applied, in this order, separated by commas: ``color`` (brightness, saturation, contrast),
@@ -59,7 +59,7 @@ def _translation(x: Tensor) -> Tensor:
 
 
 def _cutout(x: Tensor) -> Tensor:
-    """A square of 0, cut off where it leaves the picture."""
+    """A square of 0, cut off where it leaves the image."""
     outside = torch.zeros(len(x), 1, 1, 1, dtype=torch.bool, device=x.device)
     for axis in (2, 3):
         size = x.shape[axis]

@@ -21,7 +21,7 @@ class Transform:
         law: ``steps``: 0, 1, …, spread - 1 alike; ``uniform`` from -spread to spread; ``normal``: spread is the
             standard deviation.
         spread: As above.
-        numbers: How many strengths a picture has.
+        numbers: How many strengths an image has.
         chances: 1 where they come together or not at all. Otherwise each comes by itself, at least one with the
             probability of a transform.
     """
@@ -73,12 +73,12 @@ def selected_transforms(transforms: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def draw(names: Sequence[str], count: int, probability: Tensor | float, device: torch.device) -> dict[str, Tensor]:
-    """Strengths of these transforms for so many pictures: (count, numbers) each, 0 where a transform is not applied.
+    """Strengths of these transforms for so many images: (count, numbers) each, 0 where a transform is not applied.
 
     Args:
         names: Of transforms.
-        count: Number of pictures.
-        probability: That a transform is applied to a picture, for each by itself; a tensor () on the device.
+        count: Number of images.
+        probability: That a transform is applied to an image, for each by itself; a tensor () on the device.
         device: Of the strengths.
     """
     strengths = {}
@@ -101,13 +101,13 @@ def draw(names: Sequence[str], count: int, probability: Tensor | float, device: 
 def geometry_matrices(strengths: Mapping[str, Tensor], height: int, width: int) -> Tensor:
     """The blits and the geometric transforms as one matrix, from output to input.
 
-    Applied to a picture are, in this order: flip, quarter turns, translation by pixels, scale, rotation, anisotropic
+    Applied to an image are, in this order: flip, quarter turns, translation by pixels, scale, rotation, anisotropic
     scale, rotation, translation.
 
     Args:
         strengths: From :func:`draw`; those that are missing are 0.
-        height: Of the pictures.
-        width: Of the pictures.
+        height: Of the images.
+        width: Of the images.
 
     Returns:
         (N, 2, 3), as :func:`tenshot.models.augmentation.warp.warp` takes them.

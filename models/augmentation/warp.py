@@ -1,6 +1,6 @@
-"""Affine warps of pictures without aliasing, as ADA has them (arXiv 2006.06676, appendix B).
+"""Affine warps of images without aliasing, as ADA has them (arXiv 2006.06676, appendix B).
 
-A picture is continued by reflection about its outermost pixels, enlarged twofold with an orthogonal low-pass filter,
+An image is continued by reflection about its outermost pixels, enlarged twofold with an orthogonal low-pass filter,
 sampled bilinearly at twice its resolution, and reduced with the mirrored filter. Without a warp the two filters cancel.
 Enlarging and reducing are products with one matrix an axis, reflection included: on a CPU faster than convolutions at
 32 px and as fast at 256 px, and their derivatives of any order are products again.
@@ -24,23 +24,23 @@ SYM6 = (
 )  # fmt: skip
 """Low-pass filter of the symlet of order 6; its sum is the square root of 2."""
 CENTRE = len(SYM6) // 2 - 1
-"""Of the filter; also how many points of the doubled picture halving reads beyond each border."""
+"""Of the filter; also how many points of the doubled image halving reads beyond each border."""
 
 
 def warp(images: Tensor, output_to_input: Tensor) -> Tensor:
-    """Pictures that show at p what lay at ``output_to_input @ p``. Differentiable any number of times.
+    """Images that show at p what lay at ``output_to_input @ p``. Differentiable any number of times.
 
-    Reflections go on without end. The published code reflects once, over a margin that the farthest reaching picture of
-    the batch decides and that leaves the filter little room in pictures that shrink; where it is wide enough, the
+    Reflections go on without end. The published code reflects once, over a margin that the farthest reaching image of
+    the batch decides and that leaves the filter little room in images that shrink; where it is wide enough, the
     results are the same.
 
     Args:
         images: (N, C, H, W), float32 or float64.
-        output_to_input: (N, 2, 3) affine matrices for (x, y, 1) in pixels from the picture's centre, x to the right and
+        output_to_input: (N, 2, 3) affine matrices for (x, y, 1) in pixels from the image's centre, x to the right and
             y downwards. No gradient reaches them.
 
     Returns:
-        (N, C, H, W). A picture whose matrix is the identity comes back unchanged to the last bit.
+        (N, C, H, W). An image whose matrix is the identity comes back unchanged to the last bit.
     """
     height, width = images.shape[2:]
     with torch.no_grad():
@@ -59,7 +59,7 @@ def warp(images: Tensor, output_to_input: Tensor) -> Tensor:
 def _points(matrices: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Where the doubled output, margins for halving included, reads the doubled input: x and y, (N, 2H + 10, 2W + 10).
 
-    Pixel i lies at point 2i of the doubled picture, within a tenth of a point: the filter leans to that side.
+    Pixel i lies at point 2i of the doubled image, within a tenth of a point: the filter leans to that side.
     """
     u, v = (
         torch.arange(1 - size - CENTRE, size + CENTRE + 1, dtype=matrices.dtype, device=matrices.device)
@@ -71,14 +71,14 @@ def _points(matrices: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def _enlargement(size: int, points: Tensor) -> tuple[Tensor, Tensor]:
-    """The matrix (L, size) that doubles as much of the reflected picture as is read along one axis, and the points.
+    """The matrix (L, size) that doubles as much of the reflected image as is read along one axis, and the points.
 
-    The reflected picture repeats itself, so that one period is enough wherever the points lie. They often span less,
+    The reflected image repeats itself, so that one period is enough wherever the points lie. They often span less,
     but to know that would make the host wait for an accelerator.
 
     Args:
-        size: Pixels of the picture.
-        points: Positions in the doubled picture, of any shape.
+        size: Pixels of the image.
+        points: Positions in the doubled image, of any shape.
 
     Returns:
         The matrix, and the points in the coordinates of :func:`grid_sample`, from -1 to 1 edge to edge.
@@ -96,7 +96,7 @@ def _enlargement(size: int, points: Tensor) -> tuple[Tensor, Tensor]:
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)
 def _doubling(size: int, start: int, length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(length, size): points start, start + 1, … of the doubled, reflected picture from its pixels."""
+    """(length, size): points start, start + 1, … of the doubled, reflected image from its pixels."""
     taps = torch.tensor(SYM6, dtype=torch.float64) * math.sqrt(2)
     point = torch.arange(start, start + length)[:, None]
     pixel = (point + CENTRE) // 2 - torch.arange(len(SYM6) // 2)  # (length, 6): those within reach of the filter
@@ -109,7 +109,7 @@ def _doubling(size: int, start: int, length: int, dtype: torch.dtype, device: to
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)
 def _halving(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(size, 2 size + 10): pixels from the points of the doubled picture and ``CENTRE`` more on either side."""
+    """(size, 2 size + 10): pixels from the points of the doubled image and ``CENTRE`` more on either side."""
     taps = torch.tensor(SYM6, dtype=torch.float64) / math.sqrt(2)
     point = 2 * torch.arange(size)[:, None] + torch.arange(len(SYM6))
     matrix = torch.zeros(size, 2 * (size + CENTRE), dtype=torch.float64)
@@ -117,7 +117,7 @@ def _halving(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 class _Sample(Function):
-    """Bilinear sampling, zeros outside, for which memory need not hold the enlarged pictures: it is linear in them."""
+    """Bilinear sampling, zeros outside, for which memory need not hold the enlarged images: it is linear in them."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, grid: Tensor) -> Tensor:  # (N, C, H, W), (N, H', W', 2) -> (N, C, H', W')

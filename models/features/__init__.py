@@ -1,4 +1,4 @@
-"""Frozen networks that turn pictures into feature rows, for metrics."""
+"""Frozen networks that turn images into feature rows, for metrics."""
 
 from tenshot.models.features.factory import FeatureName, check_feature_name, feature_network
 from tenshot.models.features.inception import InceptionFeatures

@@ -1,4 +1,4 @@
-"""LPIPS as an embedding: the distance of two pictures is the squared distance of two rows of numbers."""
+"""LPIPS as an embedding: the distance of two images is the squared distance of two rows of numbers."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from tenshot.models.pretrained import Trunk, fill, read_state_dict, sha256, weig
 __all__ = ["LPIPSNetwork", "Rows", "distances"]
 
 Rows = list[Tensor]
-"""Embedded pictures, one tensor (N, D_l) for each tap l: together a row for each picture, too long to copy together."""
+"""Embedded images, one tensor (N, D_l) for each tap l: together a row for each image, too long to copy together."""
 
 EPS = 1e-10
 SEED = 0
@@ -35,7 +35,7 @@ class Classifier:
         build: Its constructor.
         weights: Name of its weights for :func:`weight_file`.
         taps: Numbers of the layers, in ``features``, after which activations are taken: always ReLUs.
-        min_size: Least side of a picture, in pixels, that leaves something at the last tap.
+        min_size: Least side of an image, in pixels, that leaves something at the last tap.
     """
 
     build: Callable[[], nn.Module]
@@ -56,13 +56,13 @@ class LPIPSNetwork(nn.Module):
 
     The distance is d(x, y) = sum_l mean_hw sum_c w_lc (φ_lchw(x) - φ_lchw(y))², where φ are the activations at tap l,
     of length 1 over the channels at each position, and w the trained weights of the heads. So it is ``|u(x) - u(y)|²``
-    of u = sqrt(w / (H W)) φ, which ``embed`` gives: one pass for each picture, whatever number of pairs there is.
+    of u = sqrt(w / (H W)) φ, which ``embed`` gives: one pass for each image, whatever number of pairs there is.
 
     Args:
         trunk: "vgg" (all published few-shot numbers), "alex" or "squeeze".
         weights: The trunk's weights in torchvision's format; none for the cache or a download; "random" for random
             weights of a fixed seed and heads of ones, which need no file and whose distances are not LPIPS.
-        resize: Side in pixels to which pictures are resized first, bilinear and antialiased, and rounded to 256 levels.
+        resize: Side in pixels to which images are resized first, bilinear and antialiased, and rounded to 256 levels.
 
     Attributes:
         name: What its distances may be called: lpips or lpips_alex with the published weights, dist_<hash> with others,
@@ -115,7 +115,7 @@ class LPIPSNetwork(nn.Module):
         return cls(trunk, weights="random", resize=resize)
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise an error where pictures of this size, once resized, leave nothing at the last tap.
+        """Raise an error where images of this size, once resized, leave nothing at the last tap.
 
         Raises:
             InputError: They are too small for the trunk.
@@ -123,7 +123,7 @@ class LPIPSNetwork(nn.Module):
         height, width = (height, width) if self.resize is None else (self.resize, self.resize)
         if min(height, width) < TRUNKS[self.trunk].min_size:
             raise InputError(
-                f"pictures of {height} x {width} are too small for the LPIPS trunk {self.trunk}, which needs "
+                f"images of {height} x {width} are too small for the LPIPS trunk {self.trunk}, which needs "
                 f"{TRUNKS[self.trunk].min_size}: set resize, or choose another trunk"
             )
 
@@ -134,10 +134,10 @@ class LPIPSNetwork(nn.Module):
             images: (N, 3, H, W) float32 in [-1, 1].
 
         Returns:
-            For each tap (N, D_l) float32; with the trunk vgg, and at 256 px, together eight million numbers a picture.
+            For each tap (N, D_l) float32; with the trunk vgg, and at 256 px, together eight million numbers an image.
 
         Raises:
-            InputError: The pictures are too small for the trunk.
+            InputError: The images are too small for the trunk.
         """
         self.check_size(*images.shape[-2:])
         if self.resize is not None:
@@ -205,7 +205,7 @@ def _read_heads(path: Path) -> list[Tensor]:
 
 
 def _resized(images: Tensor, side: int) -> Tensor:
-    """What Pillow's bilinear filter makes of the pictures, which is antialiased.
+    """What Pillow's bilinear filter makes of the images, which is antialiased.
 
     (N, 3, H, W) in [-1, 1]  ->  (N, 3, side, side)
     """

@@ -9,13 +9,13 @@ __all__ = ["FeatureNetwork", "grey_levels", "weights_hash"]
 
 
 class FeatureNetwork(nn.Module):
-    """A frozen network: pictures (N, 3, H, W), float32 in [-1, 1] of any size  ->  (N, d) float32.
+    """A frozen network: images (N, 3, H, W), float32 in [-1, 1] of any size  ->  (N, d) float32.
 
     Args:
         name: What results are named by.
         weights_sha256: Hash of its weights or of their file.
         published: Whether these are the published weights, so that results may carry the published metric's name.
-        resize: What it does to the size of pictures.
+        resize: What it does to the size of images.
     """
 
     def __init__(self, name: str, weights_sha256: str, published: bool, resize: str) -> None:
@@ -43,5 +43,5 @@ def weights_hash(module: nn.Module) -> str | None:
 
 
 def grey_levels(x: Tensor) -> Tensor:
-    """Pictures in [-1, 1]  ->  0 … 255, whole numbers again, float32."""
+    """Images in [-1, 1]  ->  0 … 255, whole numbers again, float32."""
     return ((x.float() + 1) * 127.5).round()

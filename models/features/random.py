@@ -23,7 +23,7 @@ class RandomFeatures(FeatureNetwork):
     """Random convolutions of four layers, each at half the resolution of the last, and mean colours: 496 features.
 
     The kernels have no mean, so that the layers see edges and not brightness, which would drown all else; the colours
-    of a coarse grid are features of their own. 18 MFLOP a picture of 32 px. The weights are made of whole numbers from
+    of a coarse grid are features of their own. 18 MFLOP an image of 32 px. The weights are made of whole numbers from
     NumPy's frozen generator: the same on every machine and with every version, so that results can be compared, with
     one another and with nothing else.
 

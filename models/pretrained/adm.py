@@ -1,7 +1,7 @@
 """Public guided-diffusion and improved-diffusion checkpoints as our networks.
 
 A checkpoint is a plain state dict. Its keys and shapes tell most of the architecture; heads, attention order and image
-size they do not, and loading with a wrong guess gives silently wrong pictures. Those come from the table of public
+size they do not, and loading with a wrong guess gives silently wrong images. Those come from the table of public
 checkpoints (:mod:`tenshot.models.pretrained.adm_zoo`) or from the caller, never from a guess.
 """
 
@@ -163,7 +163,7 @@ class Shapes:
         return known | {"low_res_channels": self.in_channels if self.low_res else 0}
 
     def attention_resolutions(self, image_size: int) -> tuple[int, ...]:
-        """Sides of the maps with attention, where pictures have that side."""
+        """Sides of the maps with attention, where images have that side."""
         return tuple(image_size // 2**level for level in self.attention_levels)
 
 
@@ -194,7 +194,7 @@ def infer(state: Mapping[str, Tensor], num_res_blocks: int | None = None) -> Sha
     mult = tuple(width // channels if width % channels == 0 else width / channels for width in widths)
     fed = state["input_blocks.0.0.weight"].shape[1]
     out = state["out.2.weight"].shape[0] if "out.2.weight" in state else 1  # missing, which is said later
-    low_res = fed == 6  # pictures have one or three channels; six are a picture and its low-resolution condition
+    low_res = fed == 6  # images have one or three channels; six are an image and its low-resolution condition
     embed = state["input_blocks.1.0.emb_layers.1.weight"].shape[0]
     return Shapes(
         channels=channels,

@@ -1,4 +1,4 @@
-"""Public classifiers of noisy pictures as our networks."""
+"""Public classifiers of noisy images as our networks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +26,7 @@ def is_classifier(state: Mapping[str, Any]) -> bool:
 
 
 def load_adm_classifier(source: Source, name: str | None = None, **overrides: Any) -> UNetClassifier:
-    """The classifier of noisy pictures of a public guided-diffusion checkpoint.
+    """The classifier of noisy images of a public guided-diffusion checkpoint.
 
     Args:
         source: Path of the file, or its state dict.

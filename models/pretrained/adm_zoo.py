@@ -20,7 +20,7 @@ class PublicModel:
 
     Args:
         names: File names, without the suffix.
-        image_size: Side of its pictures.
+        image_size: Side of its images.
         channels: Base width.
         channel_mult: Level widths.
         num_res_blocks: Residual blocks a level.

@@ -12,15 +12,15 @@ class StyleGAN2Config:
     """What generator and discriminator share (arXiv 1912.04958, config F). Width at resolution r is channel_base / r.
 
     Args:
-        image_size: Side of the pictures, a power of two from 8 on.
+        image_size: Side of the images, a power of two from 8 on.
         channel_base: Width times resolution: 32768 is channel multiplier 2 of the PyTorch port, 16384 multiplier 1.
         max_channels: Widest layer.
         latent_dim: Length of z and of w.
         mapping_layers: Depth of the mapping network: 8 as published; 2 in the small-data settings of ADA.
         reduced_resolutions: How many of the highest resolutions compute in reduced precision under autocast; the
             others, the mapping network and the last layers of the discriminator stay in float32.
-        mbstd_group_size: Pictures whose deviation the discriminator is shown: 4 as published; NVlabs' ADA code takes
-            more for small pictures. 0 for the whole batch.
+        mbstd_group_size: Images whose deviation the discriminator is shown: 4 as published; NVlabs' ADA code takes
+            more for small images. 0 for the whole batch.
     """
 
     image_size: int = 256

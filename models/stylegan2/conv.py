@@ -1,7 +1,7 @@
 """Convolutions with gradients of any order that are convolutions themselves.
 
 R1 and path length differentiate gradients. There PyTorch writes the second derivative of a convolution as one whose
-kernel is as large as the picture, which no library is made for. A gradient with respect to the input is a transposed
+kernel is as large as the image, which no library is made for. A gradient with respect to the input is a transposed
 convolution and one with respect to the weight is linear in two feature maps, so two Functions close the circle.
 """
 

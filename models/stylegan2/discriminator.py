@@ -68,7 +68,7 @@ class ResidualBlock(nn.Module):
 
 
 class StyleGAN2Discriminator(nn.Module):
-    """Pictures in [-1, 1] to logits, positive for real.
+    """Images in [-1, 1] to logits, positive for real.
 
     Under autocast the highest ``config.reduced_resolutions`` resolutions compute in the autocast dtype, the rest in
     the parameters' dtype.
@@ -90,7 +90,7 @@ class StyleGAN2Discriminator(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, batches: int = 1) -> Tensor:
-        """Judge pictures.
+        """Judge images.
 
         Args:
             x: (N, 3, H, W)
@@ -111,7 +111,7 @@ class StyleGAN2Discriminator(nn.Module):
         group = min(count, asked or count)
         if count % group:
             raise InputError(
-                f"--data.batch_size gives the discriminator {count} pictures: its minibatch standard deviation needs "
+                f"--data.batch_size gives the discriminator {count} images: its minibatch standard deviation needs "
                 f"at most {asked} or a multiple of {asked}"
             )
         precision = dtypes(self.config, self.output.weight)
@@ -175,7 +175,7 @@ class StyleGAN2Discriminator(nn.Module):
         size = self.config.image_size
         if x.shape[1:] != (3, size, size):
             raise InputError(
-                f"stylegan2.image_size is {size}, but the pictures are {tuple(x.shape[1:])}: set it to the size of "
+                f"stylegan2.image_size is {size}, but the images are {tuple(x.shape[1:])}: set it to the size of "
                 "the data"
             )
         x = self.from_rgb(x.to(precision[size], memory_format=torch.channels_last))
@@ -211,11 +211,11 @@ class PatchDiscriminator(nn.Module):
 
 
 def minibatch_deviation(x: Tensor, group: int) -> Tensor:
-    """Standard deviation over groups of pictures, averaged to one number a group, as a feature map.
+    """Standard deviation over groups of images, averaged to one number a group, as a feature map.
 
     Args:
-        x: (N, C, H, W), N a multiple of ``group``; a group takes every (N / group)-th picture.
-        group: Pictures in a group.
+        x: (N, C, H, W), N a multiple of ``group``; a group takes every (N / group)-th image.
+        group: Images in a group.
 
     Returns:
         (N, 1, H, W)

@@ -122,7 +122,7 @@ def separable(x: Tensor, kernel: Tensor, gain: float, up: int, down: int, before
 def pooled(x: Tensor, kernel: Tensor, gain: float, up: int, down: int, before: Pair, size: Pair) -> Tensor:
     """``depthwise`` for the taps [1, 3, 3, 1] and factors of 1 and 2 alone, by means over 2x2 pixels.
 
-    Doubled by repetition, a picture has already been filtered with [1, 1], and multiplied by 4.
+    Doubled by repetition, an image has already been filtered with [1, 1], and multiplied by 4.
     """
     after = _after(x, (4, 4), (up, up), (down, down), before, size)
     if up == 2:

@@ -17,10 +17,10 @@ Noise = Literal["fixed", "none"] | Sequence[Tensor] | None
 
 
 class StyleGAN2Generator(nn.Module):
-    """Latent z, standard normal, to pictures in about [-1, 1], by way of w and of one style for each layer.
+    """Latent z, standard normal, to images in about [-1, 1], by way of w and of one style for each layer.
 
     Under autocast the highest ``config.reduced_resolutions`` resolutions compute in the autocast dtype, the rest and
-    the sum of the pictures in the parameters' dtype.
+    the sum of the images in the parameters' dtype.
 
     Args:
         config: The architecture.
@@ -78,7 +78,7 @@ class StyleGAN2Generator(nn.Module):
         return torch.cat([self.broadcast(w1)[:, :cut], self.broadcast(w2)[:, cut:]], dim=1)
 
     def forward(self, z: Tensor) -> Tensor:
-        """z: (N, D) -> pictures (N, 3, H, W)."""
+        """z: (N, D) -> images (N, 3, H, W)."""
         return self.synthesis(self.broadcast(self.mapping(z)))
 
     @overload
@@ -90,7 +90,7 @@ class StyleGAN2Generator(nn.Module):
     def synthesis(
         self, styles: Tensor, noise: Noise = None, features: bool = False
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Pictures, and what the layers before them saw.
+        """Images, and what the layers before them saw.
 
         Args:
             styles: (N, S, D). Slot i serves styled convolution i; the 1x1 convolution to RGB shares the slot of the
@@ -105,15 +105,15 @@ class StyleGAN2Generator(nn.Module):
         precision = dtypes(self.config, self.const)
         with torch.autocast(styles.device.type, enabled=False):
             x = self.const.expand(len(styles), -1, -1, -1)
-            maps, picture = [], None
+            maps, image = [], None
             for slot, (layer, noise_map) in enumerate(zip(self.layers, self._noise(noise, len(styles)), strict=True)):
                 x = layer(x, styles[:, slot], noise_map, precision[self._resolutions[slot]])
                 maps.append(x)
                 if slot % 2 == 0:
                     addition = self.to_rgb[slot // 2](x, styles[:, slot + 1])
-                    picture = addition if picture is None else addition + self.upsample(picture)
-        picture = cast(Tensor, picture)
-        return (picture, maps) if features else picture
+                    image = addition if image is None else addition + self.upsample(image)
+        image = cast(Tensor, image)
+        return (image, maps) if features else image
 
     def _noise(self, noise: Noise, batch: int) -> Iterator[Tensor | None]:
         """One map for each styled convolution, drawn when its turn comes."""

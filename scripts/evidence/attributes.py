@@ -19,12 +19,12 @@ GROUPS = {
     "hair": ("hair_r", "hair_g", "hair_b", "hair_length"),
 }
 NAMES = tuple(name for names in GROUPS.values() for name in names)
-PICTURES, HELD_OUT, STEPS, BATCH = 6000, 500, 1000, 64  # pictures of each domain
+IMAGES, HELD_OUT, STEPS, BATCH = 6000, 500, 1000, 64  # images of each domain
 SEED = 77  # of heads that no generator was trained on
 
 
 class AttributeNetwork(nn.Module):
-    """Pictures (N, 3, 32, 32) float32 in [-1, 1]  ->  features (N, 128), for metrics that take any feature network."""
+    """Images (N, 3, 32, 32) float32 in [-1, 1]  ->  features (N, 128), for metrics that take any feature network."""
 
     name = "attributes"
 
@@ -49,7 +49,7 @@ class AttributeNetwork(nn.Module):
 
 
 def truth(domain: str, start: int, count: int) -> tuple[Tensor, Tensor]:
-    """Pictures uint8 (N, 3, 32, 32) and their attributes (N, A)."""
+    """Images uint8 (N, 3, 32, 32) and their attributes (N, A)."""
     source = SyntheticFaces(domain=domain, seed=SEED, num_val=0).reference(count, start=start)
     numbers = range(count)
     a = source.attributes(numbers)
@@ -59,11 +59,11 @@ def truth(domain: str, start: int, count: int) -> tuple[Tensor, Tensor]:
 
 
 def train() -> tuple[AttributeNetwork, dict[str, float]]:
-    """Train it; the network, and its R² of each attribute and accuracy on held-out pictures."""
+    """Train it; the network, and its R² of each attribute and accuracy on held-out images."""
     torch.manual_seed(0)
-    sets = [truth(domain, 0, PICTURES + HELD_OUT) for domain in DOMAINS]
-    pixels, values = (torch.cat([one[part][:PICTURES] for one in sets]) for part in (0, 1))
-    kinds = torch.arange(len(DOMAINS)).repeat_interleave(PICTURES)
+    sets = [truth(domain, 0, IMAGES + HELD_OUT) for domain in DOMAINS]
+    pixels, values = (torch.cat([one[part][:IMAGES] for one in sets]) for part in (0, 1))
+    kinds = torch.arange(len(DOMAINS)).repeat_interleave(IMAGES)
     mean, std = values.mean(0), values.std(0)
     network = AttributeNetwork().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2, fused=True)
@@ -71,7 +71,7 @@ def train() -> tuple[AttributeNetwork, dict[str, float]]:
     for step in range(STEPS):
         chosen = torch.randint(len(pixels), (BATCH,))
         x = pixels[chosen].float() / 127.5 - 1
-        x = x + torch.randn_like(x) * 0.1 * torch.rand(BATCH, 1, 1, 1)  # generated pictures are not as clean
+        x = x + torch.randn_like(x) * 0.1 * torch.rand(BATCH, 1, 1, 1)  # generated images are not as clean
         features = network(x.contiguous(memory_format=torch.channels_last))
         loss = F.mse_loss(network.attributes(features), (values[chosen] - mean) / std)
         loss = loss + 0.3 * F.cross_entropy(network.domain(features), kinds[chosen])
@@ -83,7 +83,7 @@ def train() -> tuple[AttributeNetwork, dict[str, float]]:
             print(f"attribute network: step {step}, loss {loss.item():.3f}", flush=True)
     network.eval()
     scores: dict[str, float] = {}
-    held_pixels, held_values = (torch.cat([one[part][PICTURES:] for one in sets]) for part in (0, 1))
+    held_pixels, held_values = (torch.cat([one[part][IMAGES:] for one in sets]) for part in (0, 1))
     found, domains = network.read(held_pixels)
     residual = ((held_values - mean) / std - found).var(0) / ((held_values - mean) / std).var(0)
     scores.update({name: 1 - value for name, value in zip(NAMES, residual.tolist(), strict=True)})

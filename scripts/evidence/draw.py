@@ -7,14 +7,14 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import matplotlib.pyplot as plt
-from main import GANS, METHODS, ROOT, SHOTS, TARGETS, Run, pictures
+from main import GANS, METHODS, ROOT, SHOTS, TARGETS, Run, images_in
 from PIL import Image
 from torchvision.utils import make_grid
 
 from tenshot.datamodules import SyntheticFaces
 
 IMAGES = Path("docs/images")
-COLOURS = {"from scratch": "tab:red", "fine-tuned": "tab:orange", "DDPM-PA": "tab:blue", "true pictures": "black"}
+COLOURS = {"from scratch": "tab:red", "fine-tuned": "tab:orange", "DDPM-PA": "tab:blue", "true images": "black"}
 MARKERS = {"methods": "o", "weights": "^", "steps": "s", "ema": "D", "noise": "x"}
 SHOWN = ("spread", "near-copies", "transfer", "fd_attributes", "fd_random", "intra_dist_random", "nearest_dist_random")
 
@@ -60,7 +60,7 @@ def trade_off(rows: list[Row]) -> None:
     for name, colour in COLOURS.items():
         axes.plot([], [], "o", color=colour, label=name)
     axes.set_xlabel("transfer: probability of the target domain")
-    axes.set_ylabel("diversity: spread of attributes, 1 as in true pictures")
+    axes.set_ylabel("diversity: spread of attributes, 1 as in true images")
     axes.legend()
     axes.grid(alpha=0.3)
     figure.savefig(IMAGES / "evidence_trade_off.png", dpi=110, bbox_inches="tight")
@@ -71,7 +71,7 @@ def grid(target: str, methods: Sequence[str], group: str, name: str, seed: int =
     shots = SyntheticFaces(domain=target, seed=seed, shots=SHOTS, num_val=0).train_source.read(range(SHOTS))["image"]
     tiles = [*shots, *[shots[0] * 0 + 255] * (columns - SHOTS)]
     for method in methods:
-        tiles += list(pictures(Run(method, target, seed, group=group).folder / "images")[: 2 * columns])
+        tiles += list(images_in(Run(method, target, seed, group=group).folder / "images")[: 2 * columns])
     sheet = make_grid(tiles, nrow=columns, padding=1, pad_value=255).permute(1, 2, 0).numpy()
     image = Image.fromarray(sheet)
     image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST).save(IMAGES / f"{name}_{target}.png")

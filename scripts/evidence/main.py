@@ -23,7 +23,7 @@ from tenshot.metrics import FrechetDistance
 
 ROOT = Path(os.environ.get("TENSHOT_EVIDENCE", "runs/evidence"))
 TARGETS, SEEDS, SHOTS, SAMPLES = ("sunglasses", "babies"), (1, 2, 3), 10, 200
-FAR = 100_000  # number of a true picture that neither training nor a reference reaches
+FAR = 100_000  # number of a true image that neither training nor a reference reaches
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def adapt(run: Run) -> None:
         ])  # fmt: skip
 
 
-def pictures(folder: Path) -> Tensor:
+def images_in(folder: Path) -> Tensor:
     """(N, 3, H, W) uint8."""
     return torch.stack([pil_to_tensor(Image.open(path)) for path in sorted(folder.glob("*.png"))])
 
@@ -183,9 +183,9 @@ class Truth:
 
     Args:
         shots: (K, 3, H, W) uint8.
-        copy_limit: Distance to the nearest shot below which a picture is called a near-copy: that of the nearest one
-            in a hundred true pictures.
-        spread: Of each attribute, as the network reads it off true pictures.
+        copy_limit: Distance to the nearest shot below which an image is called a near-copy: that of the nearest one
+            in a hundred true images.
+        spread: Of each attribute, as the network reads it off true images.
     """
 
     shots: Tensor
@@ -203,7 +203,7 @@ class Truth:
         return cls(shots, limit, network.read(real)[0].std(0), real)
 
     def measure(self, network: AttributeNetwork, images: Tensor, target: str) -> dict[str, float]:
-        """Spread of attributes relative to true pictures (1: as varied), near-copies, transfer, distance."""
+        """Spread of attributes relative to true images (1: as varied), near-copies, transfer, distance."""
         values, domains = network.read(images)
         relative = dict(zip(NAMES, (values.std(0) / self.spread).tolist(), strict=True))
         measured = {
@@ -245,12 +245,14 @@ def main() -> None:
         for seed in SEEDS:
             truth = Truth.of(network, target, seed)
             again = SyntheticFaces(domain=target, seed=seed, num_val=0).reference(SAMPLES, start=2 * FAR)
-            about: dict[str, str | float | None] = {"group": "methods", "method": "true pictures", "target": target}
+            about: dict[str, str | float | None] = {"group": "methods", "method": "true images", "target": target}
             rows.append(about | {"seed": seed} | truth.measure(network, again.read(range(SAMPLES))["image"], target))
     for run in wanted:
         adapt(run)
         assert run.result is not None
-        measured = Truth.of(network, run.target, run.seed).measure(network, pictures(run.folder / "images"), run.target)
+        measured = Truth.of(network, run.target, run.seed).measure(
+            network, images_in(run.folder / "images"), run.target
+        )
         about = {"group": run.group, "method": run.method, "target": run.target, "seed": run.seed}
         rows.append(about | measured | json.loads(run.result.read_text())["values"])
         write(rows)

@@ -92,20 +92,20 @@ def test_memory_has_computed_beside_measured(copy: Path, monkeypatch: pytest.Mon
     from benchmarks import memory
 
     computed = copy / "memory.json"
-    kept = {str(setting): {"fixed": GIB, "a_picture": 2 * GIB} for setting in memory.SETTINGS}
+    kept = {str(setting): {"fixed": GIB, "an_image": 2 * GIB} for setting in memory.SETTINGS}
     computed.write_text(json.dumps({"state": 10 * GIB, "kept": kept}))
     monkeypatch.setattr(memory, "COMPUTED", computed)
     measured(
         copy,
         row("memory", "state", weights_gib=2.0, state_gib=10.25),
-        row("memory", "kept float32", a_picture_gib=2.5, fixed_gib=0.75),
-        row("memory", "float32, 6 pictures", fits=True, pictures=6, peak_gib=29.5),
-        row("memory", "float32, 48 pictures", fits=False, pictures=48),
+        row("memory", "kept float32", an_image_gib=2.5, fixed_gib=0.75),
+        row("memory", "float32, 6 images", fits=True, images=6, peak_gib=29.5),
+        row("memory", "float32, 48 images", fits=False, images=48),
     )
     text = (copy / "docs" / "memory.md").read_text()
     assert "| float32 | does not fit (107.0) | not run (59.0) | not run (35.0) | 29.5 (23.0) |" in text
     assert "State: 10.25 (10.00)." in text
-    assert "Kept, float32: 2.50 (2.00) for each picture, 0.75 (1.00) whatever the batch." in text
+    assert "Kept, float32: 2.50 (2.00) for each image, 0.75 (1.00) whatever the batch." in text
     assert "the peak of a step was 1.50 to 1.50 times what is kept" in text
     assert "none of these rows has been measured on a GPU yet" not in text
 

@@ -80,7 +80,7 @@ def test_goals_are_held_against_what_was_reached(tmp_path: Path):
     assert "eager 30.0%, compiled 45.0% | reached" in share
     assert "eager 2.40, compiled 3.00 | reached" in official
     assert "bf16 0.90 times NVlabs float16 | **missed**" in nvlabs
-    assert "1.40 (all pictures compared), 1.10 (3 compared as published); 3.00 times" in adaptation
+    assert "1.40 (all images compared), 1.10 (3 compared as published); 3.00 times" in adaptation
     assert adaptation.endswith("| **missed** |")
 
 

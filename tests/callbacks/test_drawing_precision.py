@@ -1,4 +1,4 @@
-"""A seed gives the same picture wherever it is drawn, in the precision of the trainer."""
+"""A seed gives the same image wherever it is drawn, in the precision of the trainer."""
 
 from pathlib import Path
 from typing import Any

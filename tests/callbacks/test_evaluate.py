@@ -37,11 +37,11 @@ def evaluate(tenshot: tiny.Run, folder: Path, *words: str | Path) -> dict[str, A
     return result
 
 
-def pictures(folder: Path) -> torch.Tensor:
+def images_in(folder: Path) -> torch.Tensor:
     return torch.stack([pil_to_tensor(Image.open(path)) for path in sorted(folder.glob("*.png"))])
 
 
-def test_the_numbers_are_those_of_the_pictures_that_predict_writes(tenshot: tiny.Run, trained: Path, tmp_path: Path):
+def test_the_numbers_are_those_of_the_images_that_predict_writes(tenshot: tiny.Run, trained: Path, tmp_path: Path):
     faces = ["--data", "SyntheticFaces", "--data.image_size", "16", "--data.shots", "5", "--data.num_val", "0"]
     faces += ["--data.num_images", "12"]
     words = ["--config", trained / "config.yaml", "--ckpt_path", trained, *faces, *RANDOM, "--evaluate.seed", "3"]
@@ -50,14 +50,14 @@ def test_the_numbers_are_those_of_the_pictures_that_predict_writes(tenshot: tiny
     drawn = tmp_path / "drawn"
     options = ["--images.dir", drawn, "--images.count", "9", "--images.seed", "3"]
     assert tenshot("predict", "--ckpt_path", trained, *options).status == 0
-    assert torch.equal(pictures(tmp_path / "saved"), pictures(drawn))
+    assert torch.equal(images_in(tmp_path / "saved"), images_in(drawn))
 
     data = SyntheticFaces(image_size=16, num_images=12, shots=5, num_val=0)
     shots = data.train_source.read(range(5))["image"]
     reference = data.reference(20).read(range(20))["image"]
     frechet, nearest = FrechetDistance("random"), NearestLPIPS("random")
     for metric, real in ((frechet, reference), (nearest, shots)):
-        metric.update(pictures(drawn))
+        metric.update(images_in(drawn))
         metric.update(real, real=True)
         for name, value in metric.report().values.items():
             assert result["values"][name] == pytest.approx(value, rel=1e-6), name
@@ -88,10 +88,10 @@ def test_what_the_data_do_not_allow_is_named(tenshot: tiny.Run, trained: Path, s
     few = ["--data", "FewShot", "--data.root", shots]
     outcome = tenshot("test", *words, *few)
     assert outcome.status == 0, outcome.err
-    assert "not computed: frechet, kernel, precision_recall, for want of pictures of the domain" in outcome.log
+    assert "not computed: frechet, kernel, precision_recall, for want of images of the domain" in outcome.log
     assert "fd_random" not in outcome.out
     named = tenshot("test", *words, *few, "--evaluate.metrics", "[kernel]")
-    assert "--evaluate.metrics kernel needs pictures of the domain" in named.complaint
+    assert "--evaluate.metrics kernel needs images of the domain" in named.complaint
 
 
 @pytest.mark.parametrize(
@@ -115,14 +115,14 @@ def test_a_folder_is_checked(tenshot: tiny.Run, shots: Path, tmp_path: Path):
     words = ["--data", "FewShot", "--data.root", shots, "--data.image_size", "16", *RANDOM]
     words += ["--trainer.default_root_dir", tmp_path]
     folder = ["test", "--model", "FolderGenerator", "--model.root"]
-    assert "holds 5 pictures: set --evaluate.samples" in tenshot(*folder, shots, *words).complaint
+    assert "holds 5 images: set --evaluate.samples" in tenshot(*folder, shots, *words).complaint
     for name, width in (("square", 16), ("wide", 20)):
         Image.fromarray(np.zeros((16, width, 3), np.uint8)).save(tmp_path / f"{name}.png")
     outcome = tenshot(*folder, tmp_path, *words, "--evaluate.samples", "2")
     assert "wide.png" in outcome.complaint
 
 
-def test_pictures_of_a_folder_are_where_the_module_is(shots: Path):
+def test_images_of_a_folder_are_where_the_module_is(shots: Path):
     """Where they are is where the networks of metrics work."""
     assert FolderGenerator(str(shots)).to("meta").sample(torch.arange(2)).device.type == "meta"
 

@@ -57,7 +57,7 @@ def evaluated(folder: Path, every: int, monkeypatch: pytest.MonkeyPatch) -> tupl
 
 
 @pytest.mark.filterwarnings("ignore:intra_")
-def test_real_pictures_are_shown_once_a_fit_and_results_are_those_of_a_fresh_evaluation(
+def test_real_images_are_shown_once_a_fit_and_results_are_those_of_a_fresh_evaluation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     again, evaluation, built = evaluated(tmp_path / "again", 2, monkeypatch)

@@ -35,7 +35,7 @@ def test_a_png_reads_back_as_it_was(tmp_path: Path, channels: int):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["1.png"]
 
 
-def test_a_write_that_fails_is_one_line_and_leaves_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_write_that_fails_is_one_line_and_leaves_the_old_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "1.png"
     write_png(torch.zeros(2, 2, 3, dtype=torch.uint8), path)
     before = path.read_bytes()
@@ -50,7 +50,7 @@ def test_a_write_that_fails_is_one_line_and_leaves_the_old_picture(tmp_path: Pat
     assert path.read_bytes() == before
 
 
-def test_by_default_pictures_go_to_the_folder_of_the_run():
+def test_by_default_images_go_to_the_folder_of_the_run():
     trainer = SimpleNamespace(default_root_dir="some/run")
     assert ImageWriter().folder(trainer) == Path("some/run/images")  # type: ignore[arg-type]
 

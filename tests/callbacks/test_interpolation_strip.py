@@ -28,9 +28,9 @@ def fitted(
     return strips(folder)
 
 
-def tile(picture: np.ndarray, row: int, column: int) -> np.ndarray:
+def tile(image: np.ndarray, row: int, column: int) -> np.ndarray:
     top, left = 2 + (SIDE + 2) * row, 2 + (SIDE + 2) * column
-    return picture[top : top + SIDE, left : left + SIDE]
+    return image[top : top + SIDE, left : left + SIDE]
 
 
 def test_the_fake_keeps_the_contract():
@@ -50,7 +50,7 @@ def test_a_strip_every_so_many_steps_and_at_the_end(tmp_path: Path):
 def test_rows_go_from_one_seed_to_the_next_with_one_noise(tmp_path: Path, space: Literal["z", "w"]):
     module, points = LinearGenerator(noise=0.2), 5
     strip = InterpolationStrip(every_n_steps=1, rows=3, points=points, space=space, seed=4)
-    [picture] = fitted(tmp_path, strip, module).values()
+    [image] = fitted(tmp_path, strip, module).values()
     for row in range(3):
         seeds = (4 << 32) + torch.tensor([2 * row, 2 * row + 1])
         first, second = module.latents(seeds, space)
@@ -58,8 +58,8 @@ def test_rows_go_from_one_seed_to_the_next_with_one_noise(tmp_path: Path, space:
             t = torch.tensor(column / (points - 1))
             latent = slerp(first, second, t) if space == "z" else torch.lerp(first, second, t)
             expected = to_uint8(module.decode(latent[None], seeds[:1], space).detach())[0].numpy()
-            assert np.abs(tile(picture, row, column).astype(int) - expected).max() <= 1  # a rounding may tip over
-        assert (tile(picture, row, 0) == to_uint8(module.sample(seeds[:1]))[0].numpy()).all()
+            assert np.abs(tile(image, row, column).astype(int) - expected).max() <= 1  # a rounding may tip over
+        assert (tile(image, row, 0) == to_uint8(module.sample(seeds[:1]))[0].numpy()).all()
 
 
 def test_strips_are_of_the_average_and_do_not_disturb_training(tmp_path: Path):
@@ -83,9 +83,9 @@ def test_a_test_draws_what_it_tests(tmp_path: Path):
     module, strip = LinearGenerator(), InterpolationStrip(every_n_steps=2, rows=1)
     strip.on_load_checkpoint(tiny.trainer(tmp_path, 1), module, {"global_step": 7})
     tiny.trainer(tmp_path, 1, strip).test(module, Samples(2), verbose=False)
-    [(name, picture)] = strips(tmp_path).items()
+    [(name, image)] = strips(tmp_path).items()
     assert name == "step=00000007.png"
-    assert (tile(picture, 0, 0) == to_uint8(module.sample(torch.tensor([0])))[0].numpy()).all()
+    assert (tile(image, 0, 0) == to_uint8(module.sample(torch.tensor([0])))[0].numpy()).all()
 
     tiny.trainer(tmp_path / "off", 1, InterpolationStrip()).test(module, Samples(2), verbose=False)
     assert not (tmp_path / "off" / "strips").exists()

@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from tenshot.callbacks import EMA, Preempted, Preemption, SampleGrid, StepCheckpoint
-from tenshot.datamodules.reading import PictureError
+from tenshot.datamodules.reading import ImageError
 from tenshot.datamodules.refusals import Refusals
 from tenshot.errors import InputError
 
@@ -192,7 +192,7 @@ class MeetsTorn(Callback):
 
     def on_train_batch_start(self, trainer: Any, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if batch_idx == 2:
-            trainer.datamodule.refusals.add(PictureError("a.png is torn", "unreadable"))
+            trainer.datamodule.refusals.add(ImageError("a.png is torn", "unreadable"))
 
 
 def test_too_many_broken_images_end_the_run_once_it_is_saved(tmp_path: Path):

@@ -20,7 +20,7 @@ STILL = {"optimizer": tiny.adam(lr=0.0), "preview_sampler": tiny.QUICK}
 
 @pytest.fixture(scope="module")
 def module() -> DDPM:
-    """Learns nothing: its pictures may differ only by their seeds."""
+    """Learns nothing: its images may differ only by their seeds."""
     return tiny.randomised(tiny.ddpm(**STILL))
 
 
@@ -32,10 +32,10 @@ def draw(
     return {path.name: np.asarray(Image.open(path)) for path in (folder / "samples").glob("*")}
 
 
-def tile(picture: np.ndarray, row: int, column: int) -> np.ndarray:
-    """One of the 16 x 16 pictures in a grid with lines of 2 pixels."""
+def tile(image: np.ndarray, row: int, column: int) -> np.ndarray:
+    """One of the 16 x 16 images in a grid with lines of 2 pixels."""
     top, left = 2 + 18 * row, 2 + 18 * column
-    return picture[top : top + 16, left : left + 16]
+    return image[top : top + 16, left : left + 16]
 
 
 def test_a_grid_every_so_many_steps_and_at_the_end_from_the_same_noise(tmp_path: Path, module: DDPM):
@@ -48,7 +48,7 @@ def test_a_grid_every_so_many_steps_and_at_the_end_from_the_same_noise(tmp_path:
     assert (tile(first, 1, 0) != tile(first, 1, 1)).any()
 
 
-def test_other_weights_and_other_seeds_give_other_pictures(tmp_path: Path, module: DDPM):
+def test_other_weights_and_other_seeds_give_other_images(tmp_path: Path, module: DDPM):
     grid = {"every_n_steps": 1, "count": 1, "columns": 1}
     same, again, seeds, weights = (
         draw(tmp_path / name, one, SampleGrid(**grid, seed=seed), steps=1)["step=00000001.png"]
@@ -66,26 +66,26 @@ def test_other_weights_and_other_seeds_give_other_pictures(tmp_path: Path, modul
 
 def test_the_shots_stand_above_samples_of_the_numbered_seeds(tmp_path: Path, module: DDPM, shots: Path):
     data = FewShot(str(shots), image_size=16, batch_size=2)
-    picture = draw(tmp_path, module, SampleGrid(every_n_steps=1, count=5, columns=3, seed=4), steps=1, data=data)[
+    image = draw(tmp_path, module, SampleGrid(every_n_steps=1, count=5, columns=3, seed=4), steps=1, data=data)[
         "step=00000001.png"
     ]
     files = [np.asarray(Image.open(path)) for path in sorted(shots.glob("*.png"))]
     samples = to_uint8(module.sample((4 << 32) + torch.arange(5), preview=True)).numpy()
 
-    assert picture.shape == (3 * 18 + 2, 3 * 18 + 2, 3)
+    assert image.shape == (3 * 18 + 2, 3 * 18 + 2, 3)
     for column in range(3):
-        assert (tile(picture, 0, column) == files[column]).all()
+        assert (tile(image, 0, column) == files[column]).all()
     for number, sample in enumerate(samples):
-        assert (tile(picture, 1 + number // 3, number % 3) == sample).all()
+        assert (tile(image, 1 + number // 3, number % 3) == sample).all()
 
 
 def test_a_row_of_few_shots_is_filled_up(tmp_path: Path, module: DDPM, shots: Path):
     data = FewShot(str(shots), shots=1, image_size=16, batch_size=2)
-    picture = draw(tmp_path, module, SampleGrid(every_n_steps=1, count=2, columns=2), steps=1, data=data)[
+    image = draw(tmp_path, module, SampleGrid(every_n_steps=1, count=2, columns=2), steps=1, data=data)[
         "step=00000001.png"
     ]
-    assert (tile(picture, 0, 1) == 255).all()
-    assert (tile(picture, 1, 0) == to_uint8(module.sample(torch.tensor([0]), preview=True))[0].numpy()).all()
+    assert (tile(image, 0, 1) == 255).all()
+    assert (tile(image, 1, 0) == to_uint8(module.sample(torch.tensor([0]), preview=True))[0].numpy()).all()
 
 
 def test_grids_are_previews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: DDPM):
@@ -122,7 +122,7 @@ def test_tensorboard_gets_the_grid(tmp_path: Path, module: DDPM):
 
 
 class Keeps(Logger):
-    """A logger with W&B's way of taking pictures."""
+    """A logger with W&B's way of taking images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class Keeps(Logger):
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None: ...
 
 
-def test_a_logger_that_takes_images_gets_the_picture_of_the_file(tmp_path: Path, module: DDPM):
+def test_a_logger_that_takes_images_gets_the_image_of_the_file(tmp_path: Path, module: DDPM):
     logger = Keeps()
     grids = draw(tmp_path, module, SampleGrid(every_n_steps=2, count=2, columns=2), steps=2, logger=logger)
 

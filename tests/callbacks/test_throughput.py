@@ -41,7 +41,7 @@ def test_speeds_do_not_depend_on_how_often_they_are_logged_and_know_no_warm_up(
     module, wait = seconds(clock, step=0.2, data=0.05)
     fit(tmp_path, module, Data(6, wait), 20, Throughput(), log_every_n_steps=every)
     expected = {
-        "pictures_per_second": 6 / 0.25, "steps_per_second": 4.0, "data_wait": 0.2,
+        "images_per_second": 6 / 0.25, "steps_per_second": 4.0, "data_wait": 0.2,
         "model_tflops": 4 * 6 * OPERATIONS / 1e12, "mfu": 4 * 6 * OPERATIONS / 1e6,
     }  # fmt: skip
     for name, value in expected.items():
@@ -105,7 +105,7 @@ def test_the_bar_tells_pace_waiting_and_time_left(tmp_path: Path, capsys: pytest
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("training ")]
     assert [line.split()[1] for line in lines] == ["5/20", "10/20", "15/20", "20/20"]
     for line in lines:
-        assert "pictures/s  waiting for data " in line
+        assert "images/s  waiting for data " in line
         assert re.search(r" 0:0\d:\d\d left  ", line)
         assert "%" in line
 
@@ -169,11 +169,11 @@ def test_two_processes_are_counted_together(tmp_path: Path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     subprocess.run([*words, str(tmp_path)], env=environment, check=True, timeout=200)
 
-    pictures, steps, hours, tflops = (
+    images, steps, hours, tflops = (
         column(tmp_path, f"speed/{name}")
-        for name in ("pictures_per_second", "steps_per_second", "process_hours", "model_tflops")
+        for name in ("images_per_second", "steps_per_second", "process_hours", "model_tflops")
     )
-    assert pictures[9] == pytest.approx(2 * 4 / 0.25)
+    assert images[9] == pytest.approx(2 * 4 / 0.25)
     assert steps[9] == pytest.approx(4)
     assert tflops[9] == pytest.approx(4 * 4 * OPERATIONS / 1e12)  # of a device
     assert hours[9] == pytest.approx(2 * (WARM_UP * 60 + (10 - WARM_UP) * 0.25) / 3600)
@@ -186,7 +186,7 @@ def test_it_is_always_on_in_fit_and_the_report_reads_what_it_logs(tenshot: tiny.
     changes = {"trainer": {"max_steps": 6, "log_every_n_steps": 2}}
     config = tiny.config_file(tmp_path, changes)
     assert tenshot("fit", "--config", config, "--trainer.default_root_dir", tmp_path / "run").status == 0
-    for name in ("pictures_per_second", "steps_per_second", "data_wait", "model_tflops"):
+    for name in ("images_per_second", "steps_per_second", "data_wait", "model_tflops"):
         assert set(column(tmp_path / "run", f"speed/{name}")) == {3, 5}
     assert list(column(tmp_path / "run", "train/loss")) == [1, 3, 5]  # no rows of their own
     cost = cost_of(read_run(tmp_path / "run"))

@@ -41,7 +41,7 @@ def converted(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Path:
     return path
 
 
-def test_a_run_writes_a_log_a_checkpoint_and_no_pictures(run: Path):
+def test_a_run_writes_a_log_a_checkpoint_and_no_images(run: Path):
     assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.yaml", "data.json", "logs"]
     content = torch.load(run / "checkpoints" / "step=00000002.ckpt", weights_only=True)
     assert content["tenshot"]["classifier"]["out_channels"] == 9
@@ -59,7 +59,7 @@ def test_validate_measures_its_checkpoint(tenshot: tiny.Run, run: Path):
 )
 def test_there_is_nothing_to_draw_or_to_measure(tenshot: tiny.Run, run: Path, words: list[str]):
     complaint = tenshot(*words, "--ckpt_path", run).complaint
-    assert "NoisyClassifier draws no pictures: draw from a diffusion model" in complaint
+    assert "NoisyClassifier draws no images: draw from a diffusion model" in complaint
     assert not (run / "images").exists()
 
 
@@ -87,7 +87,7 @@ def test_a_run_that_started_from_a_file_goes_on_without_it(tenshot: tiny.Run, co
     assert (tmp_path / "run" / "checkpoints" / "step=00000002.ckpt").exists()
 
 
-def test_pictures_take_the_size_of_the_classifier(tenshot: tiny.Run, run: Path, shots: Path, tmp_path: Path):
+def test_images_take_the_size_of_the_classifier(tenshot: tiny.Run, run: Path, shots: Path, tmp_path: Path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "only").symlink_to(shots)
     words = ["fit", "--model", "NoisyClassifier", "--model.init_from", run, "--trainer.max_steps", "1"]
@@ -116,6 +116,6 @@ def test_predict_is_guided_whatever_the_batch_size(
 
 def test_guidance_by_what_is_no_classifier(tenshot: tiny.Run, trained: Path, tmp_path: Path):
     words = ["predict", "--ckpt_path", trained, "--images.dir", tmp_path / "images", "--model.guidance.classifier"]
-    assert "a checkpoint of DDPM, which has no classifier of noisy pictures" in tenshot(*words, trained).complaint
+    assert "a checkpoint of DDPM, which has no classifier of noisy images" in tenshot(*words, trained).complaint
     assert "nowhere: no such checkpoint file or run folder" in tenshot(*words, "nowhere").complaint
     assert not (tmp_path / "images").exists()

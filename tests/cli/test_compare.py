@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tiny
 from PIL import Image
-from run_folders import config, evaluation, make_run, pictures
+from run_folders import config, evaluation, make_run, random_images
 
 VOID = {"meta", "img", "br", "wbr", "path", "circle"}
 
@@ -67,7 +67,7 @@ def colours(pixels: np.ndarray) -> int:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two methods of two seeds, one of them measured on fewer samples; strips; and pictures of another program."""
+    """Two methods of two seeds, one of them measured on fewer samples; strips; and images of another program."""
     folder = tmp_path_factory.mktemp("runs")
     made = []
     for number, (method, weight, seed) in enumerate([("tuned", 0.1, 1), ("tuned", 0.1, 2), ("<i>paired & co", 0.9, 1)]):
@@ -76,9 +76,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         same = {"train/mse_q0": 0.5, "speed/peak_memory_gib": 3.25}
         log = [{"step": s, "train/loss": 1 / (s + 1)} | same for s in range(9)]
         settings = config(seed, vlb_weight=weight)
-        made.append(make_run(folder / method / f"seed{seed}", settings, results, pictures(12, number), log))
+        made.append(make_run(folder / method / f"seed{seed}", settings, results, random_images(12, number), log))
     (made[0] / "strips").mkdir()
-    Image.fromarray(np.concatenate(list(pictures(20, 3)), axis=1)).save(made[0] / "strips" / "step=00000300.png")
+    Image.fromarray(np.concatenate(list(random_images(20, 3)), axis=1)).save(made[0] / "strips" / "step=00000300.png")
     made.append(
         make_run(folder / "truth", None, [evaluation(0, None, 0.9) | {"method": "FolderGenerator"}], minutes=None)
     )
@@ -115,8 +115,8 @@ def test_the_page_says_the_numbers_and_what_is_missing(report: Path):
     assert "n_generated 100, not 200" in page.plain
     assert "measured otherwise" in page.plain
     assert "undefined in 1 of 1 runs" in page.plain  # of truth
-    assert "No pictures of truth" in page.plain
-    assert "truth: not available, there are no pictures in images/" in page.plain
+    assert "No images of truth" in page.plain
+    assert "truth: not available, there are no images in images/" in page.plain
     assert "None of <i>paired & co, truth." in page.plain  # strips
     assert "n_generated 50" not in page.plain  # evaluations on the way are in no table
     assert "model.vlb_weight 0.1 0.9" in page.plain
@@ -133,16 +133,16 @@ def test_tables_of_a_row_have_a_label_for_each_cell(report: Path):
     assert len(re.findall(r"<td\b", content)) == len(re.findall(r'<td data-label="[^"]+"', content)) > 20
 
 
-def test_the_csv_and_the_picture(report: Path):
+def test_the_csv_and_the_image(report: Path):
     lines = list(csv.DictReader((report / "comparison.csv").read_text().splitlines()))
     told = {(line["value"], line["method"]): (line["mean"], line["comparable"]) for line in lines}
     assert told["fid", "tuned"] == ("2.5", "yes")
     assert told["fid", "<i>paired & co"] == ("2.0", "n_generated 100, not 200")
     assert told["fid", "truth"] == ("", "yes")
-    with Image.open(report / "comparison.png") as picture:
-        assert picture.format == "PNG"
-        assert picture.width >= 1100
-        assert colours(np.asarray(picture.convert("RGB"))) > 1000  # the samples are in it
+    with Image.open(report / "comparison.png") as image:
+        assert image.format == "PNG"
+        assert image.width >= 1100
+        assert colours(np.asarray(image.convert("RGB"))) > 1000  # the samples are in it
 
 
 def test_runs_can_be_named(tenshot: tiny.Run, runs: list[Path], tmp_path: Path):
@@ -162,7 +162,7 @@ def test_a_run_without_anything_is_a_page_that_says_so(tenshot: tiny.Run, tmp_pa
     page = Page((tmp_path / "out" / "index.html").read_text())
     for told in (
         "No run has evaluations",
-        "No pictures of bare",
+        "No images of bare",
         "No run has strips",
         "No run has a log",
         "not available",
@@ -242,6 +242,6 @@ def test_in_a_browser_nothing_overflows(report: Path, tmp_path: Path):
         seen = np.asarray(image.convert("RGB"))
     for left, width, height in zip((0, WIDTHS[0]), WIDTHS, heights, strict=True):
         frame = seen[:height, left : left + width]
-        assert colours(frame) > 1000  # pictures are shown
+        assert colours(frame) > 1000  # images are shown
         for part in np.array_split(frame, 10):
             assert part.std() > 1, "a tenth of the page is empty"

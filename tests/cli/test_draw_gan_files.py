@@ -45,7 +45,7 @@ def expected(weights: str, number: int, seed: int = 0) -> np.ndarray:
     for layer in range(5):
         shape = state[f"noises.noise_{layer}"].shape[1:]
         state[f"noises.noise_{layer}"] = torch.randn(shape, generator=random)[None]
-    image = files.pictures(state, w)[0].clamp(-1, 1)
+    image = files.images_from(state, w)[0].clamp(-1, 1)
     return ((image + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
 
 

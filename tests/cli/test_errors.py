@@ -58,10 +58,10 @@ MISTAKES: dict[str, tuple[Words, int, str]] = {
     "unknown choice": (fit("--model.objective", "hybird"), 2, r"'hybird' is unknown \(did you mean 'hybrid'\?\)"),
     "unknown sampler": (fit("--model.sampler.method", "dim"), 2, r"did you mean 'ddim'\?\): choose one of ddpm, ddim"),
     "decay out of range": (fit("--ema.decay", "1.5"), 1, r"ema\.decay is 1\.5: choose a number in \[0, 1\)"),
-    "no pictures asked for": (fit("--images.count", "0"), 1, r"images\.count is 0: choose at least 1"),
+    "no images asked for": (fit("--images.count", "0"), 1, r"images\.count is 0: choose at least 1"),
     "no checkpoints": (fit("--checkpoint.keep", "0"), 1, r"checkpoint\.keep is 0: choose at least 1"),
     "size that cannot be halved": (fit("--model.unet.image_size", "17"), 1, r"unet\.image_size 17 cannot be halved"),
-    "sizes that differ": (fit("--data.image_size", "32"), 1, "pictures of 32 px .* for a network of 16 px"),
+    "sizes that differ": (fit("--data.image_size", "32"), 1, "images of 32 px .* for a network of 16 px"),
     "no end": (fit("--trainer.max_steps", "-1"), 1, "the run has no end: set --trainer.max_steps"),
     "a device that is not there": (fit("--trainer.accelerator", "mps"), 1, "--trainer: .*(?i:mps)"),
     "unknown strategy": (fit("--trainer.strategy", "dpp"), 1, "--trainer: .*strategy='dpp'"),
@@ -81,11 +81,11 @@ MISTAKES: dict[str, tuple[Words, int, str]] = {
     "no run yet": (
         predict("--trainer.default_root_dir", "{bad}/new", "--ckpt_path", "last"), 1, "/new: no such checkpoint file or"
     ),
-    "nothing to validate": (line("validate", "--ckpt_path", "{run}"), 1, "no validation pictures: set .*num_val"),
+    "nothing to validate": (line("validate", "--ckpt_path", "{run}"), 1, "no validation images: set .*num_val"),
     # data
     "missing folder": (few("--data.root", "nowhere"), 1, r"nowhere does not exist: set --data\.root"),
-    "empty folder": (few("--data.root", "{bad}/empty"), 1, r"/empty holds no pictures"),
-    "more shots than pictures": (
+    "empty folder": (few("--data.root", "{bad}/empty"), 1, r"/empty holds no images"),
+    "more shots than images": (
         few("--data.root", "{shots}", "--data.shots", "6"), 1, r"--data\.shots is 6, but .* holds 5: .* at most 5"
     ),
     # converting

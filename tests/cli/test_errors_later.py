@@ -78,7 +78,7 @@ def test_a_full_disk(
         assert left == {"step=00000002.ckpt"}
 
 
-def test_a_folder_for_pictures_that_is_a_file(tenshot: tiny.Run, trained: Path, tmp_path: Path):
+def test_a_folder_for_images_that_is_a_file(tenshot: tiny.Run, trained: Path, tmp_path: Path):
     (tmp_path / "file").touch()
     outcome = tenshot("predict", "--ckpt_path", trained, "--images.count", "1", "--images.dir", tmp_path / "file")
     tiny.assert_one_line(outcome, 1, r"/file/drawn_by\.json: could not be written")

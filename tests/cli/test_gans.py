@@ -57,7 +57,7 @@ def test_an_adapted_model_draws_and_is_measured_without_its_source(tenshot: tiny
     assert list((run / "strips").glob("*.png"))
 
 
-def test_pictures_take_the_size_of_the_networks(tenshot: tiny.Run, runs: Path, tmp_path: Path):
+def test_images_take_the_size_of_the_networks(tenshot: tiny.Run, runs: Path, tmp_path: Path):
     words = [
         "fit",
         "--config",
@@ -74,14 +74,14 @@ def test_pictures_take_the_size_of_the_networks(tenshot: tiny.Run, runs: Path, t
 
 def test_a_gan_has_no_validation_loss(tenshot: tiny.Run, runs: Path):
     complaint = tenshot("validate", "--ckpt_path", runs / "source", "--data.num_val", "3").complaint
-    assert complaint == "StyleGAN2 has no validation loss: measure its pictures with tenshot test"
+    assert complaint == "StyleGAN2 has no validation loss: measure its images with tenshot test"
 
 
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
         (["--model.stylegan2.image_size", "48"], "stylegan2.image_size is 48: choose a power of two from 8 on"),
-        (["--data.batch_size", "6"], "--data.batch_size is 6, but the discriminator compares groups of 4 pictures"),
+        (["--data.batch_size", "6"], "--data.batch_size is 6, but the discriminator compares groups of 4 images"),
         (["--model.augmentation", "DiffAugment", "--model.augmentation.policy", "colour"], "'colour'"),
         (["--trainer.precision", "bf16-true"], "--trainer.precision bf16-true rounds the small steps"),
         (["--model.style_mixing", "2"], "--model.style_mixing is 2.0: choose a number in [0, 1]"),

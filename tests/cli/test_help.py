@@ -81,7 +81,7 @@ def test_the_options_of_a_class(tenshot: tiny.Run, group: str, name: str):
 def test_preparing_says_what_it_does(tenshot: tiny.Run):
     outcome = tenshot("prepare", "--help")
     assert outcome.status == 0
-    assert "Crop and resize the pictures of a data set once" in " ".join(outcome.out.split())
+    assert "Crop and resize the images of a data set once" in " ".join(outcome.out.split())
     assert "cdc (Lanczos, centre crop)" in " ".join(outcome.out.split())
 
 

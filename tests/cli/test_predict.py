@@ -1,4 +1,4 @@
-"""``tenshot predict``: numbered pictures, each a function of (seed, number) and the weights alone."""
+"""``tenshot predict``: numbered images, each a function of (seed, number) and the weights alone."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ def draw(tenshot: tiny.Run, run: Path, folder: Path, count: int, *words: str | P
     return {path.name: path.read_bytes() for path in folder.glob("*.png")}
 
 
-def test_pictures_do_not_depend_on_the_batch_size(tenshot: tiny.Run, trained: Path, tmp_path: Path):
+def test_images_do_not_depend_on_the_batch_size(tenshot: tiny.Run, trained: Path, tmp_path: Path):
     drawn = [
         draw(tenshot, trained, tmp_path / str(size), 8, "--images.batch_size", str(size)) for size in (1, 7, 64)
     ]  # fmt: skip
@@ -30,7 +30,7 @@ def test_pictures_do_not_depend_on_the_batch_size(tenshot: tiny.Run, trained: Pa
     assert len(set(drawn[0].values())) == 8
 
 
-def test_pictures_are_those_of_the_averaged_weights_and_of_their_numbers(
+def test_images_are_those_of_the_averaged_weights_and_of_their_numbers(
     tenshot: tiny.Run, trained: Path, tmp_path: Path
 ):
     draw(tenshot, trained, tmp_path / "ema", 3, "--images.seed", "5")
@@ -115,7 +115,7 @@ def test_what_drew_them_is_written_beside_them(
     assert len(list(tmp_path.glob("*.png"))) == 3
 
 
-def test_a_run_that_was_moved_keeps_its_pictures_with_it(tenshot: tiny.Run, run_copy: Path, trained: Path):
+def test_a_run_that_was_moved_keeps_its_images_with_it(tenshot: tiny.Run, run_copy: Path, trained: Path):
     assert tenshot("predict", "--ckpt_path", run_copy, "--images.count", "2").status == 0
     assert sorted(path.name for path in (run_copy / "images").glob("*.png")) == ["000000.png", "000001.png"]
     assert not (trained / "images").exists()

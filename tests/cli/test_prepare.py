@@ -27,22 +27,22 @@ COUNT = 40
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
-def picture(number: int) -> Image.Image:
+def example(number: int) -> Image.Image:
     pixels = np.random.default_rng(number).integers(0, 256, (20, 24, 3), dtype=np.uint8)
     return Image.fromarray(pixels).resize((48, 40))
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty pictures in two class folders, two of them beyond use, and two of one name."""
+    """Forty images in two class folders, two of them beyond use, and two of one name."""
     root = tmp_path_factory.mktemp("source")
     for number in range(COUNT):
         folder = root / ("cat" if number % 2 else "dog")
         folder.mkdir(exist_ok=True)
-        picture(number).save(folder / f"{number}.png")
-    (root / "cat" / "5.png").write_text("not a picture")
-    picture(6).resize((9, 9)).save(root / "dog" / "6.png")
-    picture(7).save(root / "cat" / "7.bmp")
+        example(number).save(folder / f"{number}.png")
+    (root / "cat" / "5.png").write_text("not an image")
+    example(6).resize((9, 9)).save(root / "dog" / "6.png")
+    example(7).save(root / "cat" / "7.bmp")
     return root
 
 
@@ -59,14 +59,14 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("convention", ["adm", "cdc", "piti", "piti_condition"])
-def test_every_picture_by_its_convention(tenshot: tiny.Run, source: Path, tmp_path: Path, convention: str):
+def test_every_image_by_its_convention(tenshot: tiny.Run, source: Path, tmp_path: Path, convention: str):
     outcome = tenshot("prepare", source, tmp_path / "out", "--image_size", "24", "--convention", convention)
     assert outcome.status == 0, outcome.err
-    assert f"39 of {COUNT + 1} pictures, 24 px, {convention}" in outcome.out
+    assert f"39 of {COUNT + 1} images, 24 px, {convention}" in outcome.out
     written = contents(tmp_path / "out")
     usable = [number for number in range(COUNT) if number not in (5, 6)]
-    expected = {f"{'cat' if number % 2 else 'dog'}/{number}.png": picture(number) for number in usable}
-    expected["cat/7-2.png"] = picture(7)  # of 7.bmp and 7.png, the later in order
+    expected = {f"{'cat' if number % 2 else 'dog'}/{number}.png": example(number) for number in usable}
+    expected["cat/7-2.png"] = example(7)  # of 7.bmp and 7.png, the later in order
     assert written.keys() == expected.keys()
     for name, image in expected.items():
         assert np.array_equal(pixels(written[name]), np.asarray(CONVENTIONS[convention](image, 24))), name
@@ -82,7 +82,7 @@ def test_the_report_says_what_was_refused_and_why(tenshot: tiny.Run, source: Pat
     assert refused.keys() == {str(source / "cat" / "5.png"), str(source / "dog" / "6.png")}
     assert refused[str(source / "cat" / "5.png")]["kind"] == "unreadable"
     assert (
-        "9 x 9 pixels: for 24 x 24 give a picture of at least 16 x 16, or lower --image_size"
+        "9 x 9 pixels: for 24 x 24 give an image of at least 16 x 16, or lower --image_size"
         in (refused[str(source / "dog" / "6.png")]["reason"])
     )
 
@@ -118,10 +118,10 @@ def test_plain_keeps_the_size_and_turns_upright(tenshot: tiny.Run, tmp_path: Pat
     exif = Image.Exif()
     exif[274] = 6
     (tmp_path / "in").mkdir()
-    picture(0).save(tmp_path / "in" / "a.png", exif=exif)
+    example(0).save(tmp_path / "in" / "a.png", exif=exif)
     assert tenshot("prepare", tmp_path / "in", tmp_path / "out", "--convention", "plain").status == 0
     ours = contents(tmp_path / "out")["a.png"]
-    assert np.array_equal(pixels(ours), np.rot90(np.asarray(picture(0)), -1))
+    assert np.array_equal(pixels(ours), np.rot90(np.asarray(example(0)), -1))
     with Image.open(io.BytesIO(ours)) as image:
         assert not image.getexif()
 
@@ -141,7 +141,7 @@ def test_a_killed_run_goes_on_to_the_same_files(
         slow.setattr(module, "AT_A_TIME", 4)
         slow.setattr(module, "_png", lambda image: time.sleep(0.03) or real(image))
         arguments = (str(source), str(tmp_path / "killed" / output), 24, "adm", 2, 10)
-        child = multiprocessing.get_context("fork").Process(target=module.prepare_pictures, args=arguments)
+        child = multiprocessing.get_context("fork").Process(target=module.prepare_images, args=arguments)
         child.start()
         end = time.monotonic() + 60
         while len(finished(tmp_path / "killed")) < 2 and time.monotonic() < end:
@@ -154,7 +154,7 @@ def test_a_killed_run_goes_on_to_the_same_files(
 
     outcome = tenshot("prepare", source, tmp_path / "killed" / output, *words)
     assert outcome.status == 0, outcome.err
-    assert f"39 of {COUNT + 1} pictures" in outcome.out
+    assert f"39 of {COUNT + 1} images" in outcome.out
     assert contents(tmp_path / "killed") == whole
     reports = [next((tmp_path / kind).rglob("*prepare_report.json")).read_text() for kind in ("whole", "killed")]
     assert reports[0] == reports[1]
@@ -176,15 +176,15 @@ def test_what_is_there_is_not_made_again(tenshot: tiny.Run, source: Path, tmp_pa
     assert {path for path in times if times[path] != again[path]} == {tmp_path / "out" / "cat" / "9.png"}
 
 
-def test_a_picture_mended_since_is_no_longer_refused(tenshot: tiny.Run, tmp_path: Path):
+def test_an_image_mended_since_is_no_longer_refused(tenshot: tiny.Run, tmp_path: Path):
     (tmp_path / "in").mkdir()
-    picture(0).save(tmp_path / "in" / "a.png")
+    example(0).save(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "b.png").write_text("not yet")
     words = ["prepare", tmp_path / "in", tmp_path / "out", "--image_size", "24"]
     assert "refused 1" in tenshot(*words).out
-    picture(1).save(tmp_path / "in" / "b.png")
+    example(1).save(tmp_path / "in" / "b.png")
     outcome = tenshot(*words)
-    assert "2 of 2 pictures" in outcome.out
+    assert "2 of 2 images" in outcome.out
     assert "refused" not in outcome.out
     assert json.loads((tmp_path / "out" / "prepare_report.json").read_text())["refused"] == []
 
@@ -205,7 +205,7 @@ def out(*words: str) -> Callable[[Path], list[str | Path]]:
 
 
 BAD: dict[str, tuple[Callable[[Path], list[str | Path]], int, str]] = {
-    "no size": (out(), 1, "--image_size is not set: give the side of the pictures in pixels"),
+    "no size": (out(), 1, "--image_size is not set: give the side of the images in pixels"),
     "a size for plain": (out("--image_size", "8", "--convention", "plain"), 1, "--convention plain, which keeps sizes"),
     "size 0": (out("--image_size", "0"), 1, "--image_size is 0: choose at least 1"),
     "no workers": (out("--image_size", "8", "--workers", "0"), 1, "--workers is 0: choose at least 1"),
@@ -224,7 +224,7 @@ BAD: dict[str, tuple[Callable[[Path], list[str | Path]], int, str]] = {
 @pytest.mark.parametrize("case", BAD)
 def test_mistakes_are_one_line(tenshot: tiny.Run, tmp_path: Path, case: str):
     (tmp_path / "in").mkdir()
-    picture(0).save(tmp_path / "in" / "a.png")
+    example(0).save(tmp_path / "in" / "a.png")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").touch()
     (tmp_path / "folder.zip").mkdir()
@@ -243,22 +243,22 @@ def test_sources_that_are_not_there_or_of_no_use(tenshot: tiny.Run, tmp_path: Pa
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").write_text("none")
     complaint = tenshot("prepare", tmp_path / "in", tmp_path / "out", *size).complaint
-    assert f"none of the 1 pictures in {tmp_path}/in can be used" in complaint
-    assert "a.png is not a picture" in complaint
+    assert f"none of the 1 images in {tmp_path}/in can be used" in complaint
+    assert "a.png is not an image" in complaint
 
 
-def test_an_output_of_other_settings_or_pictures_is_left_alone(tenshot: tiny.Run, tmp_path: Path):
+def test_an_output_of_other_settings_or_images_is_left_alone(tenshot: tiny.Run, tmp_path: Path):
     (tmp_path / "in").mkdir()
-    picture(0).save(tmp_path / "in" / "a.png")
+    example(0).save(tmp_path / "in" / "a.png")
     words = ["prepare", tmp_path / "in", tmp_path / "out"]
     tenshot(*words, "--image_size", "24")
     assert "was begun with --image_size 24: choose another name" in tenshot(*words, "--image_size", "16").complaint
     complaint = tenshot(*words, "--image_size", "24", "--convention", "cdc").complaint
     assert "was begun with --convention adm" in complaint
-    picture(1).save(tmp_path / "in" / "b.png")
+    example(1).save(tmp_path / "in" / "b.png")
     os.utime(tmp_path / "in", (1e9, 1e9))
-    assert "was begun of other pictures" in tenshot(*words, "--image_size", "24").complaint
-    assert np.array_equal(pixels(contents(tmp_path / "out")["a.png"]), np.asarray(resized(picture(0), 24)))
+    assert "was begun of other images" in tenshot(*words, "--image_size", "24").complaint
+    assert np.array_equal(pixels(contents(tmp_path / "out")["a.png"]), np.asarray(resized(example(0), 24)))
 
 
 def test_a_killed_worker_is_one_line(source: Path, tmp_path: Path, monkeypatch, tenshot: tiny.Run):

@@ -33,7 +33,7 @@ def test_webdataset_classes_become_folders(tenshot: tiny.Run, tmp_path: Path):
 def test_classes_that_are_numbers_keep_their_numbers(
     tenshot: tiny.Run, tmp_path: Path, output: str, told_by: str, shard_size: int
 ):
-    """10 after 9, though the folder 10 comes after 1; and a class keeps its number where another has no pictures."""
+    """10 after 9, though the folder 10 comes after 1; and a class keeps its number where another has no images."""
     numbers = {f"{number:02d}": number for number in range(13) if told_by == "cls" or number != 4}
     extra = {f"{name}.cls": str(number).encode() for name, number in numbers.items()}
     if told_by == "dataset.json":
@@ -57,7 +57,7 @@ def test_classes_that_are_numbers_keep_their_numbers(
 
 
 def solid(number: int) -> bytes:
-    """A picture whose every value is ten times its number."""
+    """An image whose every value is ten times its number."""
     buffer = io.BytesIO()
     Image.new("RGB", (30, 30), (10 * number,) * 3).save(buffer, "PNG")
     return buffer.getvalue()

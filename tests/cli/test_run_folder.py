@@ -155,7 +155,7 @@ def test_a_run_that_was_moved_goes_on_where_it_is(tenshot: tiny.Run, two_runs: P
     assert hashes(two_runs / "a-2") == before
 
 
-def test_pictures_go_to_the_run_of_their_checkpoint(tenshot: tiny.Run, two_runs: Path):
+def test_images_go_to_the_run_of_their_checkpoint(tenshot: tiny.Run, two_runs: Path):
     words = ["predict", "--config", two_runs / "c.yaml", "--ckpt_path", two_runs / "a-2", "--images.count", "1"]
     before = hashes(two_runs / "a")
     assert tenshot(*words).status == 0

@@ -190,7 +190,7 @@ def test_an_adapted_run_needs_its_source_no_more(
     assert "no such checkpoint file or run folder" in tenshot(*words).complaint  # a fresh start does need it
 
 
-def test_the_size_of_pictures_is_that_of_the_network(tenshot: tiny.Run, tmp_path: Path, shots: Path):
+def test_the_size_of_images_is_that_of_the_network(tenshot: tiny.Run, tmp_path: Path, shots: Path):
     words = ["--data", "FewShot", "--data.root", shots, "--trainer.max_steps", "1"]
     config = tiny.config_file(tmp_path)
     assert tenshot("fit", "--config", config, *words, "--trainer.default_root_dir", tmp_path / "run").status == 0

@@ -10,7 +10,7 @@ from skimage import data
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of five photographs, one of them in a folder below, and things that are no pictures."""
+    """A folder of five photographs, one of them in a folder below, and things that are no images."""
     folder = tmp_path_factory.mktemp("photos")
     (folder / "more").mkdir()
     for name, pixels in {
@@ -28,7 +28,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Lists of pictures are kept apart from those of the user."""
+    """Lists of images are kept apart from those of the user."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TENSHOT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

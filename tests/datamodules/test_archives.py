@@ -1,4 +1,4 @@
-"""Folders, zips and tar shards hold the same pictures, and what is wrong with an archive is one line that names it."""
+"""Folders, zips and tar shards hold the same images, and what is wrong with an archive is one line that names it."""
 
 import io
 import os
@@ -33,10 +33,10 @@ def encoded(number: int, ending: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def files() -> Files:
-    """Pictures of two classes, one of them nested, and what is to be passed over."""
+    """Images of two classes, one of them nested, and what is to be passed over."""
     names = ["cat/0.jpg", "cat/deep/1.png", "cat/2.jpg", "dog/0.png", "dog/1.jpg", "dog b/0.png"]
-    pictures = {name: encoded(number, name[-3:]) for number, name in enumerate(names)}
-    return pictures | {"cat/notes.txt": b"none", "dog/.hidden.png": b"none", "__MACOSX/dog/._0.png": b"none"}
+    images = {name: encoded(number, name[-3:]) for number, name in enumerate(names)}
+    return images | {"cat/notes.txt": b"none", "dog/.hidden.png": b"none", "__MACOSX/dog/._0.png": b"none"}
 
 
 def write_folder(files: Files, root: Path) -> Path:
@@ -120,10 +120,10 @@ def test_an_index_goes_to_other_processes_as_the_name_of_its_file(files: Files, 
     assert there.title(3) == index.title(3)
 
 
-def test_webdataset_classes_are_in_the_file_beside_the_picture(files: Files, tmp_path: Path):
-    picture = files["cat/0.jpg"]
+def test_webdataset_classes_are_in_the_file_beside_the_image(files: Files, tmp_path: Path):
+    image = files["cat/0.jpg"]
     samples = {f"{number:04d}.{ending}": content for number, label in enumerate(["10", "2", "10"])
-               for ending, content in (("cls", label.encode()), ("jpg", picture), ("json", b"{}"))}  # fmt: skip
+               for ending, content in (("cls", label.encode()), ("jpg", image), ("json", b"{}"))}  # fmt: skip
     ours = module(write_tar(samples, tmp_path / "a.tar"))
     assert ours.class_names == ["2", "10"]
     assert ours.train_source.read(range(3))["label"].tolist() == [1, 0, 1]
@@ -133,7 +133,7 @@ def test_webdataset_classes_are_in_the_file_beside_the_picture(files: Files, tmp
         module(write_tar(samples, tmp_path / "b.tar")).setup("fit")
 
 
-def test_of_pictures_with_one_name_in_an_archive_the_last_counts(files: Files, tmp_path: Path):
+def test_of_images_with_one_name_in_an_archive_the_last_counts(files: Files, tmp_path: Path):
     old, new = files["cat/0.jpg"], files["dog/1.jpg"]
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for name, content in (("a.jpg", old), ("b.jpg", old), ("a.jpg", new)):
@@ -213,9 +213,9 @@ BAD: dict[str, tuple[str, Callable[[Files, Path], Path], str]] = {
     "no zip": ("a.zip", of(b"nothing"), "cut off or damaged"),
     "empty zip": ("a.zip", of(b""), "cut off or damaged"),
     "empty tar": ("a.tar", of(b""), "cut off or damaged"),
-    "cut in a picture": ("a.tar", lambda f, p: cut(write_tar(f, p), 700), "cut off or damaged"),
+    "cut in an image": ("a.tar", lambda f, p: cut(write_tar(f, p), 700), "cut off or damaged"),
     "cut in a header": ("a.tar", lambda f, p: cut(write_tar(f, p), end_of_first(f) + 100), "cut off or damaged"),
-    "cut between pictures": ("a.tar", lambda f, p: cut(write_tar(f, p), end_of_first(f)), "no end mark"),
+    "cut between images": ("a.tar", lambda f, p: cut(write_tar(f, p), end_of_first(f)), "no end mark"),
     "damaged header": ("a.tar", lambda f, p: overwritten(write_tar(f, p), b"dog/0", b"dxg/0"), "no end mark"),
     "joined tars": ("a.tar", joined, "more follows its end mark"),
     "no tar": ("a.tar", of(b"nothing" * 1000), "cut off or damaged"),
@@ -230,8 +230,8 @@ BAD: dict[str, tuple[str, Callable[[Files, Path], Path], str]] = {
     "compressed tar": ("a.tar.gz", of(b"any"), "unpack it to a .tar"),
     "a name that leads out": ("a.tar", lambda f, p: write_tar({"../a.png": b""}, p), "leads out of it"),
     "an absolute name": ("a.zip", lambda f, p: write_zip({"/a.png": b""}, p), "leads out of it"),
-    "no pictures": ("a.zip", lambda f, p: write_zip({"a.txt": b""}, p), "holds no pictures"),
-    "not pictures": ("a.zip", lambda f, p: write_zip({"a.png": b"x", "b.png": b"y"}, p), "a.png is not a picture"),
+    "no images": ("a.zip", lambda f, p: write_zip({"a.txt": b""}, p), "holds no images"),
+    "not images": ("a.zip", lambda f, p: write_zip({"a.png": b"x", "b.png": b"y"}, p), "a.png is not an image"),
     "another kind": ("a.rar", of(b"any"), "is a file, not a folder: set --data.root"),
     "pattern of nothing": ("b-*.tar", lambda f, p: p, "does not exist: set --data.root"),
 }
@@ -249,7 +249,7 @@ def test_an_archive_that_changes_under_a_run_is_named(files: Files, tmp_path: Pa
     ours = module(write_tar(files, tmp_path / "a.tar"))
     ours.setup("fit")
     write_tar(files, tmp_path / "a.tar", below="longer/")
-    with pytest.raises(InputError, match=r"a\.tar has changed since its pictures were listed"):
+    with pytest.raises(InputError, match=r"a\.tar has changed since its images were listed"):
         ours.train_source.read([0])
     (tmp_path / "a.tar").unlink()
     with pytest.raises(InputError, match=r"a\.tar cannot be read \(No such file"):

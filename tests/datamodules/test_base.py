@@ -11,13 +11,13 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from tenshot.datamodules import Pictures
+from tenshot.datamodules import ImageDataModule
 from tenshot.datamodules.batches import Batch, Source
 from tenshot.errors import InputError
 
 
 class Patches:
-    """Picture i: channel c, row y, column x holds 20 i + 9 c + 4 y + x; the condition is as stated."""
+    """Image i: channel c, row y, column x holds 20 i + 9 c + 4 y + x; the condition is as stated."""
 
     def __init__(self, count: int, condition: torch.dtype | None = None) -> None:
         self.condition = condition
@@ -44,7 +44,7 @@ class Patches:
         return batch
 
 
-class PatchPictures(Pictures):
+class PatchImages(ImageDataModule):
     def __init__(self, train: Source, val: Source | None = None, **options: Any) -> None:
         super().__init__(**({"batch_size": 3, "image_size": 2, "seed": 0, "flip": True, "num_workers": 0} | options))
         self.train, self.val = train, val
@@ -102,7 +102,7 @@ def test_a_resumed_run_sees_the_batches_it_would_have_seen(
             accumulate_grad_batches=accumulate,
             limit_train_batches=epoch,
             callbacks=[keep],
-        ).fit(module, PatchPictures(Patches(7), num_workers=workers), ckpt_path=resume)
+        ).fit(module, PatchImages(Patches(7), num_workers=workers), ckpt_path=resume)
         return module.trained
 
     whole = fit(6)
@@ -114,11 +114,11 @@ def test_a_resumed_run_sees_the_batches_it_would_have_seen(
 
 
 def test_rank_and_world_size_come_from_the_trainer():
-    alone = PatchPictures(Patches(7), Patches(7), batch_size=6)
+    alone = PatchImages(Patches(7), Patches(7), batch_size=6)
     joint = next(iter(alone.train_dataloader()))
     parts, validated = [], []
     for rank in range(2):
-        data = PatchPictures(Patches(7), Patches(7), batch_size=3)
+        data = PatchImages(Patches(7), Patches(7), batch_size=3)
         data.trainer = SimpleNamespace(
             global_rank=rank, world_size=2, global_step=0, accumulate_grad_batches=1, overfit_batches=0
         )
@@ -128,25 +128,25 @@ def test_rank_and_world_size_come_from_the_trainer():
     assert sorted(validated) == list(range(7))
 
 
-def test_fewer_validation_pictures_than_ranks_are_refused():
-    data = PatchPictures(Patches(7), Patches(2))
+def test_fewer_validation_images_than_ranks_are_refused():
+    data = PatchImages(Patches(7), Patches(2))
     data.trainer = SimpleNamespace(global_rank=2, world_size=3)
-    with pytest.raises(InputError, match=r"fewer validation pictures \(2 patches\) than processes \(3\)") as caught:
+    with pytest.raises(InputError, match=r"fewer validation images \(2 patches\) than processes \(3\)") as caught:
         data.val_dataloader()
     assert "\n" not in str(caught.value)
     data.trainer.world_size = 2
     data.val_dataloader()
 
 
-def test_validation_sees_every_picture_once_and_none_mirrored(tmp_path: Path):
-    module, data = Recorder(), PatchPictures(Patches(3), Patches(7))
+def test_validation_sees_every_image_once_and_none_mirrored(tmp_path: Path):
+    module, data = Recorder(), PatchImages(Patches(3), Patches(7))
     trainer(tmp_path, max_steps=2, val_check_interval=2, check_val_every_n_epoch=None).fit(module, data)
     assert module.validated == list(range(7))
     assert all("flip" not in batch for batch in data.val_dataloader())
 
 
-def test_without_validation_pictures_nothing_is_validated(tmp_path: Path):
-    module, data = Recorder(), PatchPictures(Patches(3))
+def test_without_validation_images_nothing_is_validated(tmp_path: Path):
+    module, data = Recorder(), PatchImages(Patches(3))
     with warnings.catch_warnings(record=True) as caught:
         trainer(tmp_path, max_steps=2, val_check_interval=1, check_val_every_n_epoch=None).fit(module, data)
     assert not [warning for warning in caught if "zero" in str(warning.message)]
@@ -157,7 +157,7 @@ def test_without_validation_pictures_nothing_is_validated(tmp_path: Path):
 @pytest.mark.parametrize("condition", [torch.uint8, torch.int64])
 def test_the_device_side_mirrors_and_rescales(condition: torch.dtype):
     source = Patches(2, condition)
-    data = PatchPictures(source)
+    data = PatchImages(source)
     batch = source.read([0, 1]) | {"flip": torch.tensor([False, True])}
     raw = {key: value.clone() for key, value in batch.items()}
 
@@ -180,22 +180,22 @@ def test_the_device_side_mirrors_and_rescales(condition: torch.dtype):
 
 def test_the_range_ends_are_exact():
     image = torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 1, 2).expand(1, 3, 1, 2)
-    out = PatchPictures(Patches(1)).on_after_batch_transfer({"image": image}, 0)["image"]
+    out = PatchImages(Patches(1)).on_after_batch_transfer({"image": image}, 0)["image"]
     assert out[0, 0, 0].tolist() == [-1.0, 1.0]
 
 
-def test_preview_shows_the_first_training_pictures():
-    data = PatchPictures(Patches(4))
+def test_preview_shows_the_first_training_images():
+    data = PatchImages(Patches(4))
     torch.testing.assert_close(data.preview(3), Patches(4).images[:3].float() * 2 / 255 - 1)
     assert len(data.preview(9)) == 4
 
 
 def test_setup_says_what_was_found(caplog: pytest.LogCaptureFixture):
-    data = PatchPictures(Patches(4), Patches(2), seed=5)
+    data = PatchImages(Patches(4), Patches(2), seed=5)
     with caplog.at_level(logging.INFO):
         data.setup("fit")
         data.setup("validate")
-    (line,) = [record.message for record in caplog.records if "PatchPictures" in record.message]
+    (line,) = [record.message for record in caplog.records if "PatchImages" in record.message]
     assert "4 patches" in line
     assert "2 x 2" in line
     assert "seed 5" in line
@@ -205,17 +205,17 @@ def test_setup_says_what_was_found(caplog: pytest.LogCaptureFixture):
 @pytest.mark.parametrize(("option", "value"), [("batch_size", 0), ("image_size", 0), ("seed", -1), ("num_workers", -1)])
 def test_numbers_out_of_range_are_refused_by_name(option: str, value: int):
     with pytest.raises(InputError, match=rf"--data\.{option} is {value}: choose at least") as caught:
-        PatchPictures(Patches(1), **{option: value})
+        PatchImages(Patches(1), **{option: value})
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_overfitting_repeats_the_first_micro_batches_mirrored_alike(tmp_path: Path, workers: int):
     """Lightning opens the loader anew for each epoch, which must not go on in the stream."""
-    data, module = PatchPictures(Patches(50), seed=4, num_workers=workers), Recorder()
+    data, module = PatchImages(Patches(50), seed=4, num_workers=workers), Recorder()
     trainer(tmp_path, max_steps=5, overfit_batches=2, enable_checkpointing=False).fit(module, data)
     plain = Recorder()
-    trainer(tmp_path, max_steps=2, enable_checkpointing=False).fit(plain, PatchPictures(Patches(50), seed=4))
+    trainer(tmp_path, max_steps=2, enable_checkpointing=False).fit(plain, PatchImages(Patches(50), seed=4))
     assert not torch.equal(*plain.trained)
     assert len(module.trained) == 5
     for number, images in enumerate(module.trained):

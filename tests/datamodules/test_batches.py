@@ -10,7 +10,7 @@ from tenshot.errors import InputError
 
 
 class Numbers:
-    """Picture i is i everywhere; picture ``broken`` cannot be read."""
+    """Image i is i everywhere; image ``broken`` cannot be read."""
 
     def __init__(self, count: int, broken: int | None = None) -> None:
         self.count, self.broken = count, broken
@@ -29,7 +29,7 @@ def numbers(batch: Batch) -> list[int]:
 
 
 def drawn(stream: EndlessBatches, batches: int) -> list[tuple[int, bool]]:
-    """(picture, mirrored) of the first batches, joined."""
+    """(image, mirrored) of the first batches, joined."""
     return [
         pair for batch in islice(stream, batches) for pair in zip(numbers(batch), batch["flip"].tolist(), strict=True)
     ]
@@ -43,11 +43,11 @@ def test_the_stream_is_one_permutation_after_another():
     assert len(set(epochs)) == 12  # 7! orders: a repeat would mean that they are not drawn anew
 
 
-@pytest.mark.parametrize("pictures", [1, 3, 10])
+@pytest.mark.parametrize("images", [1, 3, 10])
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_see_together_what_one_rank_with_the_joint_batch_sees(pictures: int, world_size: int):
-    alone = EndlessBatches(Numbers(pictures), 5 * world_size, seed=3, flip=True)
-    ranks = [EndlessBatches(Numbers(pictures), 5, 3, True, rank, world_size) for rank in range(world_size)]
+def test_ranks_see_together_what_one_rank_with_the_joint_batch_sees(images: int, world_size: int):
+    alone = EndlessBatches(Numbers(images), 5 * world_size, seed=3, flip=True)
+    ranks = [EndlessBatches(Numbers(images), 5, 3, True, rank, world_size) for rank in range(world_size)]
     for joint, *parts in islice(zip(alone, *ranks, strict=False), 6):
         for key in ("image", "flip"):
             torch.testing.assert_close(torch.cat([part[key] for part in parts]), joint[key])
@@ -69,10 +69,10 @@ def test_the_seed_decides_order_and_mirroring():
     assert [mirrored for _, mirrored in run(0)] != [mirrored for _, mirrored in run(1)]
 
 
-def test_half_of_the_appearances_of_each_picture_are_mirrored():
+def test_half_of_the_appearances_of_each_image_are_mirrored():
     seen = drawn(EndlessBatches(Numbers(2), 50, 0, True), 40)
-    for picture in range(2):
-        mirrored = [flip for number, flip in seen if number == picture]
+    for image in range(2):
+        mirrored = [flip for number, flip in seen if number == image]
         assert len(mirrored) == 1000
         assert abs(sum(mirrored) - 500) < 80  # five standard deviations
 
@@ -98,10 +98,10 @@ def test_a_loader_begins_each_time_where_it_is_told_to():
     assert numbers(next(iter(loader))) == first[2]
 
 
-@pytest.mark.parametrize(("pictures", "world_size"), [(10, 1), (10, 3), (2, 3), (12, 2)])
-def test_validation_takes_each_picture_once(pictures: int, world_size: int):
-    ranks = [EachOnce(Numbers(pictures), 2, rank, world_size) for rank in range(world_size)]
-    assert sorted(n for rank in ranks for batch in rank for n in numbers(batch)) == list(range(pictures))
+@pytest.mark.parametrize(("images", "world_size"), [(10, 1), (10, 3), (2, 3), (12, 2)])
+def test_validation_takes_each_image_once(images: int, world_size: int):
+    ranks = [EachOnce(Numbers(images), 2, rank, world_size) for rank in range(world_size)]
+    assert sorted(n for rank in ranks for batch in rank for n in numbers(batch)) == list(range(images))
     assert [len(list(rank)) for rank in ranks] == [len(rank) for rank in ranks]
     shares = [sum(len(numbers(batch)) for batch in rank) for rank in ranks]
     assert max(shares) - min(shares) <= 1

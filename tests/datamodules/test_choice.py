@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tenshot.datamodules import FewShot, ImageFolder, Pictures, choice
+from tenshot.datamodules import FewShot, ImageDataModule, ImageFolder, choice
 from tenshot.datamodules.choice import BY_LISTING, first_by_name, held_out_by_name
 from tenshot.errors import InputError
 
@@ -69,18 +69,18 @@ def many(root: Path, **options: object) -> ImageFolder:
     return ImageFolder(**(arguments | options))  # type: ignore[arg-type]
 
 
-def images(module: Pictures) -> list[torch.Tensor]:
+def images(module: ImageDataModule) -> list[torch.Tensor]:
     """Those of training and of validation."""
     every = [source for source in (module.train_source, module.val_source) if source is not None]
     return [source.read(range(len(source)))["image"] for source in every]
 
 
-def same(ours: Pictures, theirs: list[torch.Tensor]) -> bool:
+def same(ours: ImageDataModule, theirs: list[torch.Tensor]) -> bool:
     found = images(ours)
     return len(found) == len(theirs) and all(map(torch.equal, found, theirs))
 
 
-def going_on(module: Pictures, before: Pictures) -> Pictures:
+def going_on(module: ImageDataModule, before: ImageDataModule) -> ImageDataModule:
     """By what the earlier one recorded, as a file holds it."""
     module.recorded = json.loads(json.dumps(before.data_record()))
     return module
@@ -88,7 +88,7 @@ def going_on(module: Pictures, before: Pictures) -> Pictures:
 
 @pytest.mark.parametrize("build", [few, many], ids=["FewShot", "ImageFolder"])
 def test_what_is_recorded_is_used_whatever_the_folder_holds(
-    folder: Path, tmp_path: Path, build: type[Pictures], caplog: pytest.LogCaptureFixture
+    folder: Path, tmp_path: Path, build: type[ImageDataModule], caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level(logging.INFO)
     before = build(folder)  # type: ignore[arg-type]
@@ -107,7 +107,9 @@ def test_what_is_recorded_is_used_whatever_the_folder_holds(
 
 
 @pytest.mark.parametrize("build", [few, many], ids=["FewShot", "ImageFolder"])
-def test_what_is_missing_or_changed_is_named(folder: Path, build: type[Pictures], caplog: pytest.LogCaptureFixture):
+def test_what_is_missing_or_changed_is_named(
+    folder: Path, build: type[ImageDataModule], caplog: pytest.LogCaptureFixture
+):
     caplog.set_level(logging.INFO)
     before = build(folder)  # type: ignore[arg-type]
     record = before.data_record()

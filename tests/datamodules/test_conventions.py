@@ -71,7 +71,7 @@ def test_cdc_is_lanczos_to_the_short_side_and_the_middle_of_it(height: int, widt
     ours = pixels(cdc(image, size))
     assert ours.shape == (size, size, 3)
     assert np.abs(ours - expected).mean() < 0.6  # both are rounded, in one order of the sides or the other
-    # a crop one pixel aside is another picture
+    # a crop one pixel aside is another image
     aside = np.roll(whole, 1, 1)[top : top + size, left : left + size]
     assert np.abs(ours - aside).mean() > 2 * np.abs(ours - expected).mean()
 

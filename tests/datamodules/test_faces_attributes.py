@@ -53,7 +53,7 @@ def test_a_head_does_not_depend_on_the_company_it_is_drawn_in():
 def test_seed_and_index_both_matter():
     assert not torch.equal(face_attributes(0, torch.arange(50)).turn, face_attributes(1, torch.arange(50)).turn)
     assert len(MANY.texture.unique()) == 4000
-    assert len(lattice(MANY.texture[:2], 4, 4, 0).unique()) == 32  # no two nodes, no two pictures share a number
+    assert len(lattice(MANY.texture[:2], 4, 4, 0).unique()) == 32  # no two nodes, no two images share a number
     assert not torch.equal(lattice(MANY.texture[:2], 4, 4, 0), lattice(MANY.texture[:2], 4, 4, 1))
 
 

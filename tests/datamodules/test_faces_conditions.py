@@ -69,7 +69,7 @@ def test_every_region_that_can_be_seen_has_a_name():
     assert named - {None} == set(REGIONS) - {"background"}
 
 
-def test_a_source_gives_each_condition_with_its_picture():
+def test_a_source_gives_each_condition_with_its_image():
     shapes = {"mask": (3, 16, 16), "sketch": (3, 1, 16, 16), "depth": (3, 1, 16, 16), "normal": (3, 3, 16, 16)}
     assert set(shapes) == set(CONDITIONS)
     for condition, shape in shapes.items():

@@ -9,7 +9,7 @@ from tenshot.errors import InputError
 
 
 def indices(module: SyntheticFaces) -> tuple[list[int], list[int]]:
-    """Those of the training and of the validation pictures."""
+    """Those of the training and of the validation images."""
     train, val = module.train_source, module.val_source
     assert isinstance(train, FacesSource)
     assert isinstance(val, FacesSource)
@@ -23,7 +23,7 @@ def complaint(**options: object) -> str:
     return str(caught.value)
 
 
-def test_training_validation_and_reference_share_no_picture():
+def test_training_validation_and_reference_share_no_image():
     for shots in (None, 10):
         module = SyntheticFaces(num_images=100, num_val=30, shots=shots)
         train, val = indices(module)
@@ -61,7 +61,7 @@ def test_shots_keep_their_look_in_every_domain():
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 2**20])
-def test_kept_or_not_pictures_are_the_same(monkeypatch: pytest.MonkeyPatch, kept_bytes: int):
+def test_kept_or_not_images_are_the_same(monkeypatch: pytest.MonkeyPatch, kept_bytes: int):
     monkeypatch.setattr(source, "_KEPT_BYTES", kept_bytes)
     faces = FacesSource("faces", 0, range(40, 60), 16, labels=True, condition="mask")
     for rows in ([3, 1, 3], [19, 1, 4], [4], list(range(20))):
@@ -71,7 +71,7 @@ def test_kept_or_not_pictures_are_the_same(monkeypatch: pytest.MonkeyPatch, kept
         assert torch.equal(batch["label"], face_labels(heads))
 
 
-def test_a_kept_picture_is_drawn_once(monkeypatch: pytest.MonkeyPatch):
+def test_a_kept_image_is_drawn_once(monkeypatch: pytest.MonkeyPatch):
     drawn: list[int] = []
 
     def counting(domain: str, attributes: object, size: int) -> torch.Tensor:
@@ -93,7 +93,7 @@ def test_what_is_read_may_be_written_to():
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_batches_carry_picture_label_and_condition(num_workers: int):
+def test_batches_carry_image_label_and_condition(num_workers: int):
     module = SyntheticFaces(
         image_size=16, batch_size=4, num_images=20, labels=True, condition="depth", num_workers=num_workers
     )
@@ -112,7 +112,7 @@ def test_batches_carry_picture_label_and_condition(num_workers: int):
     assert "flip" not in val
 
 
-def test_a_mirrored_picture_has_mirrored_normals():
+def test_a_mirrored_image_has_mirrored_normals():
     module = SyntheticFaces(image_size=16, num_images=8, condition="normal")
     batch = module.train_source.read([0, 0])
     plain = base._signed(batch["normal"][0])

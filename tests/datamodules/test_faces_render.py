@@ -33,7 +33,7 @@ def mirrored(heads: FaceAttributes) -> FaceAttributes:
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_a_picture_has_the_same_bits_in_any_company_and_order(domain: str):
+def test_an_image_has_the_same_bits_in_any_company_and_order(domain: str):
     together = render(domain, HEADS, ODD)
     assert together.dtype == torch.uint8
     assert together.shape == (24, 3, ODD, ODD)
@@ -43,27 +43,27 @@ def test_a_picture_has_the_same_bits_in_any_company_and_order(domain: str):
     assert torch.equal(together.flip(0)[:11], render(domain, backwards, ODD))
 
 
-def test_a_picture_has_the_same_bits_with_any_number_of_threads():
+def test_an_image_has_the_same_bits_with_any_number_of_threads():
     heads = HEADS.take(slice(0, 4))  # enough points for more than one thread
     threads = torch.get_num_threads()
-    pictures = []
+    images = []
     try:
         for count in (1, 2):
             torch.set_num_threads(count)
-            pictures.append(render("paintings", heads, ODD))
+            images.append(render("paintings", heads, ODD))
     finally:
         torch.set_num_threads(threads)
-    assert torch.equal(*pictures)
+    assert torch.equal(*images)
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_no_two_heads_look_the_same(domain: str):
-    pictures = render(domain, HEADS, 32).flatten(1).float()
-    assert torch.pdist(pictures, p=1).min() / pictures.shape[1] > 2  # grey levels, on average over the picture
+    images = render(domain, HEADS, 32).flatten(1).float()
+    assert torch.pdist(images, p=1).min() / images.shape[1] > 2  # grey levels, on average over the image
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_small_pictures_are_large_ones_seen_from_afar(domain: str):
+def test_small_images_are_large_ones_seen_from_afar(domain: str):
     heads = HEADS.take(slice(0, 8))
     large = render(domain, heads, 256).float()
     for size in (16, 32, 64):
@@ -73,7 +73,7 @@ def test_small_pictures_are_large_ones_seen_from_afar(domain: str):
 
 
 @pytest.mark.parametrize("domain", ["faces", "sunglasses", "babies"])
-def test_a_mirrored_head_gives_the_mirrored_picture(domain: str):
+def test_a_mirrored_head_gives_the_mirrored_image(domain: str):
     difference = render(domain, HEADS, 64).flip(-1).int() - render(domain, mirrored(HEADS), 64).int()
     assert difference.abs().max() <= 2
 
@@ -98,13 +98,13 @@ def test_the_background_is_its_attribute():
 
 
 def test_the_mask_says_where_skin_hair_and_clothes_are():
-    picture, mask = render("faces", HEADS, 128).float() / 255, mask_of("faces", 128)
+    image, mask = render("faces", HEADS, 128).float() / 255, mask_of("faces", 128)
     for name, colour, least in (("skin", HEADS.skin, 200), ("hair", HEADS.hair, 100), ("clothes", HEADS.clothes, 20)):
         region = inner(where(mask, name), 2)[:, None]
         pixels = region.sum((2, 3))
         seen = pixels[:, 0] >= least
         assert seen.sum() >= 20
-        mean = (picture * region).sum((2, 3)) / pixels.clamp(min=1)
+        mean = (image * region).sum((2, 3)) / pixels.clamp(min=1)
         assert (mean - colour).abs()[seen].mean() < 0.06
         assert (mean - colour).abs()[seen].max() < 0.22
 
@@ -163,9 +163,9 @@ def test_sketches_are_dark_lines_on_white():
 
 
 def test_paintings_have_few_tones_and_visible_strokes():
-    def tones(picture: Tensor) -> Tensor:
+    def tones(image: Tensor) -> Tensor:
         """The share of the ten most frequent grey levels."""
-        counts = picture[:, 0].flatten(1).int()
+        counts = image[:, 0].flatten(1).int()
         return torch.stack([row.bincount(minlength=256).topk(10).values.sum() for row in counts]) / counts.shape[1]
 
     faces, paintings = render("faces", HEADS, 128), render("paintings", HEADS, 128)

@@ -92,7 +92,7 @@ def test_a_straight_edge_covers_its_exact_share():
 
 
 @pytest.mark.parametrize("size", [16, 17, 96])
-def test_the_grid_is_symmetric_and_fills_the_picture(size: int):
+def test_the_grid_is_symmetric_and_fills_the_image(size: int):
     canvas = pixel_grid(size)
     assert torch.equal(canvas.x, -canvas.x.flip(-1))
     assert torch.equal(canvas.x.flatten(), canvas.y.flatten())

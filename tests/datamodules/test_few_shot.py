@@ -9,7 +9,7 @@ from PIL import Image
 from skimage import data
 
 from tenshot.datamodules import FewShot
-from tenshot.datamodules.reading import read_picture
+from tenshot.datamodules.reading import read_image
 from tenshot.errors import InputError
 
 SORTED = ["astronaut.jpg", "camera.bmp", "cat.webp", "coffee.PNG", "more/rocket.jpeg"]
@@ -21,7 +21,7 @@ def images(module: FewShot) -> torch.Tensor:
 
 
 def pixels(photos: Path, names: list[str]) -> torch.Tensor:
-    return torch.stack([read_picture(photos / name, 32) for name in names])
+    return torch.stack([read_image(photos / name, 32) for name in names])
 
 
 def chosen(photos: Path, module: FewShot) -> list[str]:
@@ -37,7 +37,7 @@ def complaint(**options: object) -> str:
     return str(caught.value)
 
 
-def test_all_pictures_are_taken_by_default(photos: Path):
+def test_all_images_are_taken_by_default(photos: Path):
     assert chosen(photos, FewShot(str(photos), image_size=32)) == SORTED
 
 
@@ -71,15 +71,15 @@ def test_the_shots_stay_in_memory(photos: Path, tmp_path: Path):
     assert next(iter(module.train_dataloader()))["image"].shape == (3, 3, 32, 32)
 
 
-def test_validation_pictures_come_from_their_own_folder(photos: Path):
+def test_validation_images_come_from_their_own_folder(photos: Path):
     module = FewShot(str(photos), shots=2, val_root=str(photos / "more"), image_size=32)
     (batch,) = module.val_dataloader()
     torch.testing.assert_close(batch["image"], pixels(photos, ["more/rocket.jpeg"]))
 
 
-def test_a_single_picture_needs_to_be_asked_for(photos: Path):
+def test_a_single_image_needs_to_be_asked_for(photos: Path):
     message = complaint(root=str(photos / "more"))
-    assert "single picture (rocket.jpeg)" in message
+    assert "single image (rocket.jpeg)" in message
     assert "--data.shots 1" in message
     assert len(images(FewShot(str(photos / "more"), shots=1, image_size=32))) == 1
     assert len(images(FewShot(str(photos), names=["cat.webp"], image_size=32))) == 1
@@ -89,7 +89,7 @@ def test_the_log_says_what_was_found(photos: Path, caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.INFO):
         FewShot(str(photos), shots=3, seed=7, image_size=32).setup("fit")
     (line,) = [record.message for record in caplog.records if "FewShot" in record.message]
-    assert f"3 of 5 pictures in {photos}" in line
+    assert f"3 of 5 images in {photos}" in line
     assert "32 x 32" in line
     assert "seed 7" in line
 
@@ -101,8 +101,8 @@ def test_what_the_folder_cannot_give(photos: Path, tmp_path: Path):
     )
     assert "is a file" in complaint(root=str(photos / "cat.webp"))
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "notes.txt").write_text("no picture")
-    assert f"{tmp_path}/empty holds no pictures" in complaint(root=str(tmp_path / "empty"))
+    (tmp_path / "empty" / "notes.txt").write_text("no image")
+    assert f"{tmp_path}/empty holds no images" in complaint(root=str(tmp_path / "empty"))
     assert "--data.root is an empty list" in complaint(root=[])
     assert f"{tmp_path}/gone does not exist" in complaint(root=str(photos), val_root=str(tmp_path / "gone"))
     message = complaint(root=str(photos), shots=6)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from tenshot.datamodules import files
-from tenshot.datamodules.reading import PictureError, list_pictures
+from tenshot.datamodules.reading import ImageError, list_images
 from tenshot.datamodules.refusals import Refusals
 from tenshot.errors import InputError
 
@@ -69,22 +69,22 @@ def test_links_that_lead_to_a_folder_twice(tmp_path: Path, links: dict[str, str]
     for name, target in links.items():
         (tmp_path / "set" / name).symlink_to(tmp_path / target)
     expected = [tmp_path / "set" / name for name in [*found, "z/deep/2.png"]]
-    assert list_pictures(str(tmp_path / "set"), "--data.root") == expected
+    assert list_images(str(tmp_path / "set"), "--data.root") == expected
 
 
 def test_what_is_no_file_is_no_image(tmp_path: Path):
     """Reading a pipe would wait for ever."""
     (tmp_path / "a.png").touch()
     os.mkfifo(tmp_path / "b.png")
-    assert list_pictures(str(tmp_path), "--data.root") == [tmp_path / "a.png"]
+    assert list_images(str(tmp_path), "--data.root") == [tmp_path / "a.png"]
 
 
 def test_an_image_beyond_use_is_said_once_and_one_too_many_is_an_error(caplog: pytest.LogCaptureFixture):
     refusals = Refusals(1, "--data.max_unusable")
     for _ in range(2):
-        refusals.add(PictureError("a.png is torn", "unreadable"))
+        refusals.add(ImageError("a.png is torn", "unreadable"))
     assert caplog.messages == ["a.png is torn; another image takes its place (1 of at most 1)"]
     with pytest.raises(
         InputError, match=r"b\.png is torn \(1 others cannot be used either, --data\.max_unusable is 1\)"
     ):
-        refusals.add(PictureError("b.png is torn", "unreadable"))
+        refusals.add(ImageError("b.png is torn", "unreadable"))

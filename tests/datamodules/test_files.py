@@ -14,7 +14,7 @@ from image_sets import JUNK, WANTED, contents, folder, photo, png, tarred, zippe
 
 from tenshot.datamodules import FewShot, files
 from tenshot.datamodules.index import open_index
-from tenshot.datamodules.reading import list_pictures, read_picture
+from tenshot.datamodules.reading import list_images, read_image
 from tenshot.errors import InputError
 from tenshot.lightning_modules import FolderGenerator
 
@@ -61,7 +61,7 @@ def test_hidden_files_and_links_back_are_no_images_and_no_classes(tmp_path: Path
 @pytest.mark.parametrize("layout", ["folder", "links"])
 def test_nor_for_readers_of_files(tmp_path: Path, layout: str):
     root = LAYOUTS[layout](tmp_path)
-    assert list_pictures(str(root), "--data.root") == [root / name for name in WANTED]
+    assert list_images(str(root), "--data.root") == [root / name for name in WANTED]
     assert len(FewShot(str(root), image_size=32).train_source) == 3
     assert FolderGenerator(str(root)).files == [root / name for name in WANTED]
 
@@ -70,16 +70,16 @@ def test_a_list_has_no_hidden_files(tmp_path: Path, caplog: pytest.LogCaptureFix
     root = folder(tmp_path / ".cache")  # a folder of the user's may well begin with a dot
     listed = [str(root / name) for name in [*WANTED, *JUNK] if name.endswith(".png")]
     with caplog.at_level(logging.INFO):
-        found = list_pictures(listed, "--data.root")
+        found = list_images(listed, "--data.root")
     assert found == [root / name for name in [*WANTED, ".thumbnails/0.png"]]  # named by the user, in no system folder
     assert f"--data.root: left out {len(listed) - 4} hidden files ({root}/.0.png, …)" in caplog.text
     with pytest.raises(InputError, match=r"--data\.root lists hidden files alone"):
-        list_pictures([str(root / "._0.png")], "--data.root")
+        list_images([str(root / "._0.png")], "--data.root")
 
 
 def test_prepare_passes_them_over(tenshot: tiny.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     outcome = tenshot("prepare", linked(tmp_path), tmp_path / "out", "--image_size", "32", "--workers", "1")
-    assert "3 of 3 pictures" in outcome.out, outcome.err
+    assert "3 of 3 images" in outcome.out, outcome.err
     assert sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png")) == WANTED
 
 
@@ -111,7 +111,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    for read in (list_pictures, open_index):
+    for read in (list_images, open_index):
         with pytest.raises(InputError, match=r"set/dog cannot be listed \(Permission denied\): let it be read"):
             read(str(root), "--data.root")
 
@@ -123,8 +123,8 @@ def test_further_endings_are_read(tmp_path: Path, ending: str, form: str):
         pytest.skip("this Pillow does not decode it")
     (tmp_path / "a.png").write_bytes(png())
     photo().convert("L" if ending == "pgm" else "RGB").save(tmp_path / f"b.{ending}", form)
-    (path,) = [path for path in list_pictures(str(tmp_path), "") if path.name.startswith("b")]
-    difference = read_picture(path, 32).float() - read_picture(tmp_path / "a.png", 32).float()
+    (path,) = [path for path in list_images(str(tmp_path), "") if path.name.startswith("b")]
+    difference = read_image(path, 32).float() - read_image(tmp_path / "a.png", 32).float()
     assert difference.abs().mean() < (25 if ending == "pgm" else 6)
 
 
@@ -147,7 +147,7 @@ def test_what_is_left_out_is_counted_by_ending(
     if layout is folder:
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            assert len(list_pictures(str(root), "--data.root")) == 3
+            assert len(list_images(str(root), "--data.root")) == 3
         assert f"{root}: {expected}" in caplog.text
 
 
@@ -162,7 +162,7 @@ def test_nothing_but_what_is_not_read_says_what_that_is(tmp_path: Path, monkeypa
     monkeypatch.setattr(files, "_UNREAD", {".heic"})
     monkeypatch.setattr(files, "SUFFIXES", (".png",))
     root = folder(tmp_path, {"a.heic": b"", "b.HEIC": b""})
-    for read in (list_pictures, open_index):
+    for read in (list_images, open_index):
         with pytest.raises(InputError, match=r"there is only 2 \.heic \(install pillow-heif to read them\)"):
             read(str(root), "--data.root")
 

@@ -1,4 +1,4 @@
-"""The list of pictures is made once, mapped, and made again when the pictures change."""
+"""The list of images is made once, mapped, and made again when the images change."""
 
 import multiprocessing
 import os
@@ -13,8 +13,8 @@ from skimage import data
 
 from tenshot.datamodules import ImageFolder, index
 from tenshot.datamodules.choice import BY_LISTING
-from tenshot.datamodules.index import PictureIndex, cache_folder, open_index
-from tenshot.datamodules.reading import list_pictures
+from tenshot.datamodules.index import ImageIndex, cache_folder, open_index
+from tenshot.datamodules.reading import list_images
 from tenshot.errors import InputError
 
 
@@ -34,7 +34,7 @@ def listings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two pictures in class folders, made some time ago: a change now has another time."""
+    """Two images in class folders, made some time ago: a change now has another time."""
     for number, kind in enumerate(("cat", "dog")):
         (tmp_path / "set" / kind).mkdir(parents=True)
         Image.fromarray(data.astronaut()[number : 32 + number, :32]).save(tmp_path / "set" / kind / "a.png")
@@ -43,16 +43,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def names(opened: PictureIndex) -> list[str]:
+def names(opened: ImageIndex) -> list[str]:
     return [opened.name(row) for row in range(len(opened))]
 
 
-def opened(root: Path | str) -> PictureIndex:
+def opened(root: Path | str) -> ImageIndex:
     return open_index(str(root), "--data.root")
 
 
 def test_it_lists_what_listing_files_lists(photos: Path):
-    assert [opened(photos).title(row) for row in range(5)] == [str(file) for file in list_pictures(str(photos), "")]
+    assert [opened(photos).title(row) for row in range(5)] == [str(file) for file in list_images(str(photos), "")]
 
 
 def test_names_of_any_bytes(tmp_path: Path):
@@ -92,26 +92,24 @@ def remove_folder(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [add, remove, rename, add_folder, remove_folder])
-def test_it_is_listed_again_when_pictures_come_and_go(
-    folder: Path, listings: list[str], change: Callable[[Path], None]
-):
+def test_it_is_listed_again_when_images_come_and_go(folder: Path, listings: list[str], change: Callable[[Path], None]):
     opened(folder)
     change(folder)
-    expected = [file.relative_to(folder).as_posix() for file in list_pictures(str(folder), "")]
+    expected = [file.relative_to(folder).as_posix() for file in list_images(str(folder), "")]
     assert names(opened(folder)) == expected
     assert len(listings) == 2
     opened(folder)
     assert len(listings) == 2
 
 
-def test_a_picture_written_anew_is_read_anew_without_listing(folder: Path, listings: list[str]):
+def test_an_image_written_anew_is_read_anew_without_listing(folder: Path, listings: list[str]):
     before = opened(folder)
     (folder / "dog" / "a.png").write_bytes(b"other")
     assert before.read(1) == opened(folder).read(1) == b"other"
     assert len(listings) == 1
 
 
-@pytest.mark.parametrize("damage", [b"", b"tenshot pictures 0\n", b"tenshot pictures 1\n\5\0\0\0\0\0\0\0{}", None])
+@pytest.mark.parametrize("damage", [b"", b"tenshot images 0\n", b"tenshot images 1\n\5\0\0\0\0\0\0\0{}", None])
 def test_a_damaged_list_is_made_again(folder: Path, listings: list[str], damage: bytes | None):
     file = opened(folder).file
     assert file is not None
@@ -168,7 +166,7 @@ def test_of_several_processes_one_lists_for_all(folder: Path, tmp_path: Path, mo
     assert (tmp_path / "listed").read_text() == "x"
 
 
-def test_ten_thousand_pictures_are_few_bytes_each(tmp_path: Path):
+def test_ten_thousand_images_are_few_bytes_each(tmp_path: Path):
     (tmp_path / "set").mkdir()
     for number in range(10000):
         (tmp_path / "set" / f"{number:08d}.png").touch()
@@ -179,13 +177,13 @@ def test_ten_thousand_pictures_are_few_bytes_each(tmp_path: Path):
     assert kept.file.stat().st_size < 80 * 10000
 
 
-def test_the_order_and_the_held_out_pictures_are_those_of_listed_files(folder: Path):
+def test_the_order_and_the_held_out_images_are_those_of_listed_files(folder: Path):
     """As before there was an index, so that older runs go on to the same numbers."""
     for number in range(20):
         Image.fromarray(data.astronaut()[number : 32 + number, :32]).save(folder / "dog" / f"{number}.png")
     module = ImageFolder(str(folder), 32, val_fraction=0.25, seed=5, num_workers=0)
     module.rule = BY_LISTING  # of runs from before there were records
-    files = list_pictures(str(folder), "")
+    files = list_images(str(folder), "")
     drawn = np.random.default_rng(5).permutation(len(files))
     kept = round(0.25 * len(files))
     train, val = module.sources()

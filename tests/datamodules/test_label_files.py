@@ -10,7 +10,7 @@ import pytest
 from image_sets import WANTED, folder, png, tarred, zipped
 
 from tenshot.datamodules import FewShot, ImageFolder
-from tenshot.datamodules.reading import read_picture
+from tenshot.datamodules.reading import read_image
 from tenshot.errors import InputError
 
 NAMES = [f"0000{number % 2}/img{number:08d}.png" for number in range(4)]
@@ -36,7 +36,7 @@ def test_dataset_json_tells_the_classes(tmp_path: Path, layout: Callable[..., Pa
     found = {(int(image.long().sum()), int(label)) for image, label in zip(batch["image"], batch["label"], strict=True)}
     for number, name in enumerate(NAMES):
         (tmp_path / "one.png").write_bytes(inside[name])
-        assert (int(read_picture(tmp_path / "one.png", 32).long().sum()), LABELS[number]) in found
+        assert (int(read_image(tmp_path / "one.png", 32).long().sum()), LABELS[number]) in found
 
 
 BAD_LABELS: dict[str, tuple[object, str]] = {

@@ -50,7 +50,7 @@ def test_how_many_pixels_are_too_many_is_an_option(tenshot: tiny.Run, tmp_path: 
                 module.train_source.read([0])
     words = ["prepare", root, tmp_path / "out", "--image_size", "32", "--workers", "1", "--max_pixels", str(most)]
     outcome = tenshot(*words)
-    assert "2 of 2 pictures" in outcome.out if most == 1600 else "a.png has 40 x 40 pixels" in outcome.complaint
+    assert "2 of 2 images" in outcome.out if most == 1600 else "a.png has 40 x 40 pixels" in outcome.complaint
 
 
 @pytest.mark.parametrize("option", ["max_pixels", "max_unusable"])

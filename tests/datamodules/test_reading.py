@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from skimage import data
 
-from tenshot.datamodules.reading import list_pictures, read_picture, resized
+from tenshot.datamodules.reading import list_images, read_image, resized
 from tenshot.errors import InputError
 
 
@@ -19,23 +19,23 @@ def photo(height: int = 40, width: int = 40) -> Image.Image:
 
 
 def test_a_folder_is_listed_sorted_with_the_folders_below_it(photos: Path):
-    names = [file.relative_to(photos).as_posix() for file in list_pictures(str(photos), "--data.root")]
+    names = [file.relative_to(photos).as_posix() for file in list_images(str(photos), "--data.root")]
     assert names == ["astronaut.jpg", "camera.bmp", "cat.webp", "coffee.PNG", "more/rocket.jpeg"]
 
 
 def test_a_list_keeps_its_order(photos: Path):
     files = [str(photos / "coffee.PNG"), str(photos / "astronaut.jpg")]
-    assert [str(file) for file in list_pictures(files, "--data.root")] == files
+    assert [str(file) for file in list_images(files, "--data.root")] == files
 
 
 def test_a_linked_folder_is_followed(photos: Path, tmp_path: Path):
     (tmp_path / "link").symlink_to(photos, target_is_directory=True)
-    assert len(list_pictures(str(tmp_path), "--data.root")) == 5
+    assert len(list_images(str(tmp_path), "--data.root")) == 5
 
 
 @pytest.mark.parametrize("name", ["astronaut.jpg", "cat.webp", "coffee.PNG", "more/rocket.jpeg", "camera.bmp"])
 def test_photographs_become_square_pixels(photos: Path, name: str):
-    pixels = read_picture(photos / name, 64)
+    pixels = read_image(photos / name, 64)
     assert pixels.shape == (3, 64, 64)
     assert pixels.dtype == torch.uint8
     assert pixels.float().std() > 20
@@ -47,7 +47,7 @@ def test_photographs_become_square_pixels(photos: Path, name: str):
 )
 def test_formats(tmp_path: Path, suffix: str, lossless: bool):
     photo().save(tmp_path / f"a.{suffix}")
-    pixels = read_picture(tmp_path / f"a.{suffix}", 40)
+    pixels = read_image(tmp_path / f"a.{suffix}", 40)
     expected = torch.from_numpy(data.astronaut()[:40, :40].copy()).permute(2, 0, 1)
     error = (pixels.float() - expected.float()).abs().max()
     assert error == 0 if lossless else error < 60
@@ -58,25 +58,25 @@ def test_what_is_opaque_becomes_rgb(tmp_path: Path, mode: str):
     original = photo().convert(mode)
     original.save(tmp_path / "a.png")
     expected = np.asarray(original.convert("RGB"))
-    assert np.array_equal(read_picture(tmp_path / "a.png", 40).permute(1, 2, 0).numpy(), expected)
+    assert np.array_equal(read_image(tmp_path / "a.png", 40).permute(1, 2, 0).numpy(), expected)
 
 
 @pytest.mark.parametrize(("mode", "name"), [("CMYK", "a.jpg"), ("CMYK", "a.tif"), ("YCbCr", "a.tif")])
 def test_colour_spaces_that_pillow_converts(tmp_path: Path, mode: str, name: str):
     photo().convert(mode).save(tmp_path / name)
-    pixels = read_picture(tmp_path / name, 40).permute(1, 2, 0).numpy()
+    pixels = read_image(tmp_path / name, 40).permute(1, 2, 0).numpy()
     assert np.abs(pixels.astype(int) - np.asarray(photo()).astype(int)).mean() < 8
 
 
-def test_a_gif_of_one_frame_is_a_picture(tmp_path: Path):
+def test_a_gif_of_one_frame_is_an_image(tmp_path: Path):
     photo().save(tmp_path / "a.gif")
-    assert read_picture(tmp_path / "a.gif", 40).float().std() > 20
+    assert read_image(tmp_path / "a.gif", 40).float().std() > 20
 
 
 def test_the_preview_in_a_camera_jpeg_is_no_animation(tmp_path: Path):
     photo().save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[photo(20, 20)])
     assert Image.open(tmp_path / "a.jpg").n_frames == 2
-    assert read_picture(tmp_path / "a.jpg", 40).float().std() > 20
+    assert read_image(tmp_path / "a.jpg", 40).float().std() > 20
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -97,7 +97,7 @@ def test_exif_orientation_is_undone(tmp_path: Path, orientation: int):
     exif = Image.Exif()
     exif[274] = orientation
     Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(read_picture(tmp_path / "a.png", 20).permute(1, 2, 0).numpy(), upright)
+    assert np.array_equal(read_image(tmp_path / "a.png", 20).permute(1, 2, 0).numpy(), upright)
 
 
 def halved_then_bicubic(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -183,8 +183,8 @@ def frames(path: Path) -> None:
 
 
 BAD: dict[str, tuple[str, Callable[[Path], object], str, str]] = {
-    "text": ("a.png", lambda path: path.write_text("not a picture"), "not a picture", "replace it"),
-    "nothing": ("a.jpg", lambda path: path.write_bytes(b""), "not a picture", "replace it"),
+    "text": ("a.png", lambda path: path.write_text("not an image"), "not an image", "replace it"),
+    "nothing": ("a.jpg", lambda path: path.write_bytes(b""), "not an image", "replace it"),
     "truncated jpeg": ("a.jpg", truncated, "cannot be read", "replace it"),
     "truncated png": ("a.png", truncated, "cannot be read", "replace it"),
     "truncated webp": ("a.webp", truncated, "cannot be read", "replace it"),
@@ -215,7 +215,7 @@ def test_unusable_files_are_refused_in_one_line(tmp_path: Path, case: str):
     name, write, found, remedy = BAD[case]
     write(tmp_path / name)
     with pytest.raises(InputError) as caught:
-        read_picture(tmp_path / name, 32)
+        read_image(tmp_path / name, 32)
     message = str(caught.value)
     assert "\n" not in message
     assert str(tmp_path / name) in message
@@ -235,10 +235,10 @@ def test_unusable_files_are_refused_in_one_line(tmp_path: Path, case: str):
         (130, 1024, True),
     ],
 )
-def test_how_small_a_picture_may_be(tmp_path: Path, side: int, size: int, usable: bool):
+def test_how_small_an_image_may_be(tmp_path: Path, side: int, size: int, usable: bool):
     photo(side, side).save(tmp_path / "a.png")
     if usable:
-        assert read_picture(tmp_path / "a.png", size).shape == (3, size, size)
+        assert read_image(tmp_path / "a.png", size).shape == (3, size, size)
     else:
         with pytest.raises(InputError, match=f"{side} x {side}"):
-            read_picture(tmp_path / "a.png", size)
+            read_image(tmp_path / "a.png", size)

@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from tenshot.datamodules import Pictures, Samples
+from tenshot.datamodules import ImageDataModule, Samples
 from tenshot.datamodules.batches import Batch, EndlessBatches, Source
 
 
@@ -30,7 +30,7 @@ class Numbers:
         return {"image": torch.zeros(len(indices), 3, 2, 2, dtype=torch.uint8), "label": torch.tensor(list(indices))}
 
 
-class NumberPictures(Pictures):
+class NumberImages(ImageDataModule):
     def __init__(self) -> None:
         super().__init__(batch_size=3, image_size=2, seed=0, flip=True, num_workers=0)
 
@@ -78,7 +78,7 @@ def one_rank(folder: Path) -> None:
         default_root_dir=folder,
     )
     module = Recorder()
-    trainer.fit(module, NumberPictures())
+    trainer.fit(module, NumberImages())
     predicted = trainer.predict(module, Samples(8, batch_size=2, skip=[3]))
     alone = trainer.predict(module, Samples(1))
     seen = module.seen | {"predict": sum(predicted, []), "alone": sum(alone, [])}  # noqa: RUF017

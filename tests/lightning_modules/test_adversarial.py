@@ -209,7 +209,7 @@ def test_lazy_regularisation_corrects_adam_as_published():
 
 
 @pytest.mark.parametrize(("batch", "half_life"), [(4, 8), (2, 8), (4, 100)])
-def test_an_average_by_pictures_has_the_same_half_life_at_any_batch(tmp_path: Path, batch: int, half_life: int):
+def test_an_average_by_images_has_the_same_half_life_at_any_batch(tmp_path: Path, batch: int, half_life: int):
     ema = EMA(half_life=half_life)
     tiny.trainer(tmp_path, 1, ema=ema).fit(tiny.ddpm(), tiny.faces(batch_size=batch))
     steps = half_life / batch

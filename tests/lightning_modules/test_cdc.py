@@ -48,7 +48,7 @@ class Follow:
         self.moved.append({name for name, value in self.weights().items() if not torch.equal(value, self.kept[name])})
 
 
-def test_one_step_in_so_many_judges_whole_pictures_and_the_others_patches(tmp_path: Path, source: str):
+def test_one_step_in_so_many_judges_whole_images_and_the_others_patches(tmp_path: Path, source: str):
     module = cdc(source, image_every=3, taps=1)
     follow = Follow(module)
     tiny.trainer(tmp_path, 6).fit(module, tiny.faces(image_size=32))
@@ -62,7 +62,7 @@ def test_all_taps_are_judged_at(tmp_path: Path, source: str):
     assert set().union(*follow.moved) == {"image", "0", "1", "2", "3"}
 
 
-def test_whole_pictures_are_drawn_from_around_the_anchors(source: str, monkeypatch: pytest.MonkeyPatch):
+def test_whole_images_are_drawn_from_around_the_anchors(source: str, monkeypatch: pytest.MonkeyPatch):
     module = cdc(source, anchors=3, anchor_std=0.01)
     seen: list[Tensor] = []
     mapping = module.generator.mapping
@@ -140,7 +140,7 @@ def test_a_weight_of_zero_needs_no_source_model(tmp_path: Path, source: str):
     ("options", "complaint"),
     [
         ({"weight": -1.0}, r"--model\.correspondence\.weight is -1\.0: choose at least 0"),
-        ({"batch_size": 2}, r"--model\.correspondence\.batch_size is 2: it takes 3 pictures"),
+        ({"batch_size": 2}, r"--model\.correspondence\.batch_size is 2: it takes 3 images"),
         ({"taps": 5}, r"--model\.correspondence\.taps is 5: choose 1 to 4"),
         ({"anchors": 0}, r"--model\.correspondence\.anchors is 0: choose at least 1"),
     ],

@@ -45,7 +45,7 @@ def test_fit_moves_every_weight_of_the_unet_and_nothing_else(tmp_path: Path):
     assert {name for name in after if not torch.equal(before[name], after[name])} == set(after)
 
 
-def test_a_fresh_network_learns_one_picture(tmp_path: Path, shots: Path):
+def test_a_fresh_network_learns_one_image(tmp_path: Path, shots: Path):
     module = tiny.ddpm(**FIXED)
     losses: list[float] = []
 
@@ -155,8 +155,8 @@ def test_drawn_images_are_clamped(monkeypatch: pytest.MonkeyPatch):
 # Validation
 
 
-def test_validation_values_equal_a_direct_computation_over_all_pictures(tmp_path: Path):
-    """Five pictures in batches of three and two; averaged weights; the seeds of validation batches."""
+def test_validation_values_equal_a_direct_computation_over_all_images(tmp_path: Path):
+    """Five images in batches of three and two; averaged weights; the seeds of validation batches."""
     module = tiny.randomised(tiny.ddpm(bits_per_dim="4", optimizer=tiny.adam(1e-3)))
     data, ema = tiny.faces(num_val=5, batch_size=3), EMA(0.9)
     trainer = fit(tmp_path, module, 2, data=data, ema=ema, val_check_interval=2, check_val_every_n_epoch=None)
@@ -202,12 +202,12 @@ def test_every_validation_starts_anew(tmp_path: Path):
 
 
 @pytest.mark.parametrize("method", [Sampler("ddpm", "3"), Sampler("ddim", "ddim4", eta=0.5), Sampler("dpm_solver", 3)])
-def test_a_picture_depends_on_its_seed_alone_to_the_last_bit(method: Sampler):
+def test_an_image_depends_on_its_seed_alone_to_the_last_bit(method: Sampler):
     module = tiny.randomised(tiny.ddpm(sampler=method))
     seeds = torch.tensor([4, 9, 2, 7, 5, 11, 3])
     together = module.sample(seeds)
 
-    assert len({picture.numpy().tobytes() for picture in together}) == len(seeds)
+    assert len({image.numpy().tobytes() for image in together}) == len(seeds)
     for batch in (1, 2, 3):
         assert torch.equal(torch.cat([module.sample(part) for part in seeds.split(batch)]), together)
     assert torch.equal(module.sample(seeds.flip(0)).flip(0), together)

@@ -31,10 +31,10 @@ def test_a_class_conditional_model_learns_from_labels_and_draws_by_them(tmp_path
     assert trainer.global_step == 1
 
     seeds = torch.tensor([5, 5, 6])
-    pictures = module.sample(seeds, {"label": torch.tensor([0, 1, 1])})
-    assert pictures.shape == (3, 3, 16, 16)
-    assert not torch.equal(pictures[0], pictures[1])
-    assert torch.equal(pictures, module.sample(seeds, {"label": torch.tensor([0, 1, 1])}))
+    images = module.sample(seeds, {"label": torch.tensor([0, 1, 1])})
+    assert images.shape == (3, 3, 16, 16)
+    assert not torch.equal(images[0], images[1])
+    assert torch.equal(images, module.sample(seeds, {"label": torch.tensor([0, 1, 1])}))
 
 
 def test_labels_that_nobody_asked_for_are_drawn_by_the_seed():
@@ -47,12 +47,12 @@ def test_labels_that_nobody_asked_for_are_drawn_by_the_seed():
         return forward(x, t, label)
 
     module.unet.forward = note  # type: ignore[method-assign]
-    pictures = module.sample(torch.arange(12))
+    images = module.sample(torch.arange(12))
     labels = torch.cat(asked[::2])  # two steps, three batches of four
     asked.clear()
     again = module.sample(torch.tensor([7]))
 
-    assert torch.equal(pictures[7:8], again)
+    assert torch.equal(images[7:8], again)
     assert asked[0][0] == labels[7]
     assert len(labels.unique()) > 3
     assert 0 <= labels.min() <= labels.max() <= 8
@@ -72,7 +72,7 @@ def test_predict_takes_the_labels_of_a_batch():
 @pytest.mark.parametrize(
     ("unet", "data", "message"),
     [
-        ({}, {"image_size": 32}, r"pictures of 32 px \(--data\.image_size\) for a network of 16 px"),
+        ({}, {"image_size": 32}, r"images of 32 px \(--data\.image_size\) for a network of 16 px"),
         ({"num_classes": 9}, {}, r"the network has 9 classes, the data no labels: set --data\.labels true"),
         ({"num_classes": 8}, {"labels": True}, r"the network has 8 classes, the data 9"),
     ],

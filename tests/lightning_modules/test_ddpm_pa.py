@@ -117,7 +117,7 @@ def test_the_published_code_compares_three_of_the_batch(tmp_path: Path, source: 
     terms = module.loss_terms(step)
 
     [x_t] = seen
-    rows = [next(i for i in range(8) if torch.equal(step.x_t[i], picture)) for picture in x_t]
+    rows = [next(i for i in range(8) if torch.equal(step.x_t[i], image)) for image in x_t]
     assert len(set(rows)) == 3
     estimate = module.diffusion.x0(step.output, step.x_t, step.t)[rows]
     frozen = module.diffusion.x0(module.source.network(x_t, step.t[rows]), x_t, step.t[rows])
@@ -240,8 +240,8 @@ def test_the_watch_on_collapse_compares_samples_of_both_models(tmp_path: Path, s
     still = tiny.ddpm_pa(source, optimizer=tiny.adam(lr=0.0), collapse_every_n_steps=1)
     logged = fit(tmp_path / "still", still, 1).callback_metrics
     assert logged["collapse/adapted"] == logged["collapse/source"]
-    pictures = still.sample(torch.arange(4), preview=True).flatten(1).double().numpy()
-    cosines = np.corrcoef(np.hstack([pictures, -pictures]))  # with its negative, so that the mean is 0
+    images = still.sample(torch.arange(4), preview=True).flatten(1).double().numpy()
+    cosines = np.corrcoef(np.hstack([images, -images]))  # with its negative, so that the mean is 0
     assert logged["collapse/source"].item() == pytest.approx((cosines.sum() - 4) / 12, rel=1e-4)
 
     learning = tiny.ddpm_pa(source, collapse_every_n_steps=1)

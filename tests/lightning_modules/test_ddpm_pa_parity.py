@@ -1,4 +1,4 @@
-"""The losses of DDPM-PA and their gradients against the published code, on the same pictures, noise and outputs."""
+"""The losses of DDPM-PA and their gradients against the published code, on the same images, noise and outputs."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -18,14 +18,14 @@ WEIGHTS = {"pair_weight": 4.0, "hf_pair_weight": 2.5, "hf_mse_weight": 0.05}
 
 
 class Fixed(torch.nn.Module):
-    """A network that answers with a table, by the pictures it is shown."""
+    """A network that answers with a table, by the images it is shown."""
 
     def __init__(self, x_t: Tensor, output: Tensor) -> None:
         super().__init__()
         self.x_t, self.output = x_t, output
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        rows = [next(i for i, known in enumerate(self.x_t) if torch.equal(known, picture)) for picture in x]
+        rows = [next(i for i, known in enumerate(self.x_t) if torch.equal(known, image)) for image in x]
         return self.output[rows]
 
 

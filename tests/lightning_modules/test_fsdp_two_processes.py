@@ -1,4 +1,4 @@
-"""Two gloo processes with sharded weights (FSDP2): the loss curve, the weights and the pictures of one process."""
+"""Two gloo processes with sharded weights (FSDP2): the loss curve, the weights and the images of one process."""
 
 import os
 import shutil
@@ -77,7 +77,7 @@ def test_the_loss_curve_is_that_of_one_process(ranks: Path, alone: dict[str, dic
 
 
 @pytest.mark.parametrize("variant", ["long", "accumulated"])
-def test_weights_average_and_pictures_are_those_of_one_process(
+def test_weights_average_and_images_are_those_of_one_process(
     ranks: Path, alone: dict[str, dict[str, Any]], variant: str
 ):
     first, second = (torch.load(ranks / f"{variant}{rank}.pt") for rank in range(2))

@@ -30,8 +30,8 @@ STEPS = 2
 REST = Regularization(r1=8.0, r1_every=2, path_length=3.0, path_length_every=1)
 
 
-class ByPicture(StyleGAN2):
-    """Draws by picture, so that sharing pictures out changes nothing; groups of the discriminator stay together."""
+class ByImage(StyleGAN2):
+    """Draws by image, so that sharing images out changes nothing; groups of the discriminator stay together."""
 
     def configure_model(self) -> None:
         if "generator" in self._modules:
@@ -63,7 +63,7 @@ class ByPicture(StyleGAN2):
 
 
 def in_groups(images: Tensor) -> Tensor:
-    """The eight pictures of one process in the order in which groups are those of two with four each."""
+    """The eight images of one process in the order in which groups are those of two with four each."""
     return images.unflatten(0, (2, 4)).transpose(0, 1).flatten(0, 1) if len(images) == 8 else images
 
 
@@ -77,7 +77,7 @@ class Follow(Callback):
 
 def train(folder: Path, batch_size: int, **arguments: Any) -> list[dict[str, Tensor]]:
     sgd = lambda params: torch.optim.SGD(params, lr=0.02)  # noqa: E731 - Adam would magnify roundings of tiny gradients
-    module = tiny.gan(ByPicture, regularization=REST, style_mixing=0.5, optimizer_g=sgd, optimizer_d=sgd)
+    module = tiny.gan(ByImage, regularization=REST, style_mixing=0.5, optimizer_g=sgd, optimizer_d=sgd)
     follow = Follow()
     data = SyntheticFaces(image_size=32, batch_size=batch_size, num_images=24, num_val=0)
     tiny.trainer(folder, STEPS, follow, **arguments).fit(module, data)

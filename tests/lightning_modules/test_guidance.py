@@ -1,4 +1,4 @@
-"""DDPM guided by a classifier of noisy pictures."""
+"""DDPM guided by a classifier of noisy images."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def guided(path: Path, conditional: bool = False, scale: float = SCALE, **argume
 
 
 @pytest.mark.parametrize("conditional", [True, False])
-def test_pictures_are_those_of_the_published_loop(run: Path, conditional: bool):
+def test_images_are_those_of_the_published_loop(run: Path, conditional: bool):
     """Algorithm 2 of ADM with the scale that its code has, over two steps of the 1000."""
     module = guided(run, conditional)
     judge = NoisyClassifier(init_from=str(run))  # averaged weights
@@ -64,7 +64,7 @@ def test_pictures_are_those_of_the_published_loop(run: Path, conditional: bool):
 
 
 @pytest.mark.parametrize("method", [Sampler("ddpm", "2"), Sampler("ddim", "ddim2", eta=0.5), Sampler("dpm_solver", 2)])
-def test_a_picture_depends_on_its_seed_alone_to_the_last_bit(run: Path, method: Sampler):
+def test_an_image_depends_on_its_seed_alone_to_the_last_bit(run: Path, method: Sampler):
     module = guided(run, sampler=method)
     seeds = torch.tensor([4, 9, 2, 7, 5])
     together = module.sample(seeds)
@@ -83,12 +83,12 @@ def test_classes_nobody_asked_for_are_drawn_by_the_seed(run: Path, conditional: 
         return guided_towards(denoiser, labels)
 
     monkeypatch.setattr(module.guide, "guided", note)
-    pictures = module.sample(torch.arange(12))
+    images = module.sample(torch.arange(12))
     labels = torch.cat(asked)
     assert len(labels.unique()) > 3
     assert 0 <= labels.min() <= labels.max() <= 8
     asked.clear()
-    assert torch.equal(module.sample(torch.tensor([7])), pictures[7:8])
+    assert torch.equal(module.sample(torch.tensor([7])), images[7:8])
     assert asked[0][0] == labels[7]
 
 
@@ -123,7 +123,7 @@ def test_the_classifier_is_frozen_and_nowhere_among_the_weights(run: Path, tmp_p
         ({"diffusion": DiffusionConfig(rescale_timesteps=True)}, r"diffusion\.rescale_timesteps False"),
     ],
 )
-def test_a_classifier_of_other_pictures_classes_or_noise(run: Path, changes: dict[str, Any], message: str):
+def test_a_classifier_of_other_images_classes_or_noise(run: Path, changes: dict[str, Any], message: str):
     with pytest.raises(InputError, match=message) as raised:
         guided(run, **changes)
     assert "\n" not in str(raised.value)
@@ -139,5 +139,5 @@ def test_no_classifier(tmp_path: Path):
     with pytest.raises(InputError, match="no such checkpoint file or run folder"):
         guided(tmp_path / "nowhere")
     weights = tiny.weights_file(tmp_path / "unet.safetensors", tiny.ddpm())
-    with pytest.raises(InputError, match="which has no classifier of noisy pictures"):
+    with pytest.raises(InputError, match="which has no classifier of noisy images"):
         guided(weights)

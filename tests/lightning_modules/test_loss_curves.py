@@ -3,9 +3,9 @@
 The loss of a step is the mean of both ranks' losses. One process is arranged so that it stands for the two:
 
 * Diffusion methods and the classifier take the joint batch, and draw for each half of it what its rank draws:
-  timesteps, noise, dropout. DDPM-PA compares the pictures of all ranks (``pairs: all``), or those of each rank, as
+  timesteps, noise, dropout. DDPM-PA compares the images of all ranks (``pairs: all``), or those of each rank, as
   published: then one process takes the two halves as two micro-batches (``accumulate_grad_batches: 2``).
-* GANs compare pictures of a rank with each other (the discriminator's minibatch deviation, CDC's distances, MixDL's
+* GANs compare images of a rank with each other (the discriminator's minibatch deviation, CDC's distances, MixDL's
   mixing), so one process takes the halves as micro-batches (``micro_batch``). Only the path length penalty is of all
   together: it is around the mean length of all ranks.
 
@@ -36,7 +36,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from tenshot.callbacks import StepSeed
-from tenshot.datamodules import Pictures
+from tenshot.datamodules import ImageDataModule
 from tenshot.datamodules.batches import Batch, Source
 from tenshot.distributed.seeding import position_seed
 from tenshot.lightning_modules import CDC, DDPMPA, Correspondence, MixDL, Pairwise, Regularization, StyleGAN2
@@ -46,7 +46,7 @@ from tenshot.models import StyleGAN2Config
 from tenshot.models.augmentation import DiffAugment
 
 STEPS, RANKS = 20, 2
-PICTURES, PICTURES_OF_GANS = 3, 2  # of a rank
+IMAGES, IMAGES_OF_GANS = 3, 2  # of a rank
 TOLERANCE = 1e-4
 UNET = tiny.unet_config(image_size=8, channel_mult=(1,), dropout=0.2)
 GAN = StyleGAN2Config(image_size=32, channel_base=64, max_channels=8, latent_dim=8, mapping_layers=1)
@@ -58,7 +58,7 @@ Curve = list[dict[str, float]]
 
 @dataclass
 class Speckles:
-    """Pictures of noise, with a label."""
+    """Images of noise, with a label."""
 
     image_size: int
 
@@ -72,7 +72,7 @@ class Speckles:
         return {"image": every[list(indices)].to(torch.uint8), "label": torch.tensor(indices) % 9}
 
 
-class Data(Pictures):
+class Data(ImageDataModule):
     num_classes = 9
 
     def __init__(self, batch_size: int, image_size: int) -> None:
@@ -181,7 +181,7 @@ def sgd(lr: float) -> Any:
 
 def gan(kind: type[Any], lr: float, **arguments: Any) -> StyleGAN2:
     return tiny.gan(
-        kind, micro_batch=PICTURES_OF_GANS, regularization=REST, optimizer_g=sgd(lr), optimizer_d=sgd(lr), **arguments
+        kind, micro_batch=IMAGES_OF_GANS, regularization=REST, optimizer_g=sgd(lr), optimizer_d=sgd(lr), **arguments
     )  # fmt: skip
 
 
@@ -233,7 +233,7 @@ def curve_of(method: str, folder: Path, ranks: int) -> Curve:
     folder.mkdir()
     module, losses, callbacks = METHODS[method](folder), Losses(), []
     is_gan, arguments = isinstance(module, AdversarialModule), {}
-    batch_size = PICTURES_OF_GANS if is_gan else PICTURES
+    batch_size = IMAGES_OF_GANS if is_gan else IMAGES
     halves = ranks == 1 and method == "DDPMPA"
     if ranks > 1:
         arguments = {"devices": ranks, "strategy": "ddp"}

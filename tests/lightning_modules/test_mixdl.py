@@ -74,11 +74,11 @@ MIXES, PLAIN = {"heads", "projection"}, {"image"}
         ("first", 2, QUIET, [PLAIN, MIXES] * 2),
         ("head", 2, QUIET, [MIXES, PLAIN] * 2),
         ("first", 3, QUIET, [PLAIN, PLAIN, MIXES, PLAIN]),
-        ("first", 2, R1_ONLY, [PLAIN, MIXES] * 2),  # the penalty falls on steps of whole pictures
+        ("first", 2, R1_ONLY, [PLAIN, MIXES] * 2),  # the penalty falls on steps of whole images
         ("head", 2, R1_ONLY, [MIXES, PLAIN] * 2),  # the penalty falls on steps of patches
     ],
 )
-def test_whole_pictures_and_mixed_latents_take_turns(
+def test_whole_images_and_mixed_latents_take_turns(
     tmp_path: Path, release: Any, every: int, rest: Regularization, expected: list[set[str]]
 ):
     module = tiny.gan(MixDL, mixup=Mixup(release=release, every=every), regularization=rest)
@@ -155,7 +155,7 @@ def test_latents_are_mixed_with_the_concentration_asked_for(monkeypatch: pytest.
         assert coefficients.var().item() == pytest.approx((n - 1) / n**2 / (n * concentration + 1), rel=0.25)
 
 
-def test_judged_pictures_are_of_mixed_latents(monkeypatch: pytest.MonkeyPatch):
+def test_judged_images_are_of_mixed_latents(monkeypatch: pytest.MonkeyPatch):
     module = tiny.gan(MixDL, mixup=Mixup(coefficients="uniform"))
     ws: list[Tensor] = []
     mapping = module.generator.mapping

@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from torch.optim.lr_scheduler import OneCycleLR
 
 from tenshot.callbacks import EMA, SampleGrid, StepCheckpoint
-from tenshot.datamodules import Pictures
+from tenshot.datamodules import ImageDataModule
 from tenshot.datamodules.batches import Batch, Source
 from tenshot.diffusion import DiffusionConfig
 from tenshot.distributed.seeding import position_seed
@@ -38,7 +38,7 @@ def logged(trainer: Trainer, prefix: str = "train/") -> dict[str, float]:
 
 
 def by_hand(network: UNetClassifier, batch: Batch, seed: Sequence[int]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Timesteps of a batch, and each picture's cross entropy and hits in float64, at what StepSeed makes it draw."""
+    """Timesteps of a batch, and each image's cross entropy and hits in float64, at what StepSeed makes it draw."""
     x, labels = batch["image"] / 127.5 - 1, batch["label"].numpy()
     torch.manual_seed(position_seed(seed))
     t = torch.randint(1000, (len(x),))
@@ -72,7 +72,7 @@ def test_the_logged_values_are_those_of_the_formula_also_by_quarter(tmp_path: Pa
     assert not values
 
 
-def test_validation_values_are_means_over_all_pictures_at_fixed_noise_by_averaged_weights(tmp_path: Path):
+def test_validation_values_are_means_over_all_images_at_fixed_noise_by_averaged_weights(tmp_path: Path):
     module, ema = tiny.randomised(tiny.classifier(optimizer=tiny.adam(1e-3))), EMA(0.9)
     data = faces(num_val=5, batch_size=3)
     often = {"val_check_interval": 1, "check_val_every_n_epoch": None}
@@ -110,7 +110,7 @@ def test_logits_that_are_all_alike_are_right_about_nothing():
 
 @dataclass
 class Colours:
-    """Plain pictures, of which the label is the channel that is on."""
+    """Plain images, of which the label is the channel that is on."""
 
     def __len__(self) -> int:
         return 3
@@ -122,7 +122,7 @@ class Colours:
         return {"image": images, "label": torch.tensor(list(indices))}
 
 
-class PlainPictures(Pictures):
+class PlainImages(ImageDataModule):
     num_classes = 3  # type: ignore[assignment]
 
     def sources(self) -> tuple[Source, Source | None]:
@@ -135,7 +135,7 @@ def test_what_is_easy_to_tell_apart_is_learnt_where_noise_leaves_it_visible(tmp_
     )
     torch.manual_seed(0)
     module = tiny.classifier(classifier=network, optimizer=tiny.adam(3e-3))
-    data = PlainPictures(24, 8, 0, flip=True, num_workers=0)
+    data = PlainImages(24, 8, 0, flip=True, num_workers=0)
     values = logged(fit(tmp_path, module, 20, data=data, log_every_n_steps=10))
 
     assert values["accuracy@1_q0"] > 0.95
@@ -238,7 +238,7 @@ def test_a_foreign_classifier_must_tell_what_shapes_do_not(tmp_path: Path):
     ("data", "message"),
     [
         ({"labels": False}, r"learns from labels, the data has none: set --data\.labels true"),
-        ({"image_size": 32}, r"pictures of 32 px \(--data\.image_size\) for a network of 16 px"),
+        ({"image_size": 32}, r"images of 32 px \(--data\.image_size\) for a network of 16 px"),
     ],
 )
 @pytest.mark.parametrize("command", ["fit", "validate"])
@@ -259,8 +259,8 @@ def test_it_needs_a_network_from_somewhere():
         NoisyClassifier()
 
 
-def test_it_draws_no_pictures():
-    with pytest.raises(InputError, match=r"draws no pictures: .*--model\.guidance\.classifier"):
+def test_it_draws_no_images():
+    with pytest.raises(InputError, match=r"draws no images: .*--model\.guidance\.classifier"):
         tiny.classifier().predict_step({"index": torch.tensor([0]), "seed": torch.tensor([0])}, 0)
 
 
@@ -268,10 +268,10 @@ def test_a_classifier_is_no_diffusion_model_nor_the_other_way_round(run: Path, t
     with pytest.raises(InputError, match="a checkpoint of NoisyClassifier, which has no diffusion U-Net"):
         DDPM(init_from=str(run)).configure_model()
     weights = tiny.weights_file(tmp_path / "unet.safetensors", tiny.ddpm())
-    with pytest.raises(InputError, match="which has no classifier of noisy pictures"):
+    with pytest.raises(InputError, match="which has no classifier of noisy images"):
         started(weights)
     torch.save(tiny.public_state(tiny.ddpm().unet.state_dict()), tmp_path / "unet.pt")
-    with pytest.raises(InputError, match=r"unet\.pt: a diffusion U-Net, not a classifier of noisy pictures"):
+    with pytest.raises(InputError, match=r"unet\.pt: a diffusion U-Net, not a classifier of noisy images"):
         started(tmp_path / "unet.pt")
 
 

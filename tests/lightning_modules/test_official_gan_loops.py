@@ -167,7 +167,7 @@ def _float64() -> Iterator[None]:
 
 
 def method(name: str, source: str) -> GAN:
-    """With late first uses: whole pictures are judged at steps 0, 5 and 10, each of four heads now and then."""
+    """With late first uses: whole images are judged at steps 0, 5 and 10, each of four heads now and then."""
     if name == "CDC":
         options = Correspondence(taps=4, image_every=5)
         return tiny.gan(CDC, init_from=source, correspondence=options, regularization=REST)

@@ -60,7 +60,7 @@ def test_two_steps_are_those_of_a_plain_loop(tmp_path: Path, monkeypatch: pytest
         number += 1
         return generator.mapping(normal(number, count))
 
-    def pictures(w: Tensor) -> Tensor:
+    def images_from(w: Tensor) -> Tensor:
         return generator.synthesis(generator.broadcast(w), noise="fixed")
 
     def step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
@@ -75,7 +75,7 @@ def test_two_steps_are_those_of_a_plain_loop(tmp_path: Path, monkeypatch: pytest
     stream = iter(faces(flip=False).train_dataloader())
     for iteration in range(2):
         real = next(stream)["image"].float() / 127.5 - 1
-        fake = pictures(latents(4)).detach()
+        fake = images_from(latents(4)).detach()
         step(adam_d, F.softplus(-discriminator(real)).mean() + F.softplus(discriminator(fake)).mean())
         if iteration == 0:
             at = real.clone().requires_grad_()
@@ -83,7 +83,7 @@ def test_two_steps_are_those_of_a_plain_loop(tmp_path: Path, monkeypatch: pytest
             step(adam_d, 8 / 2 * 2 * gradient.square().sum((1, 2, 3)).mean())
         w = latents(4)
         average = average + 0.005 * (w.detach().mean(0) - average)
-        step(adam_g, F.softplus(-discriminator(pictures(w))).mean())
+        step(adam_g, F.softplus(-discriminator(images_from(w))).mean())
         w = latents(2)
         average = average + 0.005 * (w.detach().mean(0) - average)
         styles = generator.broadcast(w)
@@ -167,7 +167,7 @@ def test_style_mixing_happens_as_often_as_asked_for():
     assert 260 < mixed < 340  # 300, standard deviation 8.7
 
 
-def test_a_picture_depends_on_its_seed_alone_and_decodes_from_its_latents():
+def test_an_image_depends_on_its_seed_alone_and_decodes_from_its_latents():
     module = tiny.gan()
     whole = module.sample(torch.arange(6))
     torch.testing.assert_close(module.sample(torch.tensor([4])), whole[4:5], rtol=0, atol=0)
@@ -241,6 +241,6 @@ def test_a_run_goes_on_from_the_weights_of_another(tmp_path: Path):
 def test_augmentation_that_adapts_moves_every_fourth_step(tmp_path: Path):
     augmentation = AdaptiveAugment(target=-1.0, images_to_full=160)  # the mean sign is above: it rises
     tiny.trainer(tmp_path, 6).fit(tiny.gan(augmentation=augmentation), faces())
-    # at step 0 by the 4 pictures seen, at step 4 by the next 16; step 5's still wait
+    # at step 0 by the 4 images seen, at step 4 by the next 16; step 5's still wait
     assert augmentation.probability.item() == pytest.approx((4 + 16) / 160)
     assert augmentation.signs[1].item() == 4

@@ -18,13 +18,13 @@ from tenshot.lightning_modules import DDPM, Regularization, StyleGAN2
 @pytest.mark.parametrize(
     ("arguments", "data", "complaint"),
     [
-        ({}, {"image_size": 16}, r"pictures of 16 px \(--data\.image_size\) for a network of 32 px"),
-        ({}, {"batch_size": 6}, r"--data\.batch_size is 6, but the discriminator compares groups of 4 pictures"),
+        ({}, {"image_size": 16}, r"images of 16 px \(--data\.image_size\) for a network of 32 px"),
+        ({}, {"batch_size": 6}, r"--data\.batch_size is 6, but the discriminator compares groups of 4 images"),
         ({"micro_batch": 6}, {"batch_size": 12}, r"--model\.micro_batch is 6, but"),
         ({"micro_batch": 4}, {"batch_size": 6}, r"--data\.batch_size 6 is no multiple of --model\.micro_batch 4"),
     ],
 )
-def test_pictures_that_do_not_suit_are_refused_before_training(
+def test_images_that_do_not_suit_are_refused_before_training(
     tmp_path: Path, arguments: dict[str, Any], data: dict[str, Any], complaint: str
 ):
     with pytest.raises(InputError, match=complaint):
@@ -33,7 +33,7 @@ def test_pictures_that_do_not_suit_are_refused_before_training(
 
 def test_a_single_shot_is_warned_of(tmp_path: Path, shots: Path, caplog: pytest.LogCaptureFixture):
     data = FewShot(str(shots), shots=1, image_size=32, batch_size=2)
-    with pytest.warns(UserWarning, match="learns a single picture by heart"):
+    with pytest.warns(UserWarning, match="learns a single image by heart"):
         tiny.trainer(tmp_path, 1).fit(tiny.gan(), data)
 
 

@@ -1,4 +1,4 @@
-"""Two gloo processes: the gradient of the joint batch, ranks that stay the same, and the same pictures as from one.
+"""Two gloo processes: the gradient of the joint batch, ranks that stay the same, and the same images as from one.
 
 Run by torchrun, this file is the script of one rank.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from by_picture import ByPicture, NumberedFaces
+from by_image import ByImage, NumberedFaces
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
@@ -72,11 +72,11 @@ class Follow(Callback):
         self.val_losses.append(trainer.callback_metrics["val/loss"].item())
 
 
-def train_by_picture(folder: Path, batch_size: int, pairwise: Pairwise, **arguments: Any) -> Follow:
+def train_by_image(folder: Path, batch_size: int, pairwise: Pairwise, **arguments: Any) -> Follow:
     source = tiny.weights_file(
         folder / f"source{os.environ.get('RANK', 0)}.safetensors", tiny.randomised(tiny.ddpm(), 1)
     )
-    method = ByPicture(
+    method = ByImage(
         pairwise, str(source), unet=tiny.unet_config(), optimizer=lambda params: torch.optim.SGD(params, lr=0.1)
     )
     method.configure_model()
@@ -92,7 +92,7 @@ def one_rank(folder: Path, config: str) -> None:
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])
     for name, pairwise in METHODS.items():
-        follow = train_by_picture(folder, 2, pairwise, devices=2, strategy="ddp")
+        follow = train_by_image(folder, 2, pairwise, devices=2, strategy="ddp")
         torch.save({"weights": follow.weights, "val_losses": follow.val_losses}, folder / f"{name}{rank}.pt")
 
     def dump(self: NanGuard, trainer: Trainer, pl_module: DDPM) -> None:
@@ -122,7 +122,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Follow]:
     """One process with the joint batch."""
     folder = tmp_path_factory.mktemp("alone")
-    return {name: train_by_picture(folder, 4, pairwise) for name, pairwise in METHODS.items()}
+    return {name: train_by_image(folder, 4, pairwise) for name, pairwise in METHODS.items()}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -144,7 +144,7 @@ def test_pairs_of_all_ranks_train_otherwise_than_none(alone: dict[str, Follow]):
     assert (plain - pairs).abs().max() > 1e-4
 
 
-def test_validation_means_are_over_all_pictures_of_uneven_shares(ranks: Path, alone: dict[str, Follow]):
+def test_validation_means_are_over_all_images_of_uneven_shares(ranks: Path, alone: dict[str, Follow]):
     expected = alone["ddpm"].val_losses
     assert len(set(expected)) == STEPS
     for rank in range(2):
@@ -156,7 +156,7 @@ def test_ranks_draw_different_noise_and_stay_the_same(ranks: Path):
 
     assert first.pop("seed") != second.pop("seed")
     tiny.assert_same(first, second)
-    assert first["history"]["counts"].sum() == 4 * 2 * 2  # steps, ranks, pictures
+    assert first["history"]["counts"].sum() == 4 * 2 * 2  # steps, ranks, images
 
 
 def test_the_checkpoint_is_what_the_ranks_ended_with(ranks: Path):

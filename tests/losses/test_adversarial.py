@@ -27,7 +27,7 @@ def test_a_discriminator_that_cannot_tell_costs_log_two_a_side():
     assert nonsaturating_discriminator_loss(zeros, zeros).item() == pytest.approx(2 * math.log(2))
 
 
-def test_the_generator_learns_most_where_its_pictures_fail():
+def test_the_generator_learns_most_where_its_images_fail():
     failed = torch.tensor([-200.0, 200.0], requires_grad=True)
     loss = nonsaturating_generator_loss(failed)
     loss.backward()

@@ -77,7 +77,7 @@ def test_path_lengths_of_a_linear_generator_are_known(given: bool):
 
 
 @pytest.mark.parametrize("side", [2, 8])
-def test_the_length_does_not_grow_with_the_picture(side: int):
+def test_the_length_does_not_grow_with_the_image(side: int):
     """Each number of the first style moves every pixel by 0.7: E |J^T y|^2 is 0.7^2 a number, whatever the size."""
     torch.manual_seed(0)
     styles = torch.zeros(4000, STYLES, WIDTH, requires_grad=True)

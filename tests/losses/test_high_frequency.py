@@ -35,9 +35,9 @@ def test_it_is_float32_under_autocast_and_from_half_precision():
     assert high_frequency(x.bfloat16()).dtype == torch.float32
 
 
-def test_the_mse_is_a_mean_over_each_picture():
+def test_the_mse_is_a_mean_over_each_image():
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(3, 3, 6, 8, generator=generator, dtype=torch.float64) for _ in range(2))
     bands = (high_frequency(a) - high_frequency(b)).numpy()
-    expected = [np.mean(picture**2) for picture in bands]
+    expected = [np.mean(image**2) for image in bands]
     np.testing.assert_allclose(high_frequency_mse(a, b).numpy(), expected, rtol=1e-12)

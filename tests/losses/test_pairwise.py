@@ -12,7 +12,7 @@ from tenshot.losses.pairwise import Direction, Reduction
 CONVENTIONS = [("adapted||source", "sum"), ("source||adapted", "mean"), ("adapted||source", "mean")]
 
 
-def pictures(n: int, seed: int = 0) -> Tensor:
+def random_images(n: int, seed: int = 0) -> Tensor:
     return torch.randn(n, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
@@ -35,13 +35,15 @@ def by_loops(adapted: Tensor, source: Tensor, direction: str, reduction: str) ->
 @pytest.mark.parametrize(("direction", "reduction"), CONVENTIONS)
 @pytest.mark.parametrize("n", [3, 4, 7])
 def test_it_is_what_the_paper_writes(n: int, direction: Direction, reduction: Reduction):
-    ours = pairwise_similarity_loss(pictures(n), pictures(n, 1), direction, reduction)
-    assert ours.item() == pytest.approx(by_loops(pictures(n), pictures(n, 1), direction, reduction), rel=1e-10)
+    ours = pairwise_similarity_loss(random_images(n), random_images(n, 1), direction, reduction)
+    assert ours.item() == pytest.approx(
+        by_loops(random_images(n), random_images(n, 1), direction, reduction), rel=1e-10
+    )
 
 
 @pytest.mark.parametrize(("direction", "reduction"), CONVENTIONS)
 def test_models_that_agree_have_no_loss_and_no_gradient(direction: Direction, reduction: Reduction):
-    adapted = pictures(5).requires_grad_()
+    adapted = random_images(5).requires_grad_()
     loss = pairwise_similarity_loss(adapted, adapted.detach().clone(), direction, reduction)
     loss.backward()
     assert abs(loss.item()) < 1e-15
@@ -50,7 +52,7 @@ def test_models_that_agree_have_no_loss_and_no_gradient(direction: Direction, re
 
 
 def test_the_source_gets_no_gradient():
-    adapted, source = pictures(4).requires_grad_(), pictures(4, 1).requires_grad_()
+    adapted, source = random_images(4).requires_grad_(), random_images(4, 1).requires_grad_()
     pairwise_similarity_loss(adapted, source).backward()
     assert source.grad is None
     assert adapted.grad is not None
@@ -58,36 +60,36 @@ def test_the_source_gets_no_gradient():
 
 
 def test_the_gradient_is_that_of_finite_differences():
-    adapted, source = pictures(3).requires_grad_(), pictures(3, 1)
+    adapted, source = random_images(3).requires_grad_(), random_images(3, 1)
     assert torch.autograd.gradcheck(lambda x: pairwise_similarity_loss(x, source), adapted)
     assert torch.autograd.gradcheck(lambda x: pairwise_similarity_loss(x, source, "source||adapted", "mean"), adapted)
 
 
-def test_the_size_of_a_picture_does_not_matter():
+def test_the_size_of_an_image_does_not_matter():
     scales = torch.tensor([1, 0.01, 30, 4], dtype=torch.float64).view(4, 1, 1, 1)
-    plain = pairwise_similarity_loss(pictures(4), pictures(4, 1))
-    scaled = pairwise_similarity_loss(pictures(4) * scales, pictures(4, 1) * scales.flip(0))
+    plain = pairwise_similarity_loss(random_images(4), random_images(4, 1))
+    scaled = pairwise_similarity_loss(random_images(4) * scales, random_images(4, 1) * scales.flip(0))
     assert scaled.item() == pytest.approx(plain.item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("n", [1, 2])
-def test_too_few_pictures_have_no_loss(n: int):
-    adapted = pictures(n).requires_grad_()
-    loss = pairwise_similarity_loss(adapted, pictures(n, 1))
+def test_too_few_images_have_no_loss(n: int):
+    adapted = random_images(n).requires_grad_()
+    loss = pairwise_similarity_loss(adapted, random_images(n, 1))
     loss.backward()
     assert loss.item() == 0
     assert adapted.grad is not None
     assert adapted.grad.abs().max() == 0
 
 
-def test_black_pictures_are_no_trouble():
+def test_black_images_are_no_trouble():
     adapted = torch.zeros(3, 3, 4, 4, requires_grad=True)
-    loss = pairwise_similarity_loss(adapted, pictures(3)[..., :4].float())
+    loss = pairwise_similarity_loss(adapted, random_images(3)[..., :4].float())
     assert loss.isfinite()
 
 
 def test_it_is_float32_under_autocast():
-    adapted, source = pictures(4).float(), pictures(4, 1).float()
+    adapted, source = random_images(4).float(), random_images(4, 1).float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         under = pairwise_similarity_loss(adapted, source)
     assert under.item() == pairwise_similarity_loss(adapted, source).item()
@@ -102,5 +104,5 @@ def test_it_is_float32_under_autocast():
 )
 def test_unknown_conventions_are_refused(arguments: dict[str, str], message: str):
     with pytest.raises(InputError) as error:
-        pairwise_similarity_loss(pictures(3), pictures(3), **arguments)  # type: ignore[arg-type]
+        pairwise_similarity_loss(random_images(3), random_images(3), **arguments)  # type: ignore[arg-type]
     assert message in str(error.value)

@@ -13,7 +13,7 @@ def bound(count: int, steps: int = 5) -> VariationalBound:
     return VariationalBound(vb.sum(dim=1) + 0.25, torch.full((count,), 0.25), vb, x0_mse, mse)
 
 
-def test_it_is_the_mean_over_pictures_not_over_batches():
+def test_it_is_the_mean_over_images_not_over_batches():
     parts = [bound(4), bound(1), bound(3)]
     metric = BitsPerDim()
     for part in parts:
@@ -43,10 +43,10 @@ def test_it_takes_what_the_process_gives():
     assert len(metric.report().details["vb_of_step"]) == 10
 
 
-def test_no_picture_is_undefined_and_one_has_no_spread():
+def test_no_image_is_undefined_and_one_has_no_spread():
     metric = BitsPerDim()
     assert math.isnan(metric.report().values["bits_per_dim"])
-    assert metric.report().details["why"] == "there is no picture"
+    assert metric.report().details["why"] == "there is no image"
     metric.update(bound(1))
     assert metric.report().details["std"] is None
     metric.reset()

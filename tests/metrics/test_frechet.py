@@ -47,7 +47,7 @@ def test_gaussians_on_the_axes_have_the_closed_form():
 
 
 @pytest.mark.parametrize(("made", "given"), [(60, 50), (60, 9), (9, 60), (9, 8), (2, 60), (2, 2)])
-def test_equals_scipy_and_torch_fidelity_with_more_and_with_fewer_pictures_than_features(made: int, given: int):
+def test_equals_scipy_and_torch_fidelity_with_more_and_with_fewer_images_than_features(made: int, given: int):
     x, y = features(made, 12), features(given, 12, seed=1)
     ours = distance(x, y)
     fidelity = fid_statistics_to_metric(fid_features_to_statistics(x), fid_features_to_statistics(y), False)
@@ -57,7 +57,7 @@ def test_equals_scipy_and_torch_fidelity_with_more_and_with_fewer_pictures_than_
         assert ours == pytest.approx(fidelity[KEY_METRIC_FID], rel=1e-10)
 
 
-def test_few_pictures_against_a_root_with_many_digits():
+def test_few_images_against_a_root_with_many_digits():
     """Singular covariances: eigenvalues of a product of two lose half the digits, the singular values do not."""
     x, y = features(3, 20), features(5, 20, seed=1)
     a, b = ((rows - rows.mean(0)) / math.sqrt(len(rows) - 1) for rows in (x, y))
@@ -112,7 +112,7 @@ def test_a_large_set_is_kept_as_its_sums_alone():
 
 
 @pytest.mark.parametrize(("made", "given"), [(0, 5), (5, 0), (1, 5), (5, 1)])
-def test_less_than_two_pictures_are_undefined_and_it_says_why(made: int, given: int):
+def test_less_than_two_images_are_undefined_and_it_says_why(made: int, given: int):
     metric = FrechetDistance(nn.Identity())
     metric.update(features(made, 4))
     metric.update(features(given, 4), real=True)
@@ -124,5 +124,5 @@ def test_less_than_two_pictures_are_undefined_and_it_says_why(made: int, given: 
 def test_features_of_two_widths_are_refused():
     metric = FrechetDistance(nn.Identity())
     metric.update(features(5, 4))
-    with pytest.raises(InputError, match="3 features, but earlier pictures had 4"):
+    with pytest.raises(InputError, match="3 features, but earlier images had 4"):
         metric.update(features(5, 3), real=True)

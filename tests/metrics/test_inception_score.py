@@ -28,24 +28,24 @@ def test_equals_torch_fidelity(count: int, splits: int):
     assert spread == pytest.approx(theirs[KEY_METRIC_ISC_STD], rel=1e-6, abs=1e-12)
 
 
-def test_certain_and_evenly_spread_pictures_score_the_number_of_classes_and_equal_ones_score_one():
+def test_certain_and_evenly_spread_images_score_the_number_of_classes_and_equal_ones_score_one():
     assert score(1000 * torch.eye(5), splits=1)[0] == pytest.approx(5)
     assert score(torch.randn(1, 5).expand(20, 5), splits=2) == pytest.approx((1, 0))
 
 
-def test_pictures_in_order_of_their_classes_are_shuffled():
+def test_images_in_order_of_their_classes_are_shuffled():
     """Unshuffled, each of ten splits would hold one class and score 1."""
     assert score(100 * torch.eye(10).repeat_interleave(50, 0))[0] > 8
 
 
-def test_fewer_pictures_than_splits_are_undefined_and_it_says_why():
+def test_fewer_images_than_splits_are_undefined_and_it_says_why():
     metric = InceptionScore(nn.Identity())
     metric.update(torch.randn(9, 4))
     report = metric.report()
     assert all(math.isnan(value) for value in report.values.values())
-    assert "9 pictures cannot be split into 10" in report.details["why"]
+    assert "9 images cannot be split into 10" in report.details["why"]
 
 
-def test_it_has_no_use_for_real_pictures():
+def test_it_has_no_use_for_real_images():
     with pytest.raises(InputError, match="leave real out"):
         InceptionScore(nn.Identity()).update(torch.randn(3, 4), real=True)

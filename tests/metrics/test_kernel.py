@@ -62,7 +62,7 @@ def test_the_report_says_which_estimate_it_is():
     assert metric.report().settings["n_real"] == 18
 
 
-def test_it_is_unbiased_for_few_pictures_and_its_error_is_the_spread_of_repeated_draws():
+def test_it_is_unbiased_for_few_images_and_its_error_is_the_spread_of_repeated_draws():
     results = np.array([distance(features(15, 2 * n, shift=0.6), features(20, 2 * n + 1)) for n in range(300)])
     expected = distance(features(4000, 1000, shift=0.6), features(4000, 1001), subset_size=5000, resamples=1)[0]
     assert abs(results[:, 0].mean() - expected) < 4 * results[:, 0].std() / math.sqrt(300)
@@ -75,7 +75,7 @@ def test_it_may_be_negative_for_one_distribution():
 
 
 @pytest.mark.parametrize(("made", "given"), [(0, 3), (1, 3), (3, 1)])
-def test_less_than_two_pictures_are_undefined_and_it_says_why(made: int, given: int):
+def test_less_than_two_images_are_undefined_and_it_says_why(made: int, given: int):
     metric = KernelDistance(nn.Identity())
     metric.update(features(made, 0))
     metric.update(features(given, 1), real=True)
@@ -84,7 +84,7 @@ def test_less_than_two_pictures_are_undefined_and_it_says_why(made: int, given: 
     assert f"{made} generated, {given} real" in report.details["why"]
 
 
-def test_two_pictures_are_enough():
+def test_two_images_are_enough():
     assert all(math.isfinite(value) for value in distance(features(2, 0), features(2, 1)))
 
 

@@ -38,7 +38,7 @@ def test_what_is_undefined_is_nan_and_says_why():
         (IntraLPIPS, points(0, 10), points(0, 10), "no cluster has two members"),
         (IntraLPIPS, points(0, 10), None, "both sets are needed, there are 2 generated, 0 real"),
         (NearestLPIPS, points(0, 10), None, "both sets are needed, there are 2 generated, 0 real"),
-        (PairwiseLPIPS, points(0), None, "two pictures are needed, there are 1"),
+        (PairwiseLPIPS, points(0), None, "two images are needed, there are 1"),
     )
     for kind, generated, real, why in cases:
         report = filled(kind(nn.Identity()), generated, real).report()
@@ -47,7 +47,7 @@ def test_what_is_undefined_is_nan_and_says_why():
     assert IntraLPIPS(nn.Identity()).report().settings["n_generated"] == 0
 
 
-def test_a_picture_between_equal_shots_belongs_to_the_first():
+def test_an_image_between_equal_shots_belongs_to_the_first():
     report = filled(IntraLPIPS(nn.Identity()), points(0, 1, 2, 9, 8), points(1, 9, 1, 9)).report()
     assert report.details["cluster_sizes"] == [3, 2, 0, 0]
 

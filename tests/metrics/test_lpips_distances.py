@@ -1,4 +1,4 @@
-"""Distances from rows against pairs taken one by one, and that each picture goes through the trunk once."""
+"""Distances from rows against pairs taken one by one, and that each image goes through the trunk once."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tenshot.metrics import lpips_distances
 from tenshot.metrics.lpips_distances import Spread, Targets, target_distances
-from tenshot.metrics.lpips_rows import EmbeddedPictures, FeatureRows, held_bytes
+from tenshot.metrics.lpips_rows import EmbeddedImages, FeatureRows, held_bytes
 from tenshot.metrics.pixels import from_pixels
 from tenshot.models.features.lpips import LPIPSNetwork, Rows
 
@@ -31,7 +31,7 @@ def squared_distances(a: Rows, b: Rows) -> Tensor:
 
 
 class Counter:
-    """Counts the pictures that go through a trunk."""
+    """Counts the images that go through a trunk."""
 
     def __init__(self, network: LPIPSNetwork) -> None:
         self.passes = 0
@@ -45,7 +45,7 @@ class Counter:
 def test_distances_to_targets_are_those_of_the_package(trunk: str, tmp_path: Path):
     network = LPIPSNetwork(trunk, weights=trunk_file(tmp_path, trunk))
     generated, real = pixels(5), pixels(3, seed=1)
-    found = target_distances(EmbeddedPictures(network, generated), torch.arange(5), EmbeddedPictures(network, real))
+    found = target_distances(EmbeddedImages(network, generated), torch.arange(5), EmbeddedImages(network, real))
     expected = pair_by_pair(from_pixels(generated), from_pixels(real), trunk).double()
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
@@ -81,20 +81,20 @@ def test_of_equal_targets_the_first_is_the_nearest():
 
 def test_targets_beyond_the_memory_are_taken_in_blocks(monkeypatch: pytest.MonkeyPatch):
     network = LPIPSNetwork.random("alex")
-    generated, real = EmbeddedPictures(network, pixels(6)), EmbeddedPictures(network, pixels(9, seed=1))
+    generated, real = EmbeddedImages(network, pixels(6)), EmbeddedImages(network, pixels(9, seed=1))
     together = target_distances(generated, torch.arange(6), real)
     monkeypatch.setattr(lpips_distances, "TARGET_BYTES", 1)
     real.batch_size = 2
     passes = Counter(network)
     torch.testing.assert_close(target_distances(generated, torch.arange(6), real), together, atol=1e-5, rtol=0)
     assert passes.passes == 9 + 5 * 6
-    kept = EmbeddedPictures(network, pixels(6), held_bytes=2**30)
+    kept = EmbeddedImages(network, pixels(6), held_bytes=2**30)
     passes.passes = 0
     target_distances(kept, torch.arange(6), real)
     assert passes.passes == 9 + 6
 
 
-def test_some_of_the_pictures_in_any_order():
+def test_some_of_the_images_in_any_order():
     features, targets = numbers(9, 20), numbers(3, 20, seed=1)
     some = torch.tensor([7, 0, 3])
     found = target_distances(FeatureRows(features), some, FeatureRows(targets))
@@ -130,13 +130,13 @@ def test_rows_are_computed_once_while_there_is_room():
     row_bytes = sum(tap[0].nbytes for tap in expected)
     passes = Counter(network)
     for room, again in ((12, 0), (8, 4), (7, 8), (0, 12)):  # four at a time
-        pictures = EmbeddedPictures(network, pixels(12), held_bytes=room * row_bytes)
-        pictures.batch_size = 4
-        for index in pictures.batches(every):
-            pictures.rows(index)
+        images = EmbeddedImages(network, pixels(12), held_bytes=room * row_bytes)
+        images.batch_size = 4
+        for index in images.batches(every):
+            images.rows(index)
         passes.passes = 0
-        for index in pictures.batches(every.flip(0)):
-            for tap, rows in zip(pictures.rows(index), expected, strict=True):
+        for index in images.batches(every.flip(0)):
+            for tap, rows in zip(images.rows(index), expected, strict=True):
                 torch.testing.assert_close(tap, rows[index], rtol=1e-4, atol=1e-6)
         assert passes.passes == again, room
 
@@ -150,8 +150,8 @@ def test_the_room_for_rows_is_half_of_what_a_gpu_has_free(monkeypatch: pytest.Mo
     assert held_bytes(torch.device("cpu")) == 2 * gib
 
 
-def test_pictures_are_embedded_few_at_a_time_where_they_are_large():
+def test_images_are_embedded_few_at_a_time_where_they_are_large():
     network = LPIPSNetwork.random("alex")
-    sizes = {side: EmbeddedPictures(network, torch.empty(0, 3, side, side)).batch_size for side in (32, 64, 256, 1024)}
+    sizes = {side: EmbeddedImages(network, torch.empty(0, 3, side, side)).batch_size for side in (32, 64, 256, 1024)}
     assert sizes == {32: 128, 64: 32, 256: 4, 1024: 4}
-    assert EmbeddedPictures(LPIPSNetwork.random("alex", resize=256), torch.empty(0, 3, 32, 32)).batch_size == 4
+    assert EmbeddedImages(LPIPSNetwork.random("alex", resize=256), torch.empty(0, 3, 32, 32)).batch_size == 4

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:intra_")
 KINDS = (IntraLPIPS, NearestLPIPS, PairwiseLPIPS)
 
 
-def pictures(count: int, seed: int = 0, side: int = 40) -> Tensor:
+def random_images(count: int, seed: int = 0, side: int = 40) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(256, (count, 3, side, side), generator=generator) / 127.5 - 1
 
@@ -43,7 +43,7 @@ def cdc(to_targets: np.ndarray, among: np.ndarray, cap: int) -> tuple[list[float
 
 
 def test_intra_lpips_is_the_published_protocol_pair_by_pair(network: LPIPSNetwork):
-    generated, real = pictures(14), pictures(3, seed=1)
+    generated, real = random_images(14), random_images(3, seed=1)
     for some, shot in ((slice(0, 6), 2), (slice(6, 9), 0)):  # so that a cluster exceeds the cap
         mixed = (generated[some] + real[shot]) / 2
         generated[some] = ((mixed + 1) * 127.5).round() / 127.5 - 1
@@ -63,7 +63,7 @@ def test_intra_lpips_is_the_published_protocol_pair_by_pair(network: LPIPSNetwor
 
 
 def test_nearest_lpips_is_the_least_over_shots(network: LPIPSNetwork):
-    generated, real = pictures(7), pictures(3, seed=1)
+    generated, real = random_images(7), random_images(3, seed=1)
     distances = pair_by_pair(generated, real, "alex").double().numpy()
     threshold = float(np.sort(distances.min(1))[2]) + 1e-4
     report = filled(NearestLPIPS(network, threshold=threshold), generated, real).report()
@@ -84,7 +84,7 @@ def test_nearest_lpips_is_the_least_over_shots(network: LPIPSNetwork):
 
 
 def test_modes_are_shots_that_are_nearest_to_something_not_farthest(network: LPIPSNetwork):
-    real = pictures(4, seed=1)
+    real = random_images(4, seed=1)
     generated = torch.stack([0.8 * real[0] + 0.2 * other for other in real])
     distances = pair_by_pair(generated, real, "alex")
     nearest, farthest = (len(set(which.tolist())) for which in (distances.argmin(1), distances.argmax(1)))
@@ -93,8 +93,8 @@ def test_modes_are_shots_that_are_nearest_to_something_not_farthest(network: LPI
 
 
 def test_mirrored_shots_count_as_shots_if_they_are_to(network: LPIPSNetwork):
-    real = pictures(3, seed=1)
-    generated = torch.cat([real[:1].flip(-1), pictures(3)])
+    real = random_images(3, seed=1)
+    generated = torch.cat([real[:1].flip(-1), random_images(3)])
     straight, mirrored = (pair_by_pair(generated, shots, "alex").double() for shots in (real, real.flip(-1)))
     both = torch.minimum(straight, mirrored)
     report = filled(NearestLPIPS(network, count_flips=True), generated, real).report()
@@ -106,14 +106,14 @@ def test_mirrored_shots_count_as_shots_if_they_are_to(network: LPIPSNetwork):
 
 
 def test_pairwise_lpips_is_the_mean_over_pairs(network: LPIPSNetwork):
-    generated = pictures(6)
+    generated = random_images(6)
     among = pair_by_pair(generated, generated, "alex").numpy()
     expected = np.mean([among[i, j] for i, j in itertools.combinations(range(6), 2)])
     assert float(filled(PairwiseLPIPS(network), generated).compute()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_generator_that_remembers_all_shots_has_no_diversity_of_its_own(network: LPIPSNetwork):
-    shots = pictures(3, seed=1)
+    shots = random_images(3, seed=1)
     copies = shots.repeat(3, 1, 1, 1)
     values = {}
     for kind in KINDS:
@@ -126,24 +126,26 @@ def test_a_generator_that_remembers_all_shots_has_no_diversity_of_its_own(networ
     assert values[f"pairwise_{name}"] == pytest.approx(float(among.sum()) * 9 / 72, rel=1e-5)  # 9 of 72 are each pair's
 
 
-def test_each_picture_goes_through_the_trunk_once(monkeypatch: pytest.MonkeyPatch):
+def test_each_image_goes_through_the_trunk_once(monkeypatch: pytest.MonkeyPatch):
     network, passes = LPIPSNetwork.random("alex"), []
     network.layers[0].register_forward_hook(lambda layer, inputs, output: passes.append(len(output)))
-    shots = pictures(3, seed=1)
+    shots = random_images(3, seed=1)
     for count in (8, 16):
         for kind, extra in ((IntraLPIPS, 3), (NearestLPIPS, 3), (PairwiseLPIPS, 0)):
             passes.clear()
-            filled(kind(network), pictures(count), shots).compute()
+            filled(kind(network), random_images(count), shots).compute()
             assert sum(passes) == count + extra
     monkeypatch.setattr("tenshot.metrics.intra_lpips.held_bytes", lambda device: 0)
     passes.clear()
-    filled(IntraLPIPS(network), pictures(16), shots).compute()
+    filled(IntraLPIPS(network), random_images(16), shots).compute()
     assert sum(passes) == 2 * 16 + 3
 
 
 def test_results_do_not_depend_on_the_batches(network: LPIPSNetwork):
     for kind in KINDS:
-        first, second = (filled(kind(network), pictures(9), pictures(3, seed=1), batch).report() for batch in (1, 9))
+        first, second = (
+            filled(kind(network), random_images(9), random_images(3, seed=1), batch).report() for batch in (1, 9)
+        )
         assert first == second
 
 
@@ -151,19 +153,19 @@ def test_results_are_those_of_the_saved_files(network: LPIPSNetwork):
     generated = torch.tanh(torch.randn(4, 3, 40, 40, generator=torch.Generator().manual_seed(0)))
     saved = ((generated + 1) * 127.5).round().to(torch.uint8)
     for kind in KINDS:
-        shots = pictures(2, seed=1)
+        shots = random_images(2, seed=1)
         assert filled(kind(network), generated, shots).report() == filled(kind(network), saved, shots).report()
 
 
 def test_autocast_and_reduced_precision_around_it_change_nothing(network: LPIPSNetwork):
-    metric = filled(NearestLPIPS(network), pictures(2), pictures(1, seed=1))
+    metric = filled(NearestLPIPS(network), random_images(2), random_images(1, seed=1))
     plain = metric.compute()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert metric.compute() == plain
 
 
 def test_random_weights_have_a_name_of_their_own():
-    generated, shots = pictures(6, side=16), pictures(2, seed=1, side=16)
+    generated, shots = random_images(6, side=16), random_images(2, seed=1, side=16)
     names = [next(iter(filled(kind("random"), generated, shots).report().values)) for kind in KINDS]
     assert names == ["intra_dist_random", "nearest_dist_random", "pairwise_dist_random"]
     assert next(iter(PairwiseLPIPS(LPIPSNetwork.random("alex")).report().values)) == "pairwise_dist_random_alex"
@@ -183,23 +185,24 @@ def test_metrics_share_a_network_that_is_no_part_of_them(tmp_path: Path):
     assert first.features.network is second.features.network
     assert copy.deepcopy(first).features.network is first.features.network
     assert NearestLPIPS("alex", weights=file, resize=64).features.network is not first.features.network
-    filled(first, pictures(2))
+    filled(first, random_images(2))
     assert first.state_dict() == {}
     assert list(first.parameters()) == []
 
 
-def test_pictures_are_resized_first():
-    shots, generated = pictures(2, seed=1), pictures(4)
+def test_images_are_resized_first():
+    shots, generated = random_images(2, seed=1), random_images(4)
     resized = filled(NearestLPIPS("random", resize=24), generated, shots).report()
     assert resized.settings["resize"] == 24
     assert resized.values != filled(NearestLPIPS("random"), generated, shots).report().values
 
 
-def test_forgotten_pictures_are_forgotten(network: LPIPSNetwork):
-    metric = filled(PairwiseLPIPS(network), pictures(4))
+def test_forgotten_images_are_forgotten(network: LPIPSNetwork):
+    metric = filled(PairwiseLPIPS(network), random_images(4))
     metric.reset()
     assert (
-        filled(metric, pictures(2, side=32)).report() == filled(PairwiseLPIPS(network), pictures(2, side=32)).report()
+        filled(metric, random_images(2, side=32)).report()
+        == filled(PairwiseLPIPS(network), random_images(2, side=32)).report()
     )
 
 
@@ -216,15 +219,15 @@ def test_errors_are_one_line(network: LPIPSNetwork, tmp_path: Path):
         IntraLPIPS(cap=1)
     with pytest.raises(InputError, match="subset is 'last': choose random or first"):
         IntraLPIPS(subset="last")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="count_flips needs pictures"):
+    with pytest.raises(InputError, match="count_flips needs images"):
         NearestLPIPS(nn.Identity(), count_flips=True)
     with pytest.raises(InputError, match="leave real out"):
-        PairwiseLPIPS(network).update(pictures(1), real=True)
+        PairwiseLPIPS(network).update(random_images(1), real=True)
     with pytest.raises(InputError, match=r"got 0 … 255"):
         IntraLPIPS(network).update(torch.linspace(0, 255, 3 * 40 * 40).view(1, 3, 40, 40))
     with pytest.raises(InputError, match=r"of \(3, 32, 32\), but earlier ones were of \(3, 40, 40\)"):
-        filled(IntraLPIPS(network), pictures(1), pictures(1, side=32))
+        filled(IntraLPIPS(network), random_images(1), random_images(1, side=32))
     with pytest.raises(InputError, match="16 x 16 are too small for the LPIPS trunk alex"):
-        PairwiseLPIPS(network).update(pictures(2, side=16))
+        PairwiseLPIPS(network).update(random_images(2, side=16))
     with pytest.raises(InputError, match=r"nowhere\.pth: no such file"):
         IntraLPIPS(weights=str(tmp_path / "nowhere.pth")).prepare()

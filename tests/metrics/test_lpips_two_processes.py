@@ -53,15 +53,15 @@ SHARES: dict[str, tuple[Sequence[slice], Sequence[slice]]] = {
     "one has nothing": ((slice(0, 0), slice(None)), (slice(None), slice(0, 0))),
     "in two parts": ((slice(0, 8), slice(8, None)), (slice(0, 1), slice(1, None))),
 }
-PICTURES, SHOTS = 11, 3
+IMAGES, SHOTS = 11, 3
 
 
 def sets(name: str) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(2)
     if "features" in name:
-        return torch.randn(PICTURES, 6, generator=generator), torch.randn(SHOTS, 6, generator=generator)
-    pixels = torch.randint(128, (PICTURES + SHOTS, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    generated, real = pixels[:PICTURES], pixels[PICTURES:]
+        return torch.randn(IMAGES, 6, generator=generator), torch.randn(SHOTS, 6, generator=generator)
+    pixels = torch.randint(128, (IMAGES + SHOTS, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    generated, real = pixels[:IMAGES], pixels[IMAGES:]
     return generated + real[[0, 1, 2, 0, 1, 0, 0, 2, 1, 0, 0]], 2 * real
 
 
@@ -89,8 +89,8 @@ def bits(some: slice) -> BitsPerDim:
 def walked(name: str, some: slice) -> PathMetric:
     metric = PATHS[name]()
     generator = torch.Generator().manual_seed(3)
-    pictures = torch.rand(PICTURES, metric.pictures, 3, 32, 32, generator=generator)[some] * 2 - 1
-    for batch in pictures.split(3) if len(pictures) else ():
+    images = torch.rand(IMAGES, metric.images_per_path, 3, 32, 32, generator=generator)[some] * 2 - 1
+    for batch in images.split(3) if len(images) else ():
         metric.update(batch)
     return metric
 
@@ -168,7 +168,7 @@ def test_there_is_something_to_compare():
 
 
 @pytest.mark.parametrize("share", SHARES)
-def test_ranks_share_the_pictures_whoever_brought_them(ranks: list[dict[str, Any]], share: str):
+def test_ranks_share_the_images_whoever_brought_them(ranks: list[dict[str, Any]], share: str):
     for name, targets in (("intra", SHOTS), ("intra, capped", SHOTS), ("nearest", 2 * SHOTS), ("pairwise", 0)):
         assert [rank[f"{share}, {name}, passes"] for rank in ranks] == [6 + targets, 5 + targets]
 
@@ -187,7 +187,7 @@ def test_paths_are_those_of_one_process(ranks: list[dict[str, Any]], share: str,
     assert_close(ours[0], alone, name)
 
 
-def test_pictures_of_different_sizes_are_an_error_on_all_ranks(ranks: list[dict[str, Any]]):
+def test_images_of_different_sizes_are_an_error_on_all_ranks(ranks: list[dict[str, Any]]):
     assert "different kinds" in ranks[0]["different sizes"]
     assert ranks[0]["different sizes"] == ranks[1]["different sizes"]
 

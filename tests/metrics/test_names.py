@@ -1,4 +1,4 @@
-"""What a metric says it will compute is what it computes, with and without pictures."""
+"""What a metric says it will compute is what it computes, with and without images."""
 
 from collections.abc import Callable
 from typing import get_args
@@ -20,11 +20,11 @@ def test_the_values_are_those_that_were_announced(build: Callable[..., ImageMetr
     metric.prepare()
     announced = list(metric.names())
     assert announced == list(metric.report().values) == list(metric.better())
-    pictures = torch.rand(11, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    images = torch.rand(11, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     if isinstance(metric, PathMetric):
-        metric.update(pictures[None, : metric.pictures])
+        metric.update(images[None, : metric.images_per_path])
     else:
-        metric.update(pictures)
+        metric.update(images)
         if metric.compares:
-            metric.update(pictures[:4], real=True)
+            metric.update(images[:4], real=True)
     assert announced == list(metric.report().values)

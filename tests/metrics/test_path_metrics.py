@@ -110,7 +110,7 @@ def test_a_staircase_is_less_uniform_than_a_ramp_of_the_same_ends():
     assert found[1]["path_dist_custom_std"] == pytest.approx(np.std([100] + 9 * [0], ddof=1))
 
 
-# Pictures
+# Images
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> LPIPSNetwork:
 
 
 def frames(count: int, points: int, step: float, side: int = 40) -> Tensor:
-    """(count, points, 3, side, side): pictures that move by about ``step``, some beyond [-1, 1]."""
+    """(count, points, 3, side, side): images that move by about ``step``, some beyond [-1, 1]."""
     generator = torch.Generator().manual_seed(3)
     start, way = (torch.randn(count, 1, 3, side, side, generator=generator) for _ in range(2))
     return 0.5 * start + step * torch.arange(points).view(1, -1, 1, 1, 1) * way
@@ -154,7 +154,7 @@ def test_steps_far_below_a_grey_level_count(network: LPIPSNetwork):
     assert value == pytest.approx(apart(pairs[:, 0], pairs[:, 1]).mean() / 1e-8, rel=0.02)
 
 
-def test_large_pictures_are_averaged_down_and_others_resized_as_asked(network: LPIPSNetwork):
+def test_large_images_are_averaged_down_and_others_resized_as_asked(network: LPIPSNetwork):
     large = frames(1, 2, 0.1, side=512)
     half = F.avg_pool2d(large[0], 2)
     asked = F.interpolate(large[0], size=(64, 64), mode="bilinear", antialias=True)
@@ -181,7 +181,7 @@ def test_no_path_is_undefined():
         report = metric.report()
         assert all(value != value for value in report.values.values())
         assert report.details["why"] == "there is no path"
-        metric.update(frames(1, metric.pictures, 0.1))
+        metric.update(frames(1, metric.images_per_path, 0.1))
         assert metric.report().settings["n_paths"] == 1
         metric.reset_generated()
         assert metric.report().settings["n_paths"] == 0
@@ -190,9 +190,9 @@ def test_no_path_is_undefined():
 def test_mistakes_are_named(network: LPIPSNetwork):
     metric, good = PerceptualPathLength(network), frames(2, 2, 0.1)
     for bad, message in (
-        ((good * 127).to(torch.uint8), "takes float pictures"),
-        (frames(2, 3, 0.1), "takes float pictures"),
-        (good[0], "takes float pictures"),
+        ((good * 127).to(torch.uint8), "takes float images"),
+        (frames(2, 3, 0.1), "takes float images"),
+        (good[0], "takes float images"),
         (good * float("nan"), "there is a NaN"),
         ((good + 1) * 127.5, "x / 127.5 - 1"),
         (frames(1, 2, 0.1, side=20), "too small"),

@@ -1,4 +1,4 @@
-"""Which pictures metrics take, and that a float picture counts as its file would."""
+"""Which images metrics take, and that a float image counts as its file would."""
 
 import io
 import warnings
@@ -21,7 +21,7 @@ def test_floats_are_rounded_to_the_nearest_level_and_clamped():
     assert set(np.unique(to_pixels(x))) == set(range(256))
 
 
-def test_a_picture_and_its_png_are_the_same_to_the_bit():
+def test_an_image_and_its_png_are_the_same_to_the_bit():
     x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     file = io.BytesIO()
     Image.fromarray(to_pixels(x)[0].permute(1, 2, 0).numpy()).save(file, "PNG")
@@ -48,7 +48,7 @@ def test_every_level_survives_the_way_to_float_and_back():
         (torch.tensor([0.0, float("nan")]).expand(1, 3, 2, 2), "NaN"),
     ],
 )
-def test_other_pictures_are_refused_with_their_range_and_the_remedy(images: torch.Tensor, said: str):
+def test_other_images_are_refused_with_their_range_and_the_remedy(images: torch.Tensor, said: str):
     with pytest.raises(InputError, match=said) as error:
         to_pixels(images)
     assert "\n" not in str(error.value)

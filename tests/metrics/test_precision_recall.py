@@ -1,4 +1,4 @@
-"""Precision and recall against brute force and torch-fidelity, with copies of pictures, in tiles."""
+"""Precision and recall against brute force and torch-fidelity, with copies of images, in tiles."""
 
 import math
 
@@ -58,7 +58,7 @@ def test_equals_torch_fidelity():
 
 @pytest.mark.usefixtures("_tile")
 @pytest.mark.parametrize("far", [0, 1000])
-def test_copies_of_pictures_are_decided_as_brute_force_decides_them(far: float):
+def test_copies_of_images_are_decided_as_brute_force_decides_them(far: float):
     """Distances that are equal to the last bit: products in float64 alone get them wrong."""
     y = features(12, 1) + far
     x = torch.cat([y[:6], y[:2], features(4, 2, shift=1.0) + far])
@@ -80,4 +80,4 @@ def test_sets_without_kth_neighbours_are_undefined_and_it_says_why(made: int, gi
     metric.update(features(given, 1), real=True)
     report = metric.report()
     assert all(math.isnan(value) for value in report.values.values())
-    assert f"needs 4 pictures of each set, there are {made} generated, {given} real" in report.details["why"]
+    assert f"needs 4 images of each set, there are {made} generated, {given} real" in report.details["why"]

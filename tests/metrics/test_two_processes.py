@@ -29,7 +29,7 @@ METRICS: dict[str, Callable[[], ImageMetric]] = {
     "score": lambda: InceptionScore(nn.Identity(), splits=4),
     "precision": lambda: PrecisionRecall(nn.Identity()),
 }
-# which pictures rank r of two holds
+# which images rank r of two holds
 ROUND = (slice(0, None, 2), slice(1, None, 2))
 SHARES: dict[str, tuple[Sequence[slice], Sequence[slice]]] = {
     "in turn": (ROUND, ROUND),
@@ -39,7 +39,7 @@ SHARES: dict[str, tuple[Sequence[slice], Sequence[slice]]] = {
 ORDERED = {"subsets", "score"}
 """What depends on the order, and so on shares that were dealt out in turn."""
 WIDTHS = {"narrow": 6, "between": 15, "wide": 40}
-"""Features: fewer than each rank has pictures; more than a rank but fewer than all; more than all."""
+"""Features: fewer than each rank has images; more than a rank but fewer than all; more than all."""
 
 
 def sets(width: int) -> tuple[Tensor, Tensor]:
@@ -47,7 +47,7 @@ def sets(width: int) -> tuple[Tensor, Tensor]:
     return torch.randn(21, width, generator=generator), torch.randn(19, width, generator=generator) + 0.2
 
 
-def pictures() -> tuple[Tensor, Tensor]:
+def random_images() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     return tuple(torch.rand(n, 3, 8, 8, generator=generator) * 2 - 1 for n in (9, 8))  # type: ignore[return-value]
 
@@ -73,7 +73,7 @@ def one_rank(folder: Path) -> None:
     for share, (made, given) in SHARES.items():
         for name, build in METRICS.items():
             for width, d in WIDTHS.items():
-                generated, real = pictures() if name == "random" else sets(d)
+                generated, real = random_images() if name == "random" else sets(d)
                 metric = build()
                 add(metric, generated[made[rank]], real[given[rank]])
                 results[f"{share}, {name}, {width}"] = [values(metric), values(metric)]
@@ -113,7 +113,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("share", SHARES)
 def test_results_are_those_of_one_process(ranks: list[dict[str, Any]], share: str, name: str, width: str):
     alone = METRICS[name]()
-    add(alone, *(pictures() if name == "random" else sets(WIDTHS[width])))
+    add(alone, *(random_images() if name == "random" else sets(WIDTHS[width])))
     expected = values(alone)
     first = ranks[0][f"{share}, {name}, {width}"]
     assert first == ranks[1][f"{share}, {name}, {width}"]
@@ -126,7 +126,7 @@ def test_results_are_those_of_one_process(ranks: list[dict[str, Any]], share: st
         assert first[0][key] == pytest.approx(value, rel=1e-6, abs=1e-9), key
 
 
-def test_results_grow_with_pictures_that_only_one_rank_gets(ranks: list[dict[str, Any]]):
+def test_results_grow_with_images_that_only_one_rank_gets(ranks: list[dict[str, Any]]):
     metric, (generated, real) = METRICS["rows"](), sets(6)
     for part in (generated[:10], generated[10:]):
         add(metric, part, real)

@@ -26,7 +26,7 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def pictures(*shape: int) -> Tensor:
+def random_images(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
@@ -135,7 +135,7 @@ def recolored(image: Tensor, **strengths: float) -> Tensor:
 
 
 def test_colour_in_closed_form() -> None:
-    x = pictures(2, 3, 4, 4).double()
+    x = random_images(2, 3, 4, 4).double()
     grey = x.mean(1, keepdim=True)
     cases = [
         (recolored(x, brightness=0.3), x + 0.3),
@@ -155,29 +155,29 @@ def test_nothing_drawn_is_the_identity_to_the_last_bit() -> None:
     nothing = draw(tuple(TRANSFORMS), 3, 0.0, CPU)
     assert torch.equal(geometry_matrices(nothing, 7, 9), torch.eye(3)[None, :2].expand(3, -1, -1))
     assert torch.equal(color_matrices(nothing), torch.eye(4)[None, :3].expand(3, -1, -1))
-    images = pictures(4, 3, 9, 14)
+    images = random_images(4, 3, 9, 14)
     assert torch.equal(AdaptiveAugment()(images), images)
     assert AdaptiveAugment(probability=0)(images) is images
 
 
-def test_each_picture_its_own_draw() -> None:
-    images = pictures(1, 3, 8, 8).expand(16, -1, -1, -1)
+def test_each_image_its_own_draw() -> None:
+    images = random_images(1, 3, 8, 8).expand(16, -1, -1, -1)
     out = AdaptiveAugment(probability=1.0)(images)
     assert len({tuple(image.flatten().tolist()) for image in out}) == 16
 
 
 @pytest.mark.parametrize("p", [0.25, 0.75])
 @pytest.mark.parametrize("adaptive", [True, False])
-def test_pictures_changed_are_as_many_as_the_probability_says(p: float, adaptive: bool) -> None:
+def test_images_changed_are_as_many_as_the_probability_says(p: float, adaptive: bool) -> None:
     augment = AdaptiveAugment(probability=None if adaptive else p, transforms=["brightness"])
     augment.probability.fill_(p)
-    images = pictures(1, 3, 2, 2).expand(5000, -1, -1, -1)
+    images = random_images(1, 3, 2, 2).expand(5000, -1, -1, -1)
     changed = (augment(images) != images).flatten(1).any(1).double().mean()
     assert abs(changed - p) < 5 * math.sqrt(p * (1 - p) / 5000)
 
 
 def test_groups_and_names_choose_what_is_applied() -> None:
-    images = pictures(64, 3, 8, 8)
+    images = random_images(64, 3, 8, 8)
     luma = AdaptiveAugment(probability=1.0, transforms=["lumaflip"])(images)
     flipped = images - 2 * images.mean(1, keepdim=True)
     is_flipped = (luma - flipped).abs().flatten(1).amax(1) < 1e-5
@@ -195,14 +195,14 @@ def test_gradients_of_first_and_second_order() -> None:
     strengths = {name: value.double() for name, value in draw(tuple(TRANSFORMS), 1, 1.0, CPU).items()}
     matrices = geometry_matrices(strengths, 3, 4), color_matrices(strengths)
     augment = AdaptiveAugment()
-    images = pictures(1, 3, 3, 4).double().requires_grad_()
+    images = random_images(1, 3, 3, 4).double().requires_grad_()
     torch.autograd.gradcheck(lambda x: augment(x, matrices), images)
     torch.autograd.gradgradcheck(lambda x: augment(x, matrices).sin(), images)
 
 
 def test_float32_under_autocast() -> None:
     augment = AdaptiveAugment(probability=1.0)
-    images = pictures(2, 3, 8, 8)
+    images = random_images(2, 3, 8, 8)
     torch.manual_seed(0)
     outside = augment(images)
     torch.manual_seed(0)

@@ -43,7 +43,7 @@ def test_nothing_seen_moves_nothing() -> None:
     assert augment.probability.item() == 0.5
 
 
-def test_maps_count_as_one_picture_each_at_any_resolution() -> None:
+def test_maps_count_as_one_image_each_at_any_resolution() -> None:
     augment = AdaptiveAugment(images_to_full=100)
     maps = torch.ones(4, 1, 8, 6)
     maps[0] = -1

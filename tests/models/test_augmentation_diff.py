@@ -1,4 +1,4 @@
-"""DiffAugment: what it does to pictures, in closed form."""
+"""DiffAugment: what it does to images, in closed form."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from tenshot.errors import InputError
 from tenshot.models.augmentation import DiffAugment
 
 
-def pictures(*shape: int) -> Tensor:
+def random_images(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
@@ -17,7 +17,7 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def test_brightness_of_grey_pictures_is_uniform() -> None:
+def test_brightness_of_grey_images_is_uniform() -> None:
     grey = torch.full((20000, 3, 2, 2), 0.3)  # neither saturation nor contrast changes these
     out = DiffAugment("color")(grey)
     added = out[:, 0, 0, 0] - 0.3
@@ -29,8 +29,8 @@ def test_brightness_of_grey_pictures_is_uniform() -> None:
 
 
 def test_saturation_and_contrast_are_factors_of_two_parts() -> None:
-    """Of each pixel's distance from its grey, and of each grey's distance from the picture's mean."""
-    image = pictures(1, 3, 4, 4)
+    """Of each pixel's distance from its grey, and of each grey's distance from the image's mean."""
+    image = random_images(1, 3, 4, 4)
     out = DiffAugment("color")(image.expand(20000, -1, -1, -1))
     grey, out_grey = image.mean(1, keepdim=True), out.mean(1, keepdim=True)
     mean, out_mean = grey.mean((2, 3), keepdim=True), out_grey.mean((2, 3), keepdim=True)
@@ -56,7 +56,7 @@ def test_saturation_and_contrast_are_factors_of_two_parts() -> None:
 def test_translations_are_whole_pixels_zero_filled_and_all_alike_likely(
     height: int, width: int, most: tuple[int, int]
 ) -> None:
-    image = pictures(1, 2, height, width)
+    image = random_images(1, 2, height, width)
     count = 6000
     out = DiffAugment("translation")(image.expand(count, -1, -1, -1))
     padded = torch.nn.functional.pad(image, (most[1], most[1], most[0], most[0]))
@@ -89,8 +89,8 @@ def test_cutouts_are_half_squares_anywhere(height: int, width: int) -> None:
     assert torch.equal(area, hole.sum((1, 2)))  # a rectangle without gaps
 
 
-def test_each_picture_its_own_draw() -> None:
-    image = pictures(1, 3, 16, 16)
+def test_each_image_its_own_draw() -> None:
+    image = random_images(1, 3, 16, 16)
     out = DiffAugment()(image.expand(8, -1, -1, -1))
     assert len({tuple(one.flatten().tolist()) for one in out}) == 8
 
@@ -109,13 +109,13 @@ def test_gradients_of_first_and_second_order() -> None:
         torch.manual_seed(1)
         return augment(x).sin()
 
-    images = pictures(2, 2, 3, 4).double().requires_grad_()
+    images = random_images(2, 2, 3, 4).double().requires_grad_()
     torch.autograd.gradcheck(fixed, images)
     torch.autograd.gradgradcheck(fixed, images)
 
 
-def test_result_is_float32_for_reduced_pictures() -> None:
-    assert DiffAugment()(pictures(2, 3, 8, 8).bfloat16()).dtype == torch.float32
+def test_result_is_float32_for_reduced_images() -> None:
+    assert DiffAugment()(random_images(2, 3, 8, 8).bfloat16()).dtype == torch.float32
 
 
 def test_nothing_waits_for_the_device() -> None:

@@ -22,15 +22,15 @@ LAWS: dict[str, Callable[[Tensor], Tensor]] = {  # from uniform or normal number
 }  # fmt: skip
 """In the order in which the published pipeline draws."""
 WIDE = torch.tensor([[[3.0, 0.0, 0.0], [0.0, 3.0, 0.0]]])
-"""The published pipeline takes one margin for the whole batch; with such a picture in it, it is wide enough for all."""
+"""The published pipeline takes one margin for the whole batch; with such an image in it, it is wide enough for all."""
 
 
-def pictures(*shape: int) -> Tensor:
+def random_images(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 def within_one_reflection(geometry: Tensor, height: int, width: int) -> Tensor:
-    """(N,) which pictures read nothing, 3 px beyond their border, from where the published code has only black."""
+    """(N,) which images read nothing, 3 px beyond their border, from where the published code has only black."""
     reach = torch.tensor([[width - 1.0], [height - 1.0]]) / 2
     read = geometry[:, :, :2].abs() @ (reach + 3) + geometry[:, :, 2:].abs() + 3
     return (read <= 3 * reach).flatten(1).all(1)
@@ -50,7 +50,7 @@ def test_nvlabs_pipeline_on_the_same_random_numbers(
 ) -> None:
     torch.manual_seed(1)
     count = 12
-    images = pictures(count, 3, *size)
+    images = random_images(count, 3, *size)
     drawn: list[Tensor] = []
 
     def recording(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -100,7 +100,7 @@ def rosinality(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_rosinality_pipeline_with_the_same_matrices(rosinality: ModuleType) -> None:
     torch.manual_seed(2)
-    images = pictures(6, 3, 32, 32)
+    images = random_images(6, 3, 32, 32)
     strengths = draw(tuple(TRANSFORMS), 6, 1.0, torch.device("cpu"))
     geometry, color = geometry_matrices(strengths, 32, 32), color_matrices(strengths)
     geometry[-1:] = WIDE
@@ -136,7 +136,7 @@ def test_rosinality_controller(rosinality: ModuleType) -> None:
 @pytest.mark.parametrize("size", [(16, 16), (13, 20), (7, 9)])
 def test_diff_augment_on_the_same_random_numbers(policy: str, size: tuple[int, int]) -> None:
     theirs = official("DATA_EFFICIENT_GANS", ".DiffAugment_pytorch")
-    images = pictures(8, 3, *size)
+    images = random_images(8, 3, *size)
     torch.manual_seed(0)
     expected = theirs.DiffAugment(images, policy)
     torch.manual_seed(0)

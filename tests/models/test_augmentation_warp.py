@@ -12,7 +12,7 @@ from tenshot.models.augmentation.warp import SYM6, warp
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 
 
-def pictures(*shape: int, seed: int = 0) -> Tensor:
+def random_images(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
@@ -60,20 +60,20 @@ def slow_warp(image: np.ndarray, matrix: np.ndarray, margin: int) -> np.ndarray:
 )
 @pytest.mark.parametrize("size", [(8, 8), (7, 10)])
 def test_equals_the_slow_form(matrix: tuple[tuple[float, float, float], ...], size: tuple[int, int]) -> None:
-    images = pictures(1, 2, *size)
+    images = random_images(1, 2, *size)
     expected = [slow_warp(channel.numpy(), np.array(matrix), margin=60) for channel in images[0]]
     torch.testing.assert_close(warp(images, affine(matrix))[0], torch.tensor(np.stack(expected)), atol=1e-10, rtol=0)
 
 
 def test_filters_cancel() -> None:
-    images = pictures(2, 3, 9, 12)
+    images = random_images(2, 3, 9, 12)
     almost = affine(IDENTITY, IDENTITY)
     almost[:, 0, 2] = 1e-12  # the identity itself is not resampled
     torch.testing.assert_close(warp(images, almost), images, atol=1e-10, rtol=0)
 
 
-def test_identity_is_exact_for_its_picture_alone() -> None:
-    images = pictures(3, 3, 32, 32).float()
+def test_identity_is_exact_for_its_image_alone() -> None:
+    images = random_images(3, 3, 32, 32).float()
     out = warp(images, affine(IDENTITY, turned(0.3), IDENTITY).float())
     assert torch.equal(out[0], images[0])
     assert torch.equal(out[2], images[2])
@@ -82,7 +82,7 @@ def test_identity_is_exact_for_its_picture_alone() -> None:
 
 @pytest.mark.parametrize(("x", "y"), [(3, 0), (-2, 4)])
 def test_whole_pixels_shift_and_reflect(x: int, y: int) -> None:
-    images = pictures(1, 3, 9, 12)
+    images = random_images(1, 3, 9, 12)
     reflected = torch.nn.functional.pad(images, (4, 4, 4, 4), mode="reflect")
     expected = reflected[:, :, 4 - y : 13 - y, 4 - x : 16 - x]  # moved to the right by x and down by y
     matrix = affine(((1.0, 0.0, -float(x)), (0.0, 1.0, -float(y))))
@@ -97,7 +97,7 @@ def smooth(height: int, width: int) -> Tensor:
     return torch.stack((x.cos() * y.cos(), (2 * x).cos() + y.cos() / 2, (2 * y).cos() * x.cos()))[None]
 
 
-def test_flip_and_quarter_turns_of_a_smooth_picture() -> None:
+def test_flip_and_quarter_turns_of_a_smooth_image() -> None:
     """The filter is not quite symmetric, so that mirroring costs a tenth of a pixel: as published."""
     images = smooth(48, 48)
     tenth = 0.15 * 2 * math.pi / 47  # that part of the steepest difference between pixels
@@ -107,11 +107,11 @@ def test_flip_and_quarter_turns_of_a_smooth_picture() -> None:
         "twice": (images.rot90(2, (2, 3)), ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0))),
         "thrice": (images.rot90(3, (2, 3)), ((0.0, 1.0, 0.0), (-1.0, 0.0, 0.0))),
     }
-    for name, (picture, matrix) in expected.items():
-        assert (warp(images, affine(matrix)) - picture).abs().max() < tenth, name
+    for name, (image, matrix) in expected.items():
+        assert (warp(images, affine(matrix)) - image).abs().max() < tenth, name
 
 
-def test_half_a_pixel_of_a_smooth_picture() -> None:
+def test_half_a_pixel_of_a_smooth_image() -> None:
     images = smooth(8, 64)
     y, x = torch.arange(8), torch.arange(64)
     moved = ((x - 0.5) * math.pi / 63).cos() * (y * math.pi / 7).cos()[:, None]  # continues by reflection, as a cosine
@@ -120,7 +120,7 @@ def test_half_a_pixel_of_a_smooth_picture() -> None:
 
 
 def test_neighbours_in_a_batch_do_not_matter() -> None:
-    images = pictures(2, 3, 16, 16)
+    images = random_images(2, 3, 16, 16)
     alone = warp(images[:1], affine(turned(0.2)))
     together = warp(images, affine(turned(0.2), turned(1.0, 7.0, 20.0, 3.0)))
     torch.testing.assert_close(together[:1], alone, atol=1e-12, rtol=0)
@@ -133,7 +133,7 @@ def test_any_size(size: tuple[int, int]) -> None:
 
 
 def test_gradients_of_first_and_second_order() -> None:
-    images = pictures(2, 1, 4, 5).requires_grad_()
+    images = random_images(2, 1, 4, 5).requires_grad_()
     matrices = affine(turned(0.4, 1.2, 0.3, -0.8), turned(-1.0, 3.0))
     torch.autograd.gradcheck(lambda x: warp(x, matrices), images)
     # linear, and so tested with something that bends behind it, as a discriminator does

@@ -63,7 +63,7 @@ def test_inception_equals_torch_fidelity(inception: Path):
     network = InceptionFeatures(str(inception))
     ours = network(as_given(images))
     assert ours.dtype == torch.float32
-    assert features.std(dim=0).mean() > 1e-3 * features.abs().mean()  # the two pictures are told apart
+    assert features.std(dim=0).mean() > 1e-3 * features.abs().mean()  # the two images are told apart
     torch.testing.assert_close(ours, features, rtol=1e-5, atol=1e-5 * features.abs().max().item())
     torch.testing.assert_close(network.logits(ours), logits, rtol=1e-5, atol=1e-5 * logits.abs().max().item())
 
@@ -197,7 +197,7 @@ def test_building_a_network_leaves_the_random_state_of_the_program_alone(incepti
 
 
 @pytest.mark.parametrize("side", [1, 7, 32, 48, 64, 100, 256])
-def test_random_features_take_pictures_of_any_size(side: int):
+def test_random_features_take_images_of_any_size(side: int):
     features = RandomFeatures()(as_given(pixels(2, side, side)))
     assert features.shape == (2, 496)
     assert features.isfinite().all()
@@ -234,7 +234,7 @@ def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_offline")
 @pytest.mark.parametrize("name", ["inception", "vgg16"])
-def test_metrics_ask_for_missing_weights_before_the_first_picture(name: str, tmp_path: Path):
+def test_metrics_ask_for_missing_weights_before_the_first_image(name: str, tmp_path: Path):
     metric = FrechetDistance(name)
     with pytest.raises(InputError, match="or choose features random") as error:
         metric.prepare()

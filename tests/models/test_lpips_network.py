@@ -29,7 +29,7 @@ def without_heads(network: LPIPSNetwork) -> Callable[[Tensor, Tensor], Tensor]:
     return plain
 
 
-def pictures(count: int, side: int, seed: int = 0) -> Tensor:
+def random_images(count: int, side: int, seed: int = 0) -> Tensor:
     """Random blobs: uint8 levels in [-1, 1]."""
     x = torch.rand(count, 3, side // 4, side // 4, generator=torch.Generator().manual_seed(seed))
     x = torch.nn.functional.interpolate(x, size=(side, side), mode="bilinear")
@@ -44,7 +44,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LPIPSNetwork
 
 @pytest.mark.parametrize("trunk", TRUNKS)
 def test_distances_are_those_of_the_package(networks, trunk):
-    x, y = pictures(3, 48), pictures(3, 48, seed=1)
+    x, y = random_images(3, 48), random_images(3, 48, seed=1)
     theirs = pair_by_pair(x, y, trunk).diagonal()
     torch.testing.assert_close(networks[trunk](x, y), theirs, rtol=1e-5, atol=1e-7)
     assert theirs.min() > 0.01
@@ -52,7 +52,7 @@ def test_distances_are_those_of_the_package(networks, trunk):
 
 @pytest.mark.parametrize("trunk", TRUNKS)
 def test_each_tap_holds_its_layer_of_the_distance(networks, trunk):
-    x, y = pictures(1, 48), pictures(1, 48, seed=1)
+    x, y = random_images(1, 48), random_images(1, 48, seed=1)
     _, layers = reference(trunk)(x, y, retPerLayer=True)
     taps = [(a - b).square().sum() for a, b in zip(networks[trunk].embed(x), networks[trunk].embed(y), strict=True)]
     torch.testing.assert_close(torch.stack(taps), torch.stack([layer.squeeze() for layer in layers]))
@@ -67,7 +67,7 @@ def test_where_activations_die_the_package_is_followed_too():
 
 
 def test_channels_that_weigh_nothing_are_not_kept(networks):
-    x = pictures(1, 48)
+    x = random_images(1, 48)
     theirs = reference("alex")
     activations = theirs.net(theirs.scaling_layer(x))
     for row, head, full in zip(networks["alex"].embed(x), theirs.lins, activations, strict=True):
@@ -78,7 +78,7 @@ def test_channels_that_weigh_nothing_are_not_kept(networks):
 
 @pytest.mark.parametrize("trunk", TRUNKS)
 def test_random_weights_are_the_package_without_heads(trunk):
-    x, y = pictures(2, 48), pictures(2, 48, seed=1)
+    x, y = random_images(2, 48), random_images(2, 48, seed=1)
     before = torch.random.get_rng_state()
     network = LPIPSNetwork.random(trunk)
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -89,7 +89,7 @@ def test_random_weights_are_the_package_without_heads(trunk):
 
 
 def test_every_tap_of_the_random_network_has_a_say():
-    taps = LPIPSNetwork.random().embed(pictures(6, 64))
+    taps = LPIPSNetwork.random().embed(random_images(6, 64))
     shares = torch.stack([tap.var(dim=0).sum() for tap in taps])
     assert (shares / shares.sum()).min() > 0.02
 
@@ -108,11 +108,11 @@ def test_only_published_weights_are_called_lpips(networks, tmp_path, monkeypatch
     assert LPIPSNetwork("alex", weights=trunk_file(tmp_path, "alex")).name == "lpips_alex"
 
 
-def test_pictures_are_resized_as_pillow_does(networks):
-    x = pictures(2, 96)
+def test_images_are_resized_as_pillow_does(networks):
+    x = random_images(2, 96)
     resized = ours._resized(x, 40)
-    for picture, small in zip(x, resized, strict=True):
-        pixels = ((picture + 1) * 127.5).round().permute(1, 2, 0).numpy().astype(np.uint8)
+    for image, small in zip(x, resized, strict=True):
+        pixels = ((image + 1) * 127.5).round().permute(1, 2, 0).numpy().astype(np.uint8)
         theirs = np.asarray(Image.fromarray(pixels).resize((40, 40), Image.Resampling.BILINEAR)).astype(int)
         mine = ((small + 1) * 127.5).permute(1, 2, 0).numpy()
         assert np.abs(mine - mine.round()).max() < 1e-3
@@ -125,11 +125,11 @@ def test_pictures_are_resized_as_pillow_does(networks):
 @pytest.mark.parametrize("trunk", TRUNKS)
 def test_the_least_size_is_the_least_that_works(trunk):
     network, least = LPIPSNetwork.random(trunk), ours.TRUNKS[trunk].min_size
-    assert all(tap.numel() for tap in network.embed(pictures(1, 64)[..., :least, :least]))
+    assert all(tap.numel() for tap in network.embed(random_images(1, 64)[..., :least, :least]))
     with pytest.raises(InputError, match=f"{least - 1} x 64 are too small for the LPIPS trunk {trunk}"):
-        network.embed(pictures(1, 64)[..., : least - 1, :])
+        network.embed(random_images(1, 64)[..., : least - 1, :])
     with pytest.raises(RuntimeError):
-        network.layers(pictures(1, 64)[..., : least - 1, :])
+        network.layers(random_images(1, 64)[..., : least - 1, :])
 
 
 def test_bad_weights_are_one_line(tmp_path: Path, monkeypatch):

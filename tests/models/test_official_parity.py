@@ -11,7 +11,7 @@ from tenshot.models.pretrained import load_adm, load_adm_classifier
 
 
 @pytest.fixture(autouse=True)
-def _same_pictures() -> None:
+def _same_images() -> None:
     """For one draw in many, rounding takes an error beyond what is allowed."""
     torch.manual_seed(0)
 

@@ -40,19 +40,19 @@ def without(state: Mapping[str, Any], *endings: str) -> dict[str, Any]:
 # What the networks compute
 
 
-def test_pictures_and_logits_are_those_of_the_public_layout(tmp_path: Path):
+def test_images_and_logits_are_those_of_the_public_layout(tmp_path: Path):
     torch.save(files.checkpoint(), tmp_path / "010000.pt")
     generator, discriminator = load_stylegan2(tmp_path / "010000.pt")
 
     state = files.generator_state()  # the average, not the raw weights
-    assert_close(drawn(generator), files.pictures(state, files.mapped(state, latents())))
+    assert_close(drawn(generator), files.images_from(state, files.mapped(state, latents())))
     images = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(3))
     assert discriminator is not None
     with torch.no_grad():
         assert_close(discriminator(images), files.logits(files.discriminator_state(), images))
 
 
-def test_pictures_and_logits_of_a_pickle_of_nvlabs_code(tmp_path: Path):
+def test_images_and_logits_of_a_pickle_of_nvlabs_code(tmp_path: Path):
     state, average = files.generator_state(), torch.linspace(-1, 1, files.DIM)
     networks = {
         "G": nvlabs_files.network("Generator", nvlabs_files.nvlabs_state(files.generator_state(seed=2), average)),
@@ -64,7 +64,7 @@ def test_pictures_and_logits_of_a_pickle_of_nvlabs_code(tmp_path: Path):
     generator, _ = load_stylegan2(path)
 
     w = average + 0.6 * (files.mapped(state, latents()) - average)
-    assert_close(drawn(generator, psi=0.6), files.pictures(state, w))
+    assert_close(drawn(generator, psi=0.6), files.images_from(state, w))
     same = read_stylegan2(files.checkpoint(latent_avg=average))
     assert (found.config, generator.config) == (same.config, same.config)
     tiny.assert_same(found.average, same.average)
@@ -217,15 +217,15 @@ def test_groups_of_the_discriminator_are_those_of_the_file(tmp_path: Path, told:
     assert discriminator is not None
     assert discriminator.config.mbstd_group_size == group
     x = torch.randn(8, 3, 16, 16)
-    size = group or 8  # shown to the last convolution, and computed here in float64 picture by picture
+    size = group or 8  # shown to the last convolution, and computed here in float64 image by image
     seen: list[torch.Tensor] = []
     discriminator.final_conv.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     discriminator(x)
     maps = seen[0][:, :-1].double()
-    for number, picture in enumerate(seen[0][:, -1]):
+    for number, image in enumerate(seen[0][:, -1]):
         members = maps[number % (8 // size) :: 8 // size]
         deviation = ((members - members.mean(0)).square().mean(0) + 1e-8).sqrt().mean()
-        torch.testing.assert_close(picture.double(), deviation.expand_as(picture), rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(image.double(), deviation.expand_as(image), rtol=1e-5, atol=1e-7)
 
 
 # Writing

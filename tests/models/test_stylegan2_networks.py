@@ -35,33 +35,33 @@ def latents(count=4):
     return torch.randn(count, SMALL.latent_dim, generator=torch.Generator().manual_seed(1))
 
 
-def pictures(count=4):
+def random_images(count=4):
     return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(2))
 
 
 def test_shapes(generator, discriminator):
     styles = generator.broadcast(generator.mapping(latents()))
     assert styles.shape == (4, SMALL.num_styles, 6)
-    picture, features = generator.synthesis(styles, features=True)
-    assert picture.shape == (4, 3, 32, 32)
+    image, features = generator.synthesis(styles, features=True)
+    assert image.shape == (4, 3, 32, 32)
     assert [tuple(f.shape) for f in features] == [
         (4, SMALL.width(side), side, side) for _, side, _ in generator.noise_shapes
     ]
     assert [side for _, side, _ in generator.noise_shapes] == [4, 8, 8, 16, 16, 32, 32]
     assert len(features) == SMALL.num_layers
-    assert discriminator(picture).shape == (4,)
+    assert discriminator(image).shape == (4,)
 
 
 def test_a_style_slot_reaches_its_layer_and_those_after_it(generator):
     styles = generator.broadcast(generator.mapping(latents(1))).clone()
-    picture, features = generator.synthesis(styles, "fixed", features=True)
+    image, features = generator.synthesis(styles, "fixed", features=True)
     for slot in range(SMALL.num_styles):
         changed = styles.clone()
         changed[:, slot] += 1
         other, others = generator.synthesis(changed, "fixed", features=True)
         same = [torch.equal(a, b) for a, b in zip(features, others, strict=True)]
         assert same == [layer < slot for layer in range(SMALL.num_layers)]
-        assert not torch.equal(picture, other)  # the last slot is the last RGB convolution's alone
+        assert not torch.equal(image, other)  # the last slot is the last RGB convolution's alone
 
 
 def test_mixing_takes_the_first_slots_from_the_first(generator):
@@ -118,7 +118,7 @@ def test_deviation_over_strided_groups(batch, group):
 
 
 def test_logits_depend_on_the_batch_in_groups_of_four(discriminator):
-    x = pictures(8)
+    x = random_images(8)
     logits = discriminator(x)
     alone = torch.cat([discriminator(x[start::2]) for start in range(2)])
     torch.testing.assert_close(logits, alone.view(2, 4).t().flatten())
@@ -127,16 +127,16 @@ def test_logits_depend_on_the_batch_in_groups_of_four(discriminator):
 
 @pytest.mark.parametrize("batch", [2, 4])
 def test_batches_are_judged_as_if_each_came_alone(discriminator, batch):
-    x = pictures(2 * batch)
+    x = random_images(2 * batch)
     alone = torch.cat([discriminator(part) for part in x.split(batch)])
     torch.testing.assert_close(discriminator(x, batches=2), alone)
     assert not torch.allclose(discriminator(x), alone)
 
 
 def test_logits_are_the_head_of_the_penultimate(discriminator):
-    hidden = discriminator.penultimate(pictures())
+    hidden = discriminator.penultimate(random_images())
     assert hidden.shape == (4, SMALL.width(4))
-    assert torch.equal(discriminator.head(hidden), discriminator(pictures()))
+    assert torch.equal(discriminator.head(hidden), discriminator(random_images()))
     assert hidden.min() < 0 < hidden.max()  # activated, by a leaky ReLU: few, small negative numbers
     assert hidden.max() > 2 * -hidden.min()
 
@@ -144,7 +144,7 @@ def test_logits_are_the_head_of_the_penultimate(discriminator):
 def test_patch_heads_see_only_their_neighbourhood(discriminator):
     heads = randomised(PatchDiscriminator(SMALL))
     for index in range(4):
-        tap = discriminator.tap(pictures(1), index)
+        tap = discriminator.tap(random_images(1), index)
         reads = SimpleNamespace(tap=lambda images, at, size, tap=tap: tap)
         logits = heads(reads, None, index)
         assert logits.shape == (1, 1, *tap.shape[2:])
@@ -171,22 +171,22 @@ def test_autocast_reduces_the_highest_resolutions_alone_and_never_4_px(reduced):
     config = StyleGAN2Config(**(vars(config) | {"reduced_resolutions": reduced}))
     generator = randomised(StyleGAN2Generator(config))
     low = {4: False, 8: reduced >= 2, 16: reduced >= 1}
-    seen, picture = dtypes_of(generator, lambda g: g(torch.randn(2, 4)))
-    assert picture.dtype == torch.float32
+    seen, image = dtypes_of(generator, lambda g: g(torch.randn(2, 4)))
+    assert image.dtype == torch.float32
     for layer, side in enumerate([4, 8, 8, 16, 16]):
         assert seen[f"layers.{layer}"] == (torch.bfloat16 if low[side] else torch.float32), layer
         assert seen[f"layers.{layer}.style"] == torch.float32
     assert {seen[f"to_rgb.{level}"] for level in range(3)} == {torch.float32}
     assert seen["mapper.0"] == torch.float32
     discriminator = randomised(StyleGAN2Discriminator(config))
-    seen, logits = dtypes_of(discriminator, lambda d: d(picture))
+    seen, logits = dtypes_of(discriminator, lambda d: d(image))
     assert logits.dtype == torch.float32
     for block, side in enumerate([16, 8]):
         assert seen[f"blocks.{block}"] == (torch.bfloat16 if low[side] else torch.float32), block
     assert seen["final_conv"] == seen["final_linear"] == torch.float32
     with torch.autocast("cpu", torch.bfloat16):
-        assert discriminator.penultimate(picture).dtype == torch.float32
-    torch.testing.assert_close(logits, discriminator(picture), rtol=0.1, atol=0.3)
+        assert discriminator.penultimate(image).dtype == torch.float32
+    torch.testing.assert_close(logits, discriminator(image), rtol=0.1, atol=0.3)
 
 
 def test_double_precision_and_the_second_derivatives_of_whole_networks():
@@ -204,10 +204,10 @@ def test_double_precision_and_the_second_derivatives_of_whole_networks():
 
 
 def test_complaints(discriminator):
-    with pytest.raises(InputError, match=r"^--data\.batch_size gives the discriminator 6 pictures.*multiple of 4$"):
-        discriminator(pictures(6))
-    assert discriminator(pictures(3)).shape == (3,)
-    with pytest.raises(InputError, match=r"^stylegan2\.image_size is 32, but the pictures are \(3, 16, 16\)"):
+    with pytest.raises(InputError, match=r"^--data\.batch_size gives the discriminator 6 images.*multiple of 4$"):
+        discriminator(random_images(6))
+    assert discriminator(random_images(3)).shape == (3,)
+    with pytest.raises(InputError, match=r"^stylegan2\.image_size is 32, but the images are \(3, 16, 16\)"):
         discriminator(torch.zeros(4, 3, 16, 16))
     tiny = StyleGAN2Config(16, channel_base=64, max_channels=4, latent_dim=4)
     with pytest.raises(InputError, match=r"^stylegan2\.image_size is 16: patch heads need at least 32 px"):
@@ -236,6 +236,6 @@ def test_drawing_and_judging_compile_in_one_graph(generator, discriminator):
     )
     styles = generator.broadcast(latents(4))
     with torch.no_grad():
-        picture = generator.synthesis(styles, noise="fixed")
-        torch.testing.assert_close(draw(styles, noise="fixed"), picture)
-        torch.testing.assert_close(judge(picture), discriminator(picture))
+        image = generator.synthesis(styles, noise="fixed")
+        torch.testing.assert_close(draw(styles, noise="fixed"), image)
+        torch.testing.assert_close(judge(image), discriminator(image))

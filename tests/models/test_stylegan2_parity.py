@@ -110,7 +110,7 @@ def assert_close(ours: Tensor, theirs: Tensor, within: float = 1e-5) -> None:
     assert error < within, f"relative error {error:.2e}"
 
 
-def pictures(size: int, count: int = 4) -> Tensor:
+def random_images(size: int, count: int = 4) -> Tensor:
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(3))
 
 
@@ -134,8 +134,8 @@ def test_generator(narrow: Narrow, variable: str, size: int):
     assert_close(w1, theirs.style(z1))
 
     seen = outputs_of(theirs, (model.StyledConv,))
-    picture, features = ours.synthesis(ours.broadcast(w1), "fixed", features=True)
-    assert_close(picture, theirs([z1], randomize_noise=False)[0])
+    image, features = ours.synthesis(ours.broadcast(w1), "fixed", features=True)
+    assert_close(image, theirs([z1], randomize_noise=False)[0])
     assert len(seen) == len(features) == ours.config.num_layers
     for mine, its in zip(features, seen, strict=True):
         assert_close(mine, its)
@@ -157,7 +157,7 @@ def test_generator(narrow: Narrow, variable: str, size: int):
 def test_discriminator(narrow: Narrow, batch: int):
     model = narrow("STYLEGAN2_PYTORCH", "model.py")
     theirs, ours = discriminators(randomised(model.Discriminator(64)), 64)
-    assert_close(ours(pictures(64, batch)), theirs(pictures(64, batch))[:, 0])
+    assert_close(ours(random_images(64, batch)), theirs(random_images(64, batch))[:, 0])
 
 
 @torch.no_grad()
@@ -168,7 +168,7 @@ def test_patch_logits(narrow: Narrow, variable: str, file: str):
     theirs, ours = discriminators(randomised(model.Patch_Discriminator(256)), 256)
     extra, heads = randomised(model.Extra()), PatchDiscriminator(config(256))
     heads.load_state_dict(renamed(extra.state_dict(), _DISCRIMINATOR))
-    x = pictures(256, 2)
+    x = random_images(256, 2)
     for index, side in enumerate((32, 32, 16, 16)):
         logits = heads(ours, x, index)
         assert logits.shape == (2, 1, side, side)
@@ -183,8 +183,8 @@ def test_mixdls_penultimate(narrow: Narrow, file: str):
     theirs, ours = discriminators(randomised(model.Patch_Discriminator(32)), 32)
     hidden: list[Tensor] = []
     theirs.final_linear[0].register_forward_hook(lambda _module, _inputs, out: hidden.append(out))
-    theirs(pictures(32), flag=1 if file == "model_cdc.py" else 0)
-    assert_close(ours.penultimate(pictures(32)), hidden[0])
+    theirs(random_images(32), flag=1 if file == "model_cdc.py" else 0)
+    assert_close(ours.penultimate(random_images(32)), hidden[0])
 
 
 def gradients(network: nn.Module) -> dict[str, Tensor]:
@@ -205,7 +205,7 @@ def test_gradients_of_r1(narrow: Narrow):
     model = narrow("STYLEGAN2_PYTORCH", "model.py")
     theirs, ours = discriminators(randomised(model.Discriminator(32)), 32)
     for network in (theirs, ours):
-        x = pictures(32).requires_grad_()
+        x = random_images(32).requires_grad_()
         logits = network(x)
         (grad,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
         (grad.square().sum((1, 2, 3)).mean() + 0 * logits.sum()).backward()
@@ -218,8 +218,8 @@ def test_gradients_of_path_length(narrow: Narrow):
     z = torch.randn(2, DIM)
     direction = torch.randn(2, 3, 32, 32) / 32
 
-    def penalise(picture: Tensor, styles: Tensor) -> Tensor:
-        (grad,) = torch.autograd.grad((picture * direction).sum(), styles, create_graph=True)
+    def penalise(image: Tensor, styles: Tensor) -> Tensor:
+        (grad,) = torch.autograd.grad((image * direction).sum(), styles, create_graph=True)
         lengths = grad.square().sum(2).mean(1).sqrt()
         (lengths - 0.5).square().mean().backward()
         return lengths.detach()

@@ -64,7 +64,7 @@ def test_any_size_that_can_be_halved_passes(shape):
     assert UNet(SMALL)(x, torch.tensor([5])).shape == (1, 6, *shape)
 
 
-def test_result_has_the_dtype_of_the_pictures_under_autocast():
+def test_result_has_the_dtype_of_the_images_under_autocast():
     x, t = inputs()
     network = awake().eval()
     with torch.no_grad():
@@ -202,8 +202,8 @@ def test_a_size_that_cannot_be_halved_is_one_line():
 @pytest.mark.parametrize(
     ("changes", "given", "words"),
     [
-        ({"num_classes": 4}, {}, ["num_classes=4", "without y"]),
-        ({}, {"y": torch.tensor([1])}, ["num_classes=None", "with y"]),
+        ({"num_classes": 4}, {}, ["num_classes=4", "without label"]),
+        ({}, {"label": torch.tensor([1])}, ["num_classes=None", "with label"]),
         ({"low_res_channels": 3}, {}, ["low_res_channels=3", "without low_res"]),
         ({}, {"low_res": torch.zeros(1, 3, 8, 8)}, ["low_res_channels=0", "with low_res"]),
     ],

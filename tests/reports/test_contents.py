@@ -1,4 +1,4 @@
-"""Curves, pictures and cost."""
+"""Curves, images and cost."""
 
 import os
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from run_folders import START, config, evaluation, make_run, pictures
+from run_folders import START, config, evaluation, make_run, random_images
 
 from tenshot.datamodules import SyntheticFaces
 from tenshot.errors import InputError
 from tenshot.reports import grouped, read_run
 from tenshot.reports.cost import cost_of
 from tenshot.reports.curves import POINTS, charts, logged, thinned
-from tenshot.reports.pictures import common_numbers, distance_matrix, nearest_of, shot_sets
+from tenshot.reports.images import common_numbers, distance_matrix, nearest_of, shot_sets
 from tenshot.reports.section_runs import cost_section
 from tenshot.reports.shots import NotAvailable, shots_of
 from tenshot.reports.svg import chart
@@ -72,8 +72,8 @@ def test_shots_are_made_again_from_the_configuration(tmp_path: Path):
     run = read_run(make_run(tmp_path / "a", config()))
     np.testing.assert_array_equal(shots_of(run), expected)
     [row] = shot_sets(grouped([run]))
-    assert row.title == "training pictures"
-    np.testing.assert_array_equal(row.pictures, expected)
+    assert row.title == "training images"
+    np.testing.assert_array_equal(row.images, expected)
 
 
 @pytest.mark.parametrize(
@@ -81,13 +81,13 @@ def test_shots_are_made_again_from_the_configuration(tmp_path: Path):
     [
         ({"class_path": "os.path.Evil", "init_args": {}}, "no data set of tenshot's"),
         ({"class_path": "tenshot.datamodules.FewShot", "init_args": {"root": "/absent", "image_size": 16}}, "/absent"),
-        ({"class_path": "SyntheticFaces", "init_args": {"image_size": 16, "num_images": 5000}}, "5000 pictures"),
+        ({"class_path": "SyntheticFaces", "init_args": {"image_size": 16, "num_images": 5000}}, "5000 images"),
         ({"class_path": "SyntheticFaces", "init_args": {"sides": 3}}, "does not fit this version"),
         (None, "no configuration of its data"),
     ],
 )
 def test_shots_that_are_not_to_be_had_say_why(tmp_path: Path, data: object, told: str):
-    run = read_run(make_run(tmp_path / "a", config() | {"data": data}, images=pictures(2, 0)))
+    run = read_run(make_run(tmp_path / "a", config() | {"data": data}, images=random_images(2, 0)))
     with pytest.raises(NotAvailable, match=told):
         nearest_of(run)
 
@@ -96,7 +96,7 @@ def test_the_nearest_shot_is_found_mirrored_too(tmp_path: Path):
     shots = faces().train_source.read(range(3))["image"].permute(0, 2, 3, 1).numpy()
     noise = np.random.default_rng(0).integers(-9, 10, shots.shape[1:])
     near = np.clip(shots[1][:, ::-1].astype(int) + noise, 0, 255).astype(np.uint8)
-    samples = np.stack([pictures(1, 5)[0], near, pictures(1, 6)[0]])
+    samples = np.stack([random_images(1, 5)[0], near, random_images(1, 6)[0]])
     found = nearest_of(read_run(make_run(tmp_path / "a", config(), images=samples)))
 
     every = np.concatenate([shots, shots[:, :, ::-1]]).astype(np.float64)
@@ -115,34 +115,34 @@ def test_distances_do_not_overflow_bytes():
 
 
 def test_columns_are_numbers_that_every_run_has(tmp_path: Path):
-    a, b = (make_run(tmp_path / name, config(), images=pictures(n, n)) for name, n in (("a", 4), ("b", 6)))
+    a, b = (make_run(tmp_path / name, config(), images=random_images(n, n)) for name, n in (("a", 4), ("b", 6)))
     (b / "images" / "000001.png").unlink()
     make_run(tmp_path / "c", config())  # which has none, and takes nothing from the others
     assert common_numbers(grouped([read_run(tmp_path / name) for name in "abc"])) == [0, 2, 3]
     Image.new("RGB", (8, 8)).save(a / "images" / "000002.png")
-    from tenshot.reports.pictures import read_pictures
+    from tenshot.reports.images import read_images
 
     with pytest.raises(InputError, match=r"000002\.png: is 8 x 8"):
-        read_pictures([a / "images" / f"00000{i}.png" for i in (0, 2)])
-    (a / "images" / "000003.png").write_bytes(b"no picture")
+        read_images([a / "images" / f"00000{i}.png" for i in (0, 2)])
+    (a / "images" / "000003.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"000003\.png: cannot be read"):
-        read_pictures([a / "images" / "000003.png"])
+        read_images([a / "images" / "000003.png"])
 
 
 def test_cost_of_a_run_that_did_not_log_it_is_by_the_times_of_files(tmp_path: Path):
     settings = config()
     settings["trainer"] |= {"accelerator": "gpu", "devices": 4, "num_nodes": 2, "accumulate_grad_batches": 3}
     cost = cost_of(read_run(make_run(tmp_path / "a", settings, log=[{"step": 0, "train/loss": 1.0}], minutes=90)))
-    assert (cost.steps, cost.pictures, cost.devices, cost.device) == (300, 300 * 4 * 3 * 8, 8, "GPU")
+    assert (cost.steps, cost.images, cost.devices, cost.device) == (300, 300 * 4 * 3 * 8, 8, "GPU")
     assert cost.hours == pytest.approx(1.5)
     assert cost.device_hours == pytest.approx(12)
     assert (cost.rate, cost.memory, cost.logged) == (None, None, False)
 
 
 def test_cost_is_read_off_the_log(tmp_path: Path):
-    hours = {"speed/gpu_hours": 0.25, "speed/pictures_per_second": 40.0}
+    hours = {"speed/gpu_hours": 0.25, "speed/pictures_per_second": 40.0}  # as it was called
     rows = [{"step": s, "train/loss": 1.0, "speed/peak_memory_gib": 3.0 - s} | hours for s in range(2)]
-    rows += [{"step": 2, "train/loss": 1.0, "speed/gpu_hours": 0.75, "speed/pictures_per_second": 70.0}]
+    rows += [{"step": 2, "train/loss": 1.0, "speed/gpu_hours": 0.75, "speed/images_per_second": 70.0}]
     settings = config()
     settings["trainer"] |= {"accelerator": "auto", "devices": 2}
     run = make_run(tmp_path / "a", settings, log=rows, minutes=90)
@@ -159,7 +159,7 @@ def test_what_was_not_recorded_is_none(tmp_path: Path):
     settings = config()
     settings["trainer"] |= {"accelerator": "auto", "devices": "auto"}
     cost = cost_of(read_run(make_run(tmp_path / "a", settings)))
-    assert (cost.devices, cost.device, cost.device_hours, cost.pictures, cost.memory, cost.rate) == (None,) * 6
+    assert (cost.devices, cost.device, cost.device_hours, cost.images, cost.memory, cost.rate) == (None,) * 6
     bare = cost_of(read_run(make_run(tmp_path / "b", None, [evaluation(0, 1.0, 1.0)], minutes=None)))
     assert (bare.steps, bare.hours) == (None, None)
 

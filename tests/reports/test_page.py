@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from jinja2 import UndefinedError
 from PIL import Image
-from run_folders import config, evaluation, make_run, pictures
+from run_folders import config, evaluation, make_run, random_images
 
 from tenshot.reports import grouped, read_run
 from tenshot.reports.comparison import compare
+from tenshot.reports.images import shot_sets
 from tenshot.reports.markup import render
 from tenshot.reports.page import page
-from tenshot.reports.pictures import shot_sets
 from tenshot.reports.shots import NotAvailable
 
 EVIL = """<evil on="x">"'&lt;{{ 7 * 7 }}{% evil %}</style>"""
@@ -52,9 +52,9 @@ def run(folder: Path, name: str, number: int) -> Path:
     result |= {"weights": f"weights {name}", "code": f"code {name}"}
     log = [{"step": step, f"train/{name}": 1.0 / (step + 1)} for step in range(3)]
     settings = config(number) | {f"option {name}": f"{number} {name}"}
-    made = make_run(folder / f"method {plain} {number}", settings, [result], pictures(6, number), log)
+    made = make_run(folder / f"method {plain} {number}", settings, [result], random_images(6, number), log)
     (made / "strips").mkdir()
-    Image.fromarray(np.concatenate(list(pictures(4, 3)), axis=1)).save(made / "strips" / "step=00000300.png")
+    Image.fromarray(np.concatenate(list(random_images(4, 3)), axis=1)).save(made / "strips" / "step=00000300.png")
     return made
 
 

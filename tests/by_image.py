@@ -1,4 +1,4 @@
-"""Training in which timesteps and noise go by the picture, so that sharing pictures out over ranks changes nothing."""
+"""Training in which timesteps and noise go by the image, so that sharing images out over ranks changes nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenshot.datamodules import Pictures, SyntheticFaces
+from tenshot.datamodules import ImageDataModule, SyntheticFaces
 from tenshot.datamodules.batches import Batch, Source
 from tenshot.diffusion import Condition, Denoised, Denoiser
 from tenshot.distributed.seeding import SeededNoise
@@ -29,7 +29,7 @@ class Numbered:
         return SyntheticFaces(image_size=16).train_source.read(numbers) | {"label": torch.tensor(numbers)}
 
 
-class NumberedFaces(Pictures):
+class NumberedFaces(ImageDataModule):
     def __init__(self, batch_size: int) -> None:
         super().__init__(batch_size, image_size=16, seed=0, flip=True, num_workers=0)
 
@@ -37,8 +37,8 @@ class NumberedFaces(Pictures):
         return Numbered(10), Numbered(5, first=10)
 
 
-class ByPictureDenoiser(Denoiser):
-    """Takes timestep and noise from the numbers of the pictures instead of those that it is given."""
+class ByImageDenoiser(Denoiser):
+    """Takes timestep and noise from the numbers of the images instead of those that it is given."""
 
     numbers: Tensor
 
@@ -47,15 +47,13 @@ class ByPictureDenoiser(Denoiser):
         return super().predict(x0, source.integers(self.process.num_steps), source.normal_like(x0), condition)
 
 
-class ByPicture(DDPMPA):
-    """Draws timestep and noise by the picture's number, so that sharing pictures out changes nothing."""
+class ByImage(DDPMPA):
+    """Draws timestep and noise by the image's number, so that sharing images out changes nothing."""
 
     def configure_model(self) -> None:
         super().configure_model()
         plain = self.denoiser
-        self.denoiser: ByPictureDenoiser = ByPictureDenoiser(
-            plain.process, plain.network, plain.objective, plain.timesteps
-        )
+        self.denoiser: ByImageDenoiser = ByImageDenoiser(plain.process, plain.network, plain.objective, plain.timesteps)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         self.denoiser.numbers = batch["condition"]["label"]

@@ -1,4 +1,4 @@
-"""Pictures of runs: the same numbers in the same columns, and each with the training picture it is nearest to."""
+"""Images of runs: the same numbers in the same columns, and each with the training image it is nearest to."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +14,21 @@ from tenshot.reports.run import Run
 from tenshot.reports.shots import NotAvailable, shots_of
 
 __all__ = [
-    "COLUMNS", "Nearest", "PictureRow", "Pixels", "common_numbers", "nearest_of", "read_pictures", "shot_sets", "strip",
+    "COLUMNS",
+    "ImageRow",
+    "Nearest",
+    "Pixels",
+    "common_numbers",
+    "nearest_of",
+    "read_images",
+    "shot_sets",
+    "strip",
 ]  # fmt: skip
 
 COLUMNS = 10
 """Samples shown of each run."""
 SHOWN_SIDE = 128
-"""Pictures are shown at most this large."""
+"""Images are shown at most this large."""
 COMPARED_SIDE = 64
 """... and compared with each other."""
 MOST_COMPARED = 1000
@@ -32,21 +40,21 @@ Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class PictureRow:
-    """Pictures (n, H, W, 3) and what they are."""
+class ImageRow:
+    """Images (n, H, W, 3) and what they are."""
 
     title: str
-    pictures: Pixels
+    images: Pixels
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """The samples of a run that come nearest to a training picture, the nearest first.
+    """The samples of a run that come nearest to a training image, the nearest first.
 
     Args:
         numbers: Of the samples.
         samples: These (n, H, W, 3).
-        shots: The training picture next to each, mirrored where that is nearer and the run mirrors.
+        shots: The training image next to each, mirrored where that is nearer and the run mirrors.
         distances: Between them: root of the mean squared difference of their values of 0 ... 255.
         median: Of that distance over all samples.
         count: How many samples there are.
@@ -60,26 +68,26 @@ class Nearest:
     count: int
 
 
-def read_pictures(paths: Sequence[Path], side: int | None = None) -> Pixels:
-    """Pictures of one size, as files hold them or averaged down to at most ``side``.
+def read_images(paths: Sequence[Path], side: int | None = None) -> Pixels:
+    """Images of one size, as files hold them or averaged down to at most ``side``.
 
     Raises:
-        InputError: A file is no picture, or of another size than the first.
+        InputError: A file is no image, or of another size than the first.
     """
-    pictures: list[Pixels] = []
+    images: list[Pixels] = []
     for path in paths:
         try:
             with Image.open(path) as image:
                 pixels = np.asarray(smaller(image.convert("RGB"), side))
         except (OSError, SyntaxError) as error:
             raise InputError(f"{path}: cannot be read ({type(error).__name__}): draw it again or delete it") from None
-        if pictures and pixels.shape != pictures[0].shape:
-            (h, w), (first_h, first_w) = pixels.shape[:2], pictures[0].shape[:2]
+        if images and pixels.shape != images[0].shape:
+            (h, w), (first_h, first_w) = pixels.shape[:2], images[0].shape[:2]
             raise InputError(
                 f"{path}: is {w} x {h}, {paths[0].name} beside it {first_w} x {first_h}: clear the folder and draw anew"
             )
-        pictures.append(pixels)
-    return np.stack(pictures)
+        images.append(pixels)
+    return np.stack(images)
 
 
 def smaller(image: Image.Image, side: int | None) -> Image.Image:
@@ -90,66 +98,64 @@ def smaller(image: Image.Image, side: int | None) -> Image.Image:
 
 
 def common_numbers(groups: Sequence[Group]) -> list[int]:
-    """The first numbers that every run with pictures has a picture of."""
+    """The first numbers that every run with images has an image of."""
     sets = [set(run.images) for group in groups for run in group.runs if run.images]
     return sorted(set.intersection(*sets))[:COLUMNS] if sets else []
 
 
-def shot_sets(groups: Sequence[Group]) -> list[PictureRow]:
-    """The different training pictures of all runs that have few, where these are a few sets."""
+def shot_sets(groups: Sequence[Group]) -> list[ImageRow]:
+    """The different training images of all runs that have few, where these are a few sets."""
     found: dict[bytes, tuple[Pixels, list[str]]] = {}
     for group in groups:
         for run in group.runs:
             try:
-                pictures = shots_of(run)
+                images = shots_of(run)
             except NotAvailable:
                 continue
-            labels = found.setdefault(pictures.tobytes(), (pictures, []))[1]
+            labels = found.setdefault(images.tobytes(), (images, []))[1]
             if group.label(run) not in labels:
                 labels.append(group.label(run))
     if len(found) > MOST_SETS:
         return []
-    title = "training pictures"
+    title = "training images"
     return [
-        PictureRow(
-            title if len(found) == 1 else f"{title} of {', '.join(labels)}", shrunk(pictures[:COLUMNS], SHOWN_SIDE)
-        )
-        for pictures, labels in found.values()
+        ImageRow(title if len(found) == 1 else f"{title} of {', '.join(labels)}", shrunk(images[:COLUMNS], SHOWN_SIDE))
+        for images, labels in found.values()
     ]
 
 
-def strip(pictures: Pixels, gap: int = 0) -> Image.Image:
-    """Pictures in a row."""
-    _, height, width, _ = pictures.shape
-    row = Image.new("RGB", (len(pictures) * (width + gap) - gap, height), "white")
-    for column, pixels in enumerate(pictures):
+def strip(images: Pixels, gap: int = 0) -> Image.Image:
+    """Images in a row."""
+    _, height, width, _ = images.shape
+    row = Image.new("RGB", (len(images) * (width + gap) - gap, height), "white")
+    for column, pixels in enumerate(images):
         row.paste(Image.fromarray(pixels), (column * (width + gap), 0))
     return row
 
 
 def nearest_of(run: Run, count: int = 6) -> Nearest:
-    """Compare a run's pictures with its shots, pixel by pixel.
+    """Compare a run's images with its shots, pixel by pixel.
 
     Raises:
-        NotAvailable: It has no pictures, or its shots are not to be had.
+        NotAvailable: It has no images, or its shots are not to be had.
     """
     if not run.images:
-        raise NotAvailable("there are no pictures in images/: draw some with tenshot predict")
+        raise NotAvailable("there are no images in images/: draw some with tenshot predict")
     shots = shots_of(run)
     numbers = list(run.images)[:MOST_COMPARED]
     with Image.open(run.images[numbers[0]]) as image:
         size = (image.height, image.width)
     if size != shots.shape[1:3]:
-        raise NotAvailable(f"its pictures are {size[1]} x {size[0]}, its shots {shots.shape[2]} x {shots.shape[1]}")
+        raise NotAvailable(f"its images are {size[1]} x {size[0]}, its shots {shots.shape[2]} x {shots.shape[1]}")
     mirrored = np.concatenate([shots, shots[:, :, ::-1]]) if run.config.get("data.flip") else shots
-    samples = read_pictures([run.images[number] for number in numbers], COMPARED_SIDE)
+    samples = read_images([run.images[number] for number in numbers], COMPARED_SIDE)
     distances = distance_matrix(samples, shrunk(mirrored, COMPARED_SIDE))
     to_nearest, which = distances.min(axis=1), distances.argmin(axis=1)
     order = np.argsort(to_nearest, kind="stable")[:count]
     chosen = [numbers[i] for i in order]
     return Nearest(
         chosen,
-        read_pictures([run.images[number] for number in chosen], SHOWN_SIDE),
+        read_images([run.images[number] for number in chosen], SHOWN_SIDE),
         shrunk(mirrored[which[order]], SHOWN_SIDE),
         to_nearest[order].tolist(),
         float(np.median(to_nearest)),
@@ -157,9 +163,9 @@ def nearest_of(run: Run, count: int = 6) -> Nearest:
     )
 
 
-def shrunk(pictures: Pixels, side: int) -> Pixels:
-    """Pictures (N, H, W, 3) at most ``side`` wide."""
-    return np.stack([np.asarray(smaller(Image.fromarray(pixels), side)) for pixels in pictures])
+def shrunk(images: Pixels, side: int) -> Pixels:
+    """Images (N, H, W, 3) at most ``side`` wide."""
+    return np.stack([np.asarray(smaller(Image.fromarray(pixels), side)) for pixels in images])
 
 
 def distance_matrix(a: Pixels, b: Pixels) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Pictures on the page: the same numbers side by side, nearest shots, strips between latents."""
+"""Images on the page: the same numbers side by side, nearest shots, strips between latents."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from PIL import Image
 
 from tenshot.errors import InputError
 from tenshot.reports.groups import Group
+from tenshot.reports.images import SHOWN_SIDE, ImageRow, Nearest, Pixels, common_numbers, read_images, strip
 from tenshot.reports.markup import Inline, render
-from tenshot.reports.pictures import SHOWN_SIDE, Nearest, PictureRow, Pixels, common_numbers, read_pictures, strip
 from tenshot.reports.run import Run
 from tenshot.reports.shots import NotAvailable
 
@@ -25,7 +25,7 @@ LARGEST = 1200
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture, and the run that it is of or a title."""
+    """An image, and the run that it is of or a title."""
 
     image: Inline
     group: Group | None = None
@@ -33,7 +33,7 @@ class Figure:
     title: str = ""
 
 
-def samples_section(groups: Sequence[Group], shots: Sequence[PictureRow], colours: Mapping[str, int]) -> Markup:
+def samples_section(groups: Sequence[Group], shots: Sequence[ImageRow], colours: Mapping[str, int]) -> Markup:
     """Rows of samples with the same numbers, in blocks that stand side by side or one below the other."""
     numbers = common_numbers(groups)
     runs = [(group, run) for group in groups for run in group.runs]
@@ -51,12 +51,12 @@ def samples_section(groups: Sequence[Group], shots: Sequence[PictureRow], colour
     )
 
 
-def _shots(shots: Sequence[PictureRow], start: int) -> Iterator[Figure]:
+def _shots(shots: Sequence[ImageRow], start: int) -> Iterator[Figure]:
     """A block of each set of shots, where there are so many."""
     for few in shots:
-        block = few.pictures[start : start + BLOCK]
+        block = few.images[start : start + BLOCK]
         if len(block):
-            image = Inline(strip(_padded(block)), f"{len(block)} training pictures", block.shape[1])
+            image = Inline(strip(_padded(block)), f"{len(block)} training images", block.shape[1])
             yield Figure(image, title=few.title)
 
 
@@ -64,19 +64,19 @@ def _samples(runs: Sequence[tuple[Group, Run]], numbers: Sequence[int]) -> Itera
     """The samples of these numbers, of each run that has samples."""
     for group, run in runs:
         if run.images:
-            pixels = read_pictures([run.images[number] for number in numbers], SHOWN_SIDE)
+            pixels = read_images([run.images[number] for number in numbers], SHOWN_SIDE)
             alt = f"samples {', '.join(map(str, numbers))} of {group.title(run)}"
             yield Figure(Inline(strip(_padded(pixels)), alt, pixels.shape[1]), group, run)
 
 
-def _padded(pictures: Pixels) -> Pixels:
-    """White ones to fill a block, so that pictures of all blocks are shown of one size."""
-    white = np.full((BLOCK - len(pictures), *pictures.shape[1:]), 255, np.uint8)
-    return np.concatenate([pictures, white])
+def _padded(images: Pixels) -> Pixels:
+    """White ones to fill a block, so that images of all blocks are shown of one size."""
+    white = np.full((BLOCK - len(images), *images.shape[1:]), 255, np.uint8)
+    return np.concatenate([images, white])
 
 
 def _whole(path: Path, what: str) -> Inline:
-    """A picture as the run left it."""
+    """An image as the run left it."""
     try:
         with Image.open(path) as file:
             image = file.convert("RGB")
@@ -90,7 +90,7 @@ def _whole(path: Path, what: str) -> Inline:
 def shots_section(
     groups: Sequence[Group], found: Mapping[str, Nearest | NotAvailable], colours: Mapping[str, int]
 ) -> Markup:
-    """The samples of each method that are most like a training picture, each above it."""
+    """The samples of each method that are most like a training image, each above it."""
     pairs: list[tuple[Group, Nearest, Inline]] = []
     absent: list[tuple[str, str]] = []
     for group in groups:
@@ -107,7 +107,7 @@ def _above(nearest: Nearest, name: str) -> Inline:
     pair = Image.new("RGB", (above.width, above.height + below.height))
     pair.paste(above, (0, 0))
     pair.paste(below, (0, above.height))
-    alt = f"samples {', '.join(map(str, nearest.numbers))} of {name} above their nearest training pictures"
+    alt = f"samples {', '.join(map(str, nearest.numbers))} of {name} above their nearest training images"
     return Inline(pair, alt, nearest.samples.shape[1])
 
 
@@ -115,7 +115,7 @@ def strips_section(groups: Sequence[Group], colours: Mapping[str, int]) -> Marku
     """The last strip between latents of each run that has one."""
     found = [(group, run, path) for group in groups for run in group.runs if (path := run.last("strips"))]
     strips = [
-        Figure(_whole(path, f"pictures between latents of {group.name}"), group, run, path.stem.replace("=", " "))
+        Figure(_whole(path, f"images between latents of {group.name}"), group, run, path.stem.replace("=", " "))
         for group, run, path in found
     ]
     without = [group.name for group in groups if not any(run.last("strips") for run in group.runs)]
