@@ -1,9 +1,10 @@
 """The Gaussian diffusion process and its samplers: tensor maths over any callable ``model(x, t)``."""
 
 from tenshot.diffusion.bound import VariationalBound, bits_per_dim
+from tenshot.diffusion.config import DiffusionConfig
 from tenshot.diffusion.denoiser import Condition, Denoised, Denoiser
 from tenshot.diffusion.dpm_solver import sample_dpm_solver
-from tenshot.diffusion.gaussian import DiffusionConfig, GaussianDiffusion
+from tenshot.diffusion.gaussian import GaussianDiffusion
 from tenshot.diffusion.guidance import Guidance, Guided, classifier_guidance
 from tenshot.diffusion.likelihood import Moments, ReverseStep
 from tenshot.diffusion.samplers import ddim_encode, sample_ddim, sample_ddpm

@@ -5,63 +5,18 @@ to t, x_t = sqrt(alpha-bar_t) x_0 + sqrt(1 - alpha-bar_t) eps. Before t = 0 alph
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tenshot.diffusion.config import DiffusionConfig
 from tenshot.diffusion.likelihood import Moments, ReverseStep, bits_of_step, bits_per_dimension, normal_kl
 from tenshot.diffusion.schedules import cosine_betas, linear_betas, space_timesteps
 from tenshot.diffusion.tables import TimeTables, full_precision
-from tenshot.errors import InputError, did_you_mean
+from tenshot.errors import InputError
 
-__all__ = ["DiffusionConfig", "GaussianDiffusion"]
-
-Schedule = Literal["linear", "cosine"]
-Variance = Literal["learned_range", "learned", "fixed_small", "fixed_large"]
-Prediction = Literal["epsilon", "x0", "previous", "velocity"]
-
-
-@dataclass(frozen=True)
-class DiffusionConfig:
-    """What defines a process, and what its network predicts.
-
-    Args:
-        num_steps: Length of the process that the network is trained on.
-        schedule: How the noise grows: ``linear`` (DDPM, ADM above 64 px) or ``cosine`` (Improved DDPM).
-        variance: Of a reverse step. ``learned_range``: the network interpolates log-variances between the two fixed
-            choices, ``learned``: it gives the log-variance; both need a network with twice the image's channels,
-            the prediction first. ``fixed_small``: the posterior variance, ``fixed_large``: beta.
-        prediction: What the network estimates: ``epsilon`` (the noise), ``x0`` (the clean image), ``previous``
-            (the mean of x_{t-1}) or ``velocity`` (sqrt(alpha-bar) eps - sqrt(1 - alpha-bar) x_0, arXiv 2202.00512: of
-            one size at all t, which small budgets need).
-        rescale_timesteps: Give the network t * 1000 / num_steps instead of t, as improved-diffusion's models expect.
-
-    Raises:
-        InputError: A value that no process can have.
-    """
-
-    num_steps: int = 1000
-    schedule: Schedule = "linear"
-    variance: Variance = "learned_range"
-    prediction: Prediction = "epsilon"
-    rescale_timesteps: bool = False
-
-    def __post_init__(self) -> None:
-        for field, known in (("schedule", Schedule), ("variance", Variance), ("prediction", Prediction)):
-            value, choices = getattr(self, field), get_args(known)
-            if value not in choices:
-                hint = did_you_mean(str(value), choices)
-                raise InputError(f"diffusion {field} {value!r} is unknown{hint}; choose one of {', '.join(choices)}")
-        if self.schedule == "linear" and self.num_steps <= 20:
-            raise InputError(
-                f"diffusion num_steps {self.num_steps} is too few for the linear schedule, whose last beta reaches 1 "
-                "at 20 steps; take at least 21, or schedule cosine"
-            )
-        if self.num_steps < 2:
-            raise InputError(f"diffusion num_steps {self.num_steps} is too few; take at least 2")
+__all__ = ["GaussianDiffusion"]
 
 
 class GaussianDiffusion:
