@@ -32,14 +32,9 @@ log = logging.getLogger(__name__)
 Source = str | Path | Mapping[str, Tensor]
 
 _RES = {
-    "in_layers.0": "norm1",
-    "in_layers.2": "conv1",
-    "emb_layers.1": "embed",
-    "out_layers.0": "norm2",
-    "out_layers.3": "conv2",
-    "skip_connection": "skip",
-    "op": "conv",
-}
+    "in_layers.0": "norm1", "in_layers.2": "conv1", "emb_layers.1": "embed", "out_layers.0": "norm2",
+    "out_layers.3": "conv2", "skip_connection": "skip", "op": "conv",
+}  # fmt: skip
 _ATTENTION = {"norm": "norm", "qkv": "qkv", "proj_out": "proj"}
 _FIXED = {
     "time_embed.0": "time_embedding.fc1",
