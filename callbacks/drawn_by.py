@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
 from tenshot.callbacks.ema import EMA
+from tenshot.datamodules.conditions import Conditions
 from tenshot.distributed.sharding import whole
 from tenshot.distributed.trainer_attributes import callback_of
 from tenshot.lightning_modules import FolderGenerator
@@ -42,7 +43,7 @@ class DrawnBy:
         return hashlib.sha256(json.dumps(self.depends_on, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def drawn_by(trainer: Trainer, pl_module: LightningModule, seed: int, step: int) -> DrawnBy:
+def drawn_by(trainer: Trainer, pl_module: LightningModule, seed: int, step: int, conditions: Conditions) -> DrawnBy:
     """What the trainer's module draws with now; to be called on all ranks, with the weights that are to draw in place.
 
     Args:
@@ -50,6 +51,7 @@ def drawn_by(trainer: Trainer, pl_module: LightningModule, seed: int, step: int)
         pl_module: With its weights loaded.
         seed: Of the samples.
         step: Optimiser step of the weights.
+        conditions: Of the samples; recorded as ``condition`` where something was chosen.
     """
     ema = callback_of(trainer, EMA)
     weights = weights_sha256({name: pl_module.get_submodule(name) for name in getattr(pl_module, "averaged", ())})
@@ -67,6 +69,8 @@ def drawn_by(trainer: Trainer, pl_module: LightningModule, seed: int, step: int)
         "precision": str(trainer.precision),
         "image_size": getattr(config, "image_size", None) or getattr(pl_module, "size", None),
     }
+    if conditions.recorded is not None:  # so that the default is what it was before there was a choice
+        depends_on["condition"] = conditions.recorded
     file = trainer.ckpt_path or (None if trainer.training else getattr(pl_module, "init_from", None))
     read = "raw" if trainer.ckpt_path or trainer.training else getattr(pl_module, "weights_origin", None) or "raw"
     origin = {

@@ -106,9 +106,10 @@ class DrawnFolder:
             InputError: It is not.
         """
         theirs, ours = record["depends_on"], self.by.depends_on
-        differ = [name for name in ours if theirs.get(name) != ours[name]]
+        differ = [name for name in dict.fromkeys([*ours, *theirs]) if theirs.get(name) != ours.get(name)]
         if differ:
-            told = [f"{name} {theirs.get(name)!r}, not {ours[name]!r}" for name in differ if name != "weights_sha256"]
+            told = [f"{name} {theirs.get(name)!r}, not {ours.get(name)!r}" for name in differ]
+            told = [text for name, text in zip(differ, told, strict=True) if name != "weights_sha256"]
             if "weights_sha256" in differ:
                 then, now = (f"{o.get('weights')} weights of step {o.get('step')}" for o in (record, self.by.origin))
                 told.insert(0, f"{then}, not the {now}" if then != now else "other weights of this step")

@@ -15,6 +15,7 @@ from tenshot.callbacks.drawn_by import drawn_by
 from tenshot.callbacks.drawn_folder import DrawnFolder
 from tenshot.callbacks.ema import averaged
 from tenshot.datamodules import Samples
+from tenshot.datamodules.conditions import Conditions, Labels
 from tenshot.datamodules.samples import SeedBatches
 from tenshot.errors import InputError
 
@@ -62,13 +63,25 @@ class ImageWriter(Callback):
         count: Number of images; image i depends on (seed, i) alone.
         batch_size: Images drawn together on each device.
         seed: Seed of the set.
+        label: Draw this class only, of a model that has classes.
+        labels: ``uniform``: picture i is of class i mod K, each of the K classes equally often; ``random``: each
+            picture's class is drawn by its own seed, as it is where neither option is given.
     """
 
-    def __init__(self, dir: str | None = None, count: int = 64, batch_size: int = 32, seed: int = 0) -> None:
+    def __init__(
+        self,
+        dir: str | None = None,
+        count: int = 64,
+        batch_size: int = 32,
+        seed: int = 0,
+        label: int | None = None,
+        labels: Labels | None = None,
+    ) -> None:
         for name, value, least in (("count", count, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
             if value < least:
                 raise InputError(f"images.{name} is {value}: choose at least {least}")
         self.dir, self.count, self.batch_size, self.seed = dir, count, batch_size, seed
+        self.conditions = Conditions("images", label, labels)
         self._step = 0
         self._folder: DrawnFolder
 
@@ -84,12 +97,13 @@ class ImageWriter(Callback):
         """Numbers of the images that are there already; on all ranks, once the weights are loaded.
 
         Raises:
-            InputError: The folder holds images of something else.
+            InputError: The folder holds images of something else, or the method has no such conditions.
         """
         if not hasattr(trainer.lightning_module, "sample"):  # it will say so itself
             return set()
+        self.conditions.of(trainer.lightning_module)  # before anything is written
         with averaged(trainer, trainer.lightning_module):
-            by = drawn_by(trainer, trainer.lightning_module, self.seed, self._step)
+            by = drawn_by(trainer, trainer.lightning_module, self.seed, self._step, self.conditions)
         self._folder = DrawnFolder(self.folder(trainer), by, "--images.dir")
         there = self._folder.claim(trainer, self.count)
         rank_zero_info(f"{self._folder.path}: drawing {self.count} images, {len(there)} of them are there already")
@@ -117,7 +131,7 @@ class MissingSamples(Samples):
     """
 
     def __init__(self, writer: ImageWriter) -> None:
-        super().__init__(writer.count, writer.batch_size, writer.seed)
+        super().__init__(writer.count, writer.batch_size, writer.seed, conditions=writer.conditions)
         self.writer = writer
 
     def predict_dataloader(self) -> SeedBatches:

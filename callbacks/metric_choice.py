@@ -31,6 +31,8 @@ OF_PATHS: tuple[str, ...] = ("path_length", "path_uniformity")
 """Which draw images of their own, many more than are sampled."""
 
 REMEDY: dict[Need, str] = {
+    "condition": "samples of chosen classes: set --evaluate.labels uniform, or --evaluate.label",
+    "truth": "the true image of each sample, which these data have not: give data of pairs",
     "reference": "images of the domain that were not trained on: set --data.val_root",
     "shots": "few training images: set --data.shots",
     "latents": "latents to go between, which this method has not: take a GAN",
@@ -63,7 +65,8 @@ def chosen_metrics(requests: Requests, there: Collection[str], thorough: bool) -
     Args:
         requests: What is wanted.
         there: Which needs are met: ``shots``, few training images to compare with; ``reference``, other images of
-            the domain; ``latents``, between which the method can go.
+            the domain; ``latents``, between which the method can go; ``condition``, where it is chosen for each sample;
+            ``truth``, the true image of each sample.
         thorough: Whether metrics that draw many images of their own are computed unasked too.
 
     Raises:

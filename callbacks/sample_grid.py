@@ -3,6 +3,7 @@
 from typing import cast
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
@@ -10,6 +11,7 @@ from torchvision.utils import make_grid
 
 from tenshot.callbacks.ema import averaged
 from tenshot.callbacks.shared_drawing import DrawsNowAndThen, drawn_together, publish
+from tenshot.datamodules.conditions import ConditionOf, Conditions, Labels
 from tenshot.errors import check_range
 from tenshot.lightning_modules import ImageGenerator
 
@@ -26,13 +28,35 @@ class SampleGrid(DrawsNowAndThen):
         count: Samples in the grid.
         columns: Images in a row.
         seed: Of the samples.
+        label: Draw this class only, of a model that has classes.
+        labels: ``uniform``: sample i is of class i mod K; ``random``: drawn by each sample's own seed, as it is where
+            neither option is given.
     """
 
-    def __init__(self, every_n_steps: int = 500, count: int = 20, columns: int = 10, seed: int = 0) -> None:
+    def __init__(
+        self,
+        every_n_steps: int = 500,
+        count: int = 20,
+        columns: int = 10,
+        seed: int = 0,
+        label: int | None = None,
+        labels: Labels | None = None,
+    ) -> None:
         super().__init__(every_n_steps)
         for name, value, least in (("count", count, 1), ("columns", columns, 1), ("seed", seed, 0)):
             check_range(f"--grid.{name}", value, least)
         self.count, self.columns, self.seed = count, columns, seed
+        self.conditions = Conditions("grid", label, labels)
+        self._condition_of: ConditionOf | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See that the method has the conditions that are asked for.
+
+        Raises:
+            InputError: It has not.
+        """
+        if self.every_n_steps and hasattr(pl_module, "sample"):
+            self._condition_of = self.conditions.of(pl_module)
 
     def draw(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
         """A grid, if the method draws images: a classifier does not."""
@@ -40,8 +64,9 @@ class SampleGrid(DrawsNowAndThen):
             return
 
         def samples_of(numbers: Tensor) -> Tensor:
-            seeds = numbers + (self.seed << 32)
-            return cast(ImageGenerator, pl_module).sample(seeds.to(pl_module.device), preview=True)
+            condition = self._condition_of(numbers) if self._condition_of else None
+            seeds, condition = move_data_to_device((numbers + (self.seed << 32), condition), pl_module.device)
+            return cast(ImageGenerator, pl_module).sample(seeds, condition, preview=True)
 
         with averaged(trainer, pl_module):
             samples = drawn_together(trainer, pl_module, self.count, samples_of)

@@ -230,7 +230,9 @@ class App(LightningCLI):
         """Draw samples; the data are what they are compared with."""
         evaluation: EvaluateGenerator = self.config_init["test"]["evaluate"]
         evaluation.data = self.datamodule
-        self.datamodule = Samples(evaluation.samples, evaluation.batch_size, evaluation.seed)
+        self.datamodule = Samples(
+            evaluation.samples, evaluation.batch_size, evaluation.seed, conditions=evaluation.conditions
+        )
 
     def before_predict(self) -> None:
         """Draw the images that are not there yet."""

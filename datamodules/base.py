@@ -128,6 +128,11 @@ class ImageDataModule(LightningDataModule, ABC):
         assert self._sources is not None
         return self._sources[1]
 
+    @property
+    def truth(self) -> Source | None:
+        """The true image of sample i as number i, for metrics that compare one by one; None where there is none."""
+        return None
+
     def train_stream(self) -> EndlessBatches:
         """The rest of the training stream, from where the trainer stands (from its beginning without a trainer).
 

@@ -14,8 +14,9 @@ from tenshot.distributed.gathering import gather_rows, reduce_sum
 
 __all__ = ["ImageMetric", "Need", "Report"]
 
-Need = Literal["reference", "shots", "latents"]
-"""Other images of the domain; the few training images; latents between which the method can go."""
+Need = Literal["reference", "shots", "latents", "condition", "truth"]
+"""Other images of the domain; the few training images; latents between which the method can go; what each sample was
+conditioned on; the true image that belongs to each sample."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,12 @@ class ImageMetric(Metric):
     is_differentiable = False
 
     needs: ClassVar[tuple[Need, ...]] = ()
-    """What it needs besides the generated images. Those of the reference and the shots it gets by
-    ``update(images, real=True)``."""
+    """What it needs besides the generated images (N, 3, H, W).
+
+    ``reference`` and ``shots`` come by calls of their own, ``update(images, real=True)``; the others with the generated
+    ones: ``condition`` as ``update(images, condition=...)``, tensors by name, each of first dimension N; ``truth`` as
+    ``update(images, real=...)``, uint8 (N, 3, H, W).
+    """
 
     more_is_better: ClassVar[tuple[bool | None, ...]]
     """For each value of a report, in their order; None where neither more nor less is better. A new value comes last,

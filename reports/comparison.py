@@ -137,7 +137,8 @@ def _evaluations(groups: Sequence[Group]) -> Iterator[tuple[Group, Run, Evaluati
 def basis(evaluation: Evaluation, metric: str, run: Run) -> dict[str, Any]:
     """What must be equal for two results of a metric to be compared.
 
-    Its settings, the size of the images, and the images that the samples were compared with, in words.
+    Its settings, the size of the images, those that the samples were compared with, in words, and what was chosen of
+    the samples' condition.
     """
     parts = evaluation["metrics"]
     sizes = [part["settings"]["size"] for part in parts.values() if part["settings"].get("size")]
@@ -147,7 +148,7 @@ def basis(evaluation: Evaluation, metric: str, run: Run) -> dict[str, Any]:
     for compared_with in ("reference", "shots"):
         if known is None or compared_with in known.needs:
             told[compared_with] = evaluation.get(compared_with)
-    return told
+    return told | dict((evaluation.get("drawn_by") or {}).get("condition") or {})
 
 
 def _more_is_better(metric: str, place: int) -> bool | None:

@@ -188,9 +188,13 @@ def test_the_best_checkpoint_is_kept_also_over_a_restart(tmp_path: Path, shots: 
 
 def test_the_best_is_of_the_value_that_counts_now():
     evaluation = EvaluateGenerator(every_n_steps=1, keep_best="fid")
-    for state, best in (({"best": 3.0}, 3.0), ({"best": 3.0, "keep_best": "kid"}, None)):
-        evaluation.load_state_dict(state)
-        assert evaluation.state_dict() == {"best": best, "keep_best": "fid"}
+    of_label = EvaluateGenerator(every_n_steps=1, keep_best="fid", label=3)
+    for state, best in (({"best": 3.0}, 3.0), ({"best": 3.0, "keep_best": "kid"}, None), (of_label.state_dict(), None)):
+        evaluation.load_state_dict(state | {"best": 3.0})
+        assert evaluation.state_dict()["best"] == best
+        assert evaluation.state_dict()["keep_best"] == "fid"
+    of_label.load_state_dict({"best": 3.0, "keep_best": "fid"})
+    assert of_label.state_dict()["best"] is None
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,8 @@ def test_real_images_are_shown_once_a_fit_and_results_are_those_of_a_fresh_evalu
     earlier = json.loads((tmp_path / "again" / "evaluations" / "step=00000002.json").read_text())
     assert earlier["values"] != again["values"]
     del source, built
-    for metric in evaluation._metrics.values():
+    assert evaluation._shown is not None
+    for metric in evaluation._shown.metrics.values():
         held = [getattr(metric, name) for name in metric._defaults]
         assert not any(state.numel() if isinstance(state, torch.Tensor) else state for state in held)
-    assert not evaluation._real
+    assert not evaluation._shown.real

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from class_painter import CLASSES, ClassPainter, PairedFaces, Together
 from linear_generator import LinearGenerator
 from PIL import Image
 
@@ -58,6 +59,12 @@ def one_rank(folder: Path) -> None:
     read: list[int] = []
     fitted(folder / "run", read, devices=2, strategy="ddp")
     (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(read))
+    METRICS["together"] = Together
+    evaluation = EvaluateGenerator(
+        ["together"], "random", batch_size=4, every_n_steps=1, fit_samples=SAMPLES, labels="uniform",  # type: ignore[list-item]
+    )  # fmt: skip
+    data = PairedFaces(image_size=16, batch_size=2, num_images=12, num_val=0)
+    tiny.trainer(folder / "paired", 1, evaluation, devices=2, strategy="ddp").fit(ClassPainter(), data)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +102,13 @@ def test_every_evaluation_is_that_of_one_process(folder: Path, tmp_path: Path):
 def test_ranks_share_the_reference_and_read_it_once(folder: Path):
     read = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
     assert read == [list(range(0, REFERENCE, 2)), list(range(1, REFERENCE, 2))]
+
+
+def test_each_sample_comes_with_its_condition_and_its_true_image_on_every_rank(folder: Path):
+    [result] = results(folder / "paired")
+    expected = [[number % CLASSES, number, number % CLASSES, number] for number in range(SAMPLES)]
+    assert result["metrics"]["together"]["details"]["seen"] == expected
+    assert result["values"]["together"] == SAMPLES
 
 
 if __name__ == "__main__":

@@ -79,6 +79,22 @@ def test_the_shots_stand_above_samples_of_the_numbered_seeds(tmp_path: Path, mod
         assert (tile(image, 1 + number // 3, number % 3) == sample).all()
 
 
+@pytest.mark.parametrize(
+    ("choice", "labels"), [({"label": 2}, [2] * 4), ({"labels": "uniform"}, [0, 1, 2, 3]), ({}, None)]
+)
+def test_a_grid_is_of_the_classes_that_are_asked_for(tmp_path: Path, choice: dict[str, Any], labels: list[int] | None):
+    module = tiny.randomised(tiny.ddpm(unet=tiny.unet_config(num_classes=9), **STILL))
+    grid = SampleGrid(every_n_steps=1, count=4, columns=4, **choice)
+    data = tiny.faces(labels=True)
+    picture = draw(tmp_path, module, grid, steps=1, data=data)["step=00000001.png"]
+    condition = None if labels is None else {"label": torch.tensor(labels)}
+    samples = to_uint8(module.sample(torch.arange(4), condition, preview=True)).numpy()
+    for number, sample in enumerate(samples):
+        assert (tile(picture, 1, number) == sample).all()
+    others = to_uint8(module.sample(torch.arange(4), {"label": torch.tensor([1] * 4)}, preview=True)).numpy()
+    assert (others != samples).any(axis=(1, 2, 3)).sum() >= 2
+
+
 def test_a_row_of_few_shots_is_filled_up(tmp_path: Path, module: DDPM, shots: Path):
     data = FewShot(str(shots), shots=1, image_size=16, batch_size=2)
     image = draw(tmp_path, module, SampleGrid(every_n_steps=1, count=2, columns=2), steps=1, data=data)[

@@ -76,6 +76,16 @@ def test_every_setting_keeps_apart(tmp_path: Path, change: dict[str, object], to
     assert [row.apart for row in compare(grouped(runs)) if row.value == "fid"] == [None, told]
 
 
+def test_samples_of_other_classes_are_kept_apart(tmp_path: Path):
+    runs = []
+    for name, drawn_by in (("a", {"seed": 0}), ("b", {"seed": 0}), ("c", {"condition": {"label": 3}}), ("d", None)):
+        told = {} if drawn_by is None else {"drawn_by": drawn_by}
+        runs.append(read_run(make_run(tmp_path / name, config(), [evaluation(300, 1.0, 1.0) | told])))
+    rows = [row for row in compare(grouped(runs)) if row.value == "fid"]
+    assert [row.apart for row in rows] == [None, "label 3, not absent"]
+    assert [len(row.cells) for row in rows] == [3, 1]
+
+
 def test_undefined_values_are_counted_not_averaged():
     cell = Cell([None, 2.0, 4.0], ["a", "b", "c"])
     assert (cell.n, cell.mean, cell.std) == (2, 3.0, pytest.approx(math.sqrt(2)))

@@ -1,0 +1,80 @@
+"""``checkpoints/best.ckpt``: the weights whose samples were measured best so far."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from tenshot.checkpoints.uses import kept_if_used
+from tenshot.errors import InputError, did_you_mean
+from tenshot.run.atomic_io import reported
+
+__all__ = ["BestCheckpoint"]
+
+BEST = "checkpoints/best.ckpt"
+
+
+class BestCheckpoint:
+    """Keep the checkpoint of the best value.
+
+    Args:
+        by: Which value, by its name in the table; none: keep nothing.
+        condition: What was chosen of the samples' condition: values of other samples do not count.
+    """
+
+    def __init__(self, by: str | None, condition: dict[str, Any] | None) -> None:
+        self.by, self.condition = by, condition
+        self._value: float | None = None
+        self._more_is_better = True
+
+    def check(self, better: Mapping[str, bool | None]) -> None:
+        """Find out whether more is better.
+
+        Args:
+            better: The same of each value that is computed, by name; None where neither more nor less is.
+
+        Raises:
+            InputError: No metric computes it, or neither is better.
+        """
+        if self.by is None:
+            return
+        ordered = [name for name, more in better.items() if more is not None]
+        if self.by not in ordered:
+            fault = (
+                "has no better or worse" if self.by in better else f"is not computed{did_you_mean(self.by, ordered)}"
+            )
+            raise InputError(f"--evaluate.keep_best {self.by!r} {fault}: choose one of {', '.join(ordered)}")
+        self._more_is_better = bool(better[self.by])
+
+    def resume(self, trainer: Trainer) -> None:
+        """Begin anew where the best one was set aside with later steps. On all ranks."""
+        if self.by and not trainer.strategy.broadcast((Path(trainer.default_root_dir) / BEST).exists()):
+            self._value = None
+
+    def keep(self, trainer: Trainer, values: Mapping[str, float | None]) -> None:
+        """Save a checkpoint if its value is better than all before; without one, training goes on. On all ranks."""
+        value, sign = values[self.by] if self.by else None, 1 if self._more_is_better else -1
+        if value is None or (self._value is not None and sign * value <= sign * self._value):
+            return
+        self._value = value
+        said = f"step {trainer.global_step}: best {self.by} so far, {value:.4g}: {BEST}"
+
+        def done(failure: InputError | None) -> None:
+            rank_zero_info(f"training goes on without: {failure}" if failure else said)
+
+        path = Path(trainer.default_root_dir, BEST)
+        if trainer.is_global_zero:
+            kept_if_used(path)
+        with reported(trainer.strategy.checkpoint_io, done, later=True):
+            trainer.save_checkpoint(path, weights_only=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far, and of what."""
+        return {"best": self._value, "keep_best": self.by, "condition": self.condition}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from it, unless another value counts now, or that of other samples."""
+        then = (state.get("keep_best", self.by), state.get("condition"))
+        self._value = state["best"] if then == (self.by, self.condition) else None

@@ -1,0 +1,101 @@
+"""What the metrics of an evaluation are shown: real images, samples, and what belongs to each sample."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from tenshot.datamodules import ImageDataModule
+from tenshot.datamodules.batches import Source
+from tenshot.errors import InputError
+from tenshot.metrics import ImageMetric, PathMetric
+from tenshot.metrics.base import Need
+from tenshot.metrics.pixels import to_pixels
+
+__all__ = ["MetricInputs"]
+
+MOST_SHOTS = 1000
+"""Of more training pictures, samples are not compared with each."""
+
+
+class MetricInputs:
+    """The images that metrics compare samples with, and the metrics.
+
+    Args:
+        data: Where the images are from.
+        reference: How many of the domain, where the data can draw any number.
+        batch_size: Images at a time.
+    """
+
+    def __init__(self, data: ImageDataModule, reference: int, batch_size: int) -> None:
+        trained_on = data.train_source
+        self.real: dict[str, Source | None] = {
+            "shots": trained_on if len(trained_on) <= MOST_SHOTS else None,
+            "reference": data.reference(reference),
+        }
+        self.truth = data.truth
+        self.batch_size = batch_size
+        self.metrics: dict[str, ImageMetric] = {}
+        self._seen_real = False
+
+    @property
+    def there(self) -> list[str]:
+        """The needs of metrics that the data meet."""
+        return [need for need, source in {**self.real, "truth": self.truth}.items() if source is not None]
+
+    def prepare(self, metrics: dict[str, ImageMetric], count: int, option: str) -> None:
+        """Take the metrics, and load what they need, before any sample is drawn.
+
+        Args:
+            metrics: By name.
+            count: How many samples there will be.
+            option: That says so.
+
+        Raises:
+            InputError: Weights cannot be read, or there are more samples than true images.
+        """
+        self.metrics = metrics
+        if self._that_need("truth") and self.truth is not None and count > len(self.truth):
+            raise InputError(
+                f"{option} is {count}, but there are true images of {len(self.truth)}: choose at most that"
+            )
+        for metric in metrics.values():
+            metric.prepare()
+
+    def show_real(self, trainer: Trainer, device: torch.device) -> None:
+        """Show this rank's share of the real images, once."""
+        for compared_with, source in () if self._seen_real else self.real.items():
+            waiting = self._that_need(compared_with)
+            if not waiting or source is None:
+                continue
+            mine = range(trainer.global_rank, len(source), trainer.world_size)
+            for start in range(0, len(mine), self.batch_size):
+                pixels = source.read(mine[start : start + self.batch_size])["image"].to(device)
+                for metric in waiting:
+                    metric.update(pixels, real=True)
+        self._seen_real = True
+
+    def show(self, images: Tensor, batch: dict[str, Any]) -> None:
+        """Show some samples, and with them what each metric needs of them.
+
+        Args:
+            images: (N, C, H, W) in [-1, 1]
+            batch: ``index`` (N,), their numbers, and ``condition``, what they were conditioned on.
+        """
+        pixels = to_pixels(images)
+        beside: dict[Need, tuple[str, Any]] = {"condition": ("condition", batch.get("condition"))}
+        if self.truth is not None and self._that_need("truth"):
+            beside["truth"] = ("real", self.truth.read(batch["index"].tolist())["image"].to(pixels.device))
+        for metric in self.metrics.values():
+            if not isinstance(metric, PathMetric):
+                metric.update(pixels, **dict(beside[need] for need in metric.needs if need in beside))
+
+    def forget(self) -> None:
+        """Let go of all images."""
+        for metric in self.metrics.values():
+            metric.reset()
+        self.real, self.truth = {}, None
+
+    def _that_need(self, need: str) -> list[ImageMetric]:
+        return [metric for metric in self.metrics.values() if need in metric.needs]
