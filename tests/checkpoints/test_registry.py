@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tenshot.callbacks import EMA, StepCheckpoint
-from tenshot.checkpoints import KINDS, UNET, Kind, Trained, Weights, describe, read, refuse_other, start_from
+from tenshot.checkpoints import KINDS, STYLEGAN2, UNET, Kind, Trained, Weights, describe, read, refuse_other, start_from
 from tenshot.checkpoints.registry import configurations, kind_in
 from tenshot.cli.image_size import image_size_of
 from tenshot.cli.weights import from_weights
 from tenshot.errors import InputError
+from tenshot.models import StyleGAN2Config
 
 
 @dataclass(frozen=True)
@@ -193,3 +194,11 @@ def test_the_commands_know_its_method_its_image_size_and_its_options(
     monkeypatch.setitem(KINDS, "toy", replace(TOY, instead="play with it"))
     with pytest.raises(InputError, match=r"toy\.pt: a toy, which draws none: play with it"):
         from_weights(words)
+
+
+def test_stylegan2s_of_the_same_widths_are_the_same_however_they_are_described():
+    ours = StyleGAN2Config(image_size=32, channel_base=256, max_channels=16)
+    for base, most, reduced in product((250, 256, 263, 264, 512), (8, 16, 17, 64), (0, 4)):
+        other = replace(ours, channel_base=base, max_channels=most, reduced_resolutions=reduced)
+        same = all(ours.width(side) == other.width(side) for side in ours.resolutions)
+        assert (STYLEGAN2.differences(ours, other) == "") == same, (base, most)
