@@ -92,13 +92,18 @@ def _to_safetensors(trained: Trained[Any], target: Path, diffusion: DiffusionCon
         # safetensors keeps no memory format: the network restores channels_last when it is filled
         state |= {f"{prefix}{key}": value.contiguous() for key, value in network.state_dict().items()}
     about = describe(kind, trained.config, kind.method, process)
+    config = yaml.safe_dump(
+        {"model": {"class_path": kind.method, "init_args": {"init_from": str(target)}}}, sort_keys=False
+    )
+    recipe = target.with_suffix(".yaml")
+    if recipe.exists() and recipe.read_text() != config:
+        raise InputError(f"{recipe}: is there, and another configuration than would be written: name another output")
     target.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, target, metadata={name: json.dumps(value) for name, value in about.items()})
-    config = {"model": {"class_path": kind.method, "init_args": {"init_from": str(target)}}}
-    target.with_suffix(".yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    recipe.write_text(config)
     parameters = sum(value.numel() for value in state.values())
     print(f"{target}: {trained.origin}, {parameters:,} parameters of {' and '.join(trained.states)}")
-    print(f"start from it with tenshot fit --config {target.with_suffix('.yaml')} …")
+    print(f"start from it with tenshot fit --config {recipe} …")
 
 
 def convert(words: list[str]) -> None:

@@ -50,6 +50,16 @@ def test_the_header_tells_the_architecture_in_plain_json(tenshot: tiny.Run, trai
     assert header["method"] == "DDPM"
 
 
+def test_a_configuration_of_the_users_own_is_not_overwritten(tenshot: tiny.Run, trained: Path, tmp_path: Path):
+    target = tmp_path / "a.safetensors"
+    (tmp_path / "a.yaml").write_text("seed_everything: 1\n")
+    assert "a.yaml: is there, and another configuration" in tenshot("convert", trained, target).complaint
+    assert (tmp_path / "a.yaml").read_text() == "seed_everything: 1\n"
+    assert not target.exists()
+    (tmp_path / "a.yaml").unlink()
+    assert [tenshot("convert", trained, target).status for _ in range(2)] == [0, 0]
+
+
 def test_the_configuration_beside_it_starts_a_run(tenshot: tiny.Run, trained: Path, tmp_path: Path):
     target = tmp_path / "a.safetensors"
     tenshot("convert", trained, target)
