@@ -13,7 +13,7 @@ class ResumeLoggedMetrics(Callback):
     """Keep in checkpoints what was logged last, and begin a resumed run with it.
 
     What a method logs only at some steps, as GANs do their lazy penalties, Lightning repeats in every row until it is
-    logged again. Without this a resumed run would have nothing to repeat. Speeds are those of a life, and not kept.
+    logged again. Without this a resumed run would have nothing to repeat. Speeds are those of an attempt, and not kept.
     """
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from tenshot.distributed.trainer_attributes import callback_of
 __all__ = ["Operations", "Pace", "Throughput", "paused"]
 
 WARM_UP = 3
-"""Steps at the start of a life that are not timed: operations are counted, programs compiled, kernels chosen."""
+"""Steps at the start of an attempt that are not timed: operations are counted, programs compiled, kernels chosen."""
 
 Turns = tuple[bool, ...]
 
@@ -53,12 +53,12 @@ class Throughput(Callback):
       those that are executed: what is recomputed to save memory counts again.
     * ``speed/mfu``: the same as a share of the device's peak in the precision of the run, where ``peaks.py`` has it.
     * ``speed/peak_memory_gib``: the most that PyTorch held on the GPU of rank 0 since the run was started or resumed.
-    * ``speed/gpu_hours``: time by GPUs, in all lives of the run (of a life that was killed, until its last checkpoint),
+    * ``speed/gpu_hours``: time by GPUs, in all attempts at the run (of one that was killed, until its last checkpoint),
       with everything that is not training; ``speed/process_hours`` where there are no GPUs.
 
-    Speeds are those since the last row. Neither the first steps of a life are in them, nor what is said to be a pause
-    (``paused``): validation, evaluations, grids, strips and checkpoints. Averaging weights, logging and callbacks of
-    the user's are.
+    Speeds are those since the last row. Neither the first steps of an attempt are in them, nor what is said to be a
+    pause (``paused``): validation, evaluations, grids, strips and checkpoints. Averaging weights, logging and callbacks
+    of the user's are.
 
     Operations are counted once a run, while a step is done, and are told of later steps by their images. A method
     that does not do the same at every step says what it does (``turns``), as GANs do of their lazy penalties: then one
@@ -68,7 +68,7 @@ class Throughput(Callback):
 
     def __init__(self) -> None:
         self.operations: dict[Turns, float] = {}  # kind of step -> for each image
-        self._hours = 0.0  # of earlier lives, by devices
+        self._hours = 0.0  # of earlier attempts, by devices
         self._began = monotonic()
         self._device, self._world, self._peak = torch.device("cpu"), 1, cast(float | None, None)
         self._step, self._timed_from = 0, 0

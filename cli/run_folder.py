@@ -1,4 +1,4 @@
-"""Where a run lives: the folder that a command writes to, and the checkpoint that it begins with."""
+"""The folder of a run, which a command writes to, and the checkpoint that it begins with."""
 
 from pathlib import Path
 

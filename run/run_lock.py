@@ -140,7 +140,7 @@ def _process_start(pid: int) -> str | None:
         if Path("/proc/self").exists():
             return None
         try:
-            os.kill(pid, 0)  # a system without /proc tells only that it lives
+            os.kill(pid, 0)  # a system without /proc tells only that it exists
         except ProcessLookupError:
             return None
         except PermissionError:

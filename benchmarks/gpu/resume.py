@@ -20,7 +20,7 @@ PARTS = ("state_dict", "ema", "optimizer_states")
 
 def run(context: Context, part: str) -> None:
     """A part: ``ddpm``, ``ddpmpa`` or ``stylegan2``; deterministic, DDPM's run also validates around its stop."""
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read once in the life of a process
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read once by each process
     source: list[Path] = []
     if part == "ddpmpa":
         with context.check("resume", "source of ddpmpa"):

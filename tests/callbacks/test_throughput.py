@@ -137,7 +137,7 @@ def test_without_it_nothing_is_paused(tmp_path: Path):
 def test_hours_go_on_over_resumes(tmp_path: Path, clock: Clock):
     module, wait = seconds(clock, step=36, first=36)
     fit(tmp_path, module, Data(4, wait), 4, Throughput(), StepCheckpoint(2))
-    clock.now += 1e6  # between two lives nothing is paid for
+    clock.now += 1e6  # between two attempts nothing is paid for
     module, wait = seconds(clock, step=36, first=36)
     again = Throughput()
     checkpoint = tmp_path / "checkpoints" / "step=00000002.ckpt"  # as if it had been killed after

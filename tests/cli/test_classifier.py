@@ -1,4 +1,4 @@
-"""A classifier's life on the command line: trained, validated, converted, started from, and guiding."""
+"""A classifier on the command line: trained, validated, converted, started from, and guiding."""
 
 import json
 from copy import deepcopy

@@ -1,4 +1,4 @@
-"""The life of a run: its folder, its configuration, resuming, evaluating and drawing from it."""
+"""A run from start to end: its folder, its configuration, resuming, evaluating and drawing from it."""
 
 import csv
 import shutil

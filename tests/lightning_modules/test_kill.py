@@ -102,7 +102,7 @@ def assert_ended_alike(runs: dict[str, Path], run: Path) -> None:
 
 
 def logged(run: Path) -> list[dict[str, str]]:
-    """The run's log without speeds, which differ between lives."""
+    """The run's log without speeds, which differ between attempts."""
     with open(run / "logs" / "version_0" / "metrics.csv", newline="") as file:
         return [
             {name: cell for name, cell in row.items() if not name.startswith("speed/")} for row in csv.DictReader(file)

@@ -79,7 +79,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def parts(run: Path) -> list[list[Record]]:
-    """The records of the first life and of the second, in this order."""
+    """The records of the first attempt and of the second, in this order."""
     files = sorted(run.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns)
     assert len(files) == 2
     return [list(records(path)) for path in files]

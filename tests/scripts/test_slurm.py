@@ -29,7 +29,7 @@ needs_slurm = pytest.mark.skipif(reason is not None, reason=str(reason))
 
 
 class Holds(Callback):
-    """In a job's first life, wait before a step until the signal has come."""
+    """In a job's first attempt, wait before a step until the signal has come."""
 
     def __init__(self, step: int, reached: str) -> None:
         self.step, self.reached = step, Path(reached)
