@@ -1,6 +1,6 @@
 """What each of two gloo processes with sharded weights (FSDP2) does, and one process to compare them with.
 
-Run by torchrun, this file is the script of one rank.
+Run by ``run_ranks``, this file is the script of one rank.
 """
 
 import errno

@@ -1,11 +1,10 @@
 """Two gloo processes that train nothing: evaluations during fit and strips are those of one process, and stay so.
 
-Run by torchrun, this file is the script of one rank.
+Run by ``run_ranks``, this file is the script of one rank.
 """
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from class_painter import CLASSES, ClassPainter, PairedFaces, Together
 from linear_generator import LinearGenerator
 from PIL import Image
+from ranks import run_ranks
 
 from tenshot.callbacks import EvaluateGenerator, InterpolationStrip
 from tenshot.datamodules import SyntheticFaces
@@ -70,12 +70,7 @@ def one_rank(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, str(folder)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-        check=True,
-        timeout=200,
-    )
+    run_ranks(__file__, folder, timeout=200)
     return folder
 
 

@@ -3,9 +3,7 @@
 With an argument, this file is a rank of two that write their log there.
 """
 
-import os
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,6 +14,7 @@ import tiny
 import torch
 from clocked import OPERATIONS, Clock, Data, Net, column, fit, seconds
 from lightning.pytorch import Callback, Trainer
+from ranks import run_ranks
 from torch import Tensor
 
 from tenshot.callbacks import SampleGrid, StepCheckpoint, StepProgress, Throughput, throughput
@@ -165,9 +164,7 @@ def test_a_checkpoint_of_before_there_were_speeds_is_resumed(tmp_path: Path):
 
 
 def test_two_processes_are_counted_together(tmp_path: Path):
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    subprocess.run([*words, str(tmp_path)], env=environment, check=True, timeout=200)
+    run_ranks(__file__, tmp_path, timeout=200)
 
     images, steps, hours, tflops = (
         column(tmp_path, f"speed/{name}")

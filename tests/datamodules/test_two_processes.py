@@ -1,11 +1,9 @@
 """Two gloo processes under Lightning's DDP: the shares are ours, and one without work does no harm.
 
-Run by torchrun, this file is the script of one rank.
+Run by ``run_ranks``, this file is the script of one rank.
 """
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from ranks import run_ranks
 from torch import Tensor
 
 from tenshot.datamodules import ImageDataModule, Samples
@@ -86,12 +85,7 @@ def one_rank(folder: Path) -> None:
 
 
 def test_two_processes_share_the_work_without_repeating_it(tmp_path: Path):
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-        check=True,
-        timeout=200,
-    )
+    run_ranks(__file__, tmp_path, timeout=200)
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
 
     stream = iter(EndlessBatches(Numbers(7), batch_size=6, seed=0, flip=True))

@@ -1,9 +1,6 @@
 """Two gloo processes with sharded weights (FSDP2): the loss curve, the weights and the images of one process."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import pytest
 import sharded_ranks
 import tiny
 import torch
+from ranks import run_ranks
 from safetensors.torch import load_file
 from sharded_ranks import CHANGES, SHARDED, VARIANTS, train
 from torch import Tensor
@@ -32,11 +30,9 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the two processes left, of which one was killed in the end, while it saved."""
     folder = tmp_path_factory.mktemp("ranks")
     config = tiny.config_file(folder, CHANGES, SHARDED)
-    script = [sharded_ranks.__file__, str(folder), config]
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *script]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *words], env=environment, timeout=500, capture_output=True, text=True)
-    assert (folder / "the end").exists(), done.stderr[-3000:]
+    with pytest.raises(AssertionError) as ended:
+        run_ranks(sharded_ranks.__file__, folder, config, timeout=500)
+    assert (folder / "the end").exists(), str(ended.value)
     return folder
 
 

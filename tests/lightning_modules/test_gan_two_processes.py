@@ -1,10 +1,9 @@
 """Two gloo processes: an iteration of both players and both regularisers is that of the joint batch.
 
-Run by torchrun, this file is the script of one rank.
+Run by ``run_ranks``, this file is the script of one rank.
 """
 
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from copy import deepcopy
@@ -15,6 +14,7 @@ import pytest
 import tiny
 import torch
 from lightning.pytorch import Callback
+from ranks import run_ranks
 from torch import Tensor, nn
 
 from tenshot.callbacks import StepCheckpoint
@@ -155,10 +155,7 @@ def one_rank(folder: Path) -> None:
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the two processes left."""
     folder = tmp_path_factory.mktemp("ranks")
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, str(folder)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *words], env=environment, timeout=200, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(__file__, folder, timeout=200)
     return folder
 
 

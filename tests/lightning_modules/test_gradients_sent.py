@@ -1,10 +1,9 @@
 """What two gloo processes send each other: gradients in bfloat16, by the fragment that is shipped, and once a step.
 
-Run by torchrun, this file is the script of one rank.
+Run by ``run_ranks``, this file is the script of one rank.
 """
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 import tiny
 import torch
 from lightning.pytorch.strategies import DDPStrategy
+from ranks import run_ranks
 from torch import Tensor
 from torch.distributed import GradBucket
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
@@ -65,10 +65,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     """The averaged gradients of a step, the same on both ranks, and how many numbers were sent in each piece."""
     folder = tmp_path_factory.mktemp("ranks")
     tiny.config_file(folder, TWO)
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, str(folder)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *words], env=environment, timeout=250, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(__file__, folder, timeout=250)
     found = {}
     for name in RUNS:
         found[name], other = (torch.load(folder / f"{name}{rank}.pt") for rank in range(2))

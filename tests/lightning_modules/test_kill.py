@@ -8,7 +8,6 @@ import io
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from ranks import Started
 
 from tenshot.callbacks import StepSeed
 from tenshot.cli import main
@@ -70,11 +70,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Three runs of one configuration: two killed, side by side, and one that was let finish."""
     folder = tmp_path_factory.mktemp("killed")
     config = tiny.config_file(folder, CHANGES)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    killed = [
-        subprocess.Popen([sys.executable, __file__, how, config, str(folder / how)], env=environment)
-        for how in DEATHS
-    ]  # fmt: skip
+    killed = [Started(__file__, how, config, folder / how) for how in DEATHS]
     main(["fit", "--config", config, "--trainer.default_root_dir", str(folder / "whole")])
     for process in killed:
         assert process.wait(timeout=120) == -signal.SIGKILL

@@ -13,12 +13,11 @@ Weights are stepped by plain gradient descent: Adam would hide a gradient that i
 of 1e-7 to 4e-6, in DDPM-PA with pairs of all ranks 3e-5. With gradients summed instead of averaged they are above 0.03
 for every method, with each rank's own above 0.001.
 
-Run by torchrun, this file is the script of one rank.
+Run by ``run_ranks``, this file is the script of one rank.
 """
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +30,7 @@ import tiny
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
+from ranks import run_ranks
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -271,10 +271,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Curve]]:
     """The curves of all methods as each of the two processes saw them."""
     folder = tmp_path_factory.mktemp("ranks")
-    words = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}", __file__, str(folder)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *words], env=environment, timeout=700, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(__file__, folder, timeout=700, count=RANKS)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(RANKS)]
 
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 import tiny
 import torch
 import torch.nn.functional as F
+from ranks import Started
 from torch import Tensor
 
 from tenshot.callbacks import StepSeed
@@ -195,8 +195,7 @@ def test_latents_that_cannot_be_mixed_or_judged(tmp_path: Path, batch: int):
 @pytest.mark.slow
 def test_killed_mid_alternation_it_ends_in_the_same_bits(tmp_path: Path):
     config = str(tiny.write_yaml(tmp_path / "config.yaml", COMMAND))
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    dying = subprocess.Popen([sys.executable, __file__, config, str(tmp_path / "killed")], env=environment)
+    dying = Started(__file__, config, tmp_path / "killed")
     fit(config, tmp_path / "whole")
     assert dying.wait(timeout=180) == -signal.SIGKILL
     assert [p.name for p in (tmp_path / "killed" / "checkpoints").iterdir()] == ["step=00000003.ckpt"]

@@ -1,12 +1,11 @@
 """Two gloo processes: the gradient of the joint batch, ranks that stay the same, and the same images as from one.
 
-Run by torchrun, this file is the script of one rank.
+Run by ``run_ranks``, this file is the script of one rank.
 """
 
 import csv
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from by_image import ByImage, NumberedFaces
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
+from ranks import run_ranks
 from torch import Tensor
 
 from tenshot.callbacks import NanGuard
@@ -111,10 +111,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the two processes left."""
     folder = tmp_path_factory.mktemp("ranks")
     config = tiny.config_file(folder, CHANGES, DDP)
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, str(folder), config]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *words], env=environment, timeout=200, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(__file__, folder, config, timeout=200)
     return folder
 
 

@@ -1,16 +1,15 @@
 """Two gloo processes go back in a run: what came after is set aside once, and both go on from the same step.
 
-Run by torchrun, this file is the script of one rank.
+Run by ``run_ranks``, this file is the script of one rank.
 """
 
 import csv
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import torch
 import yaml
+from ranks import run_ranks
 
 from tenshot.checkpoints.runs import newest_checkpoint
 from tenshot.cli import main
@@ -18,16 +17,13 @@ from tenshot.cli import main
 
 def test_two_ranks_set_a_newer_branch_aside_once(run_copy: Path):
     later = (run_copy / "checkpoints" / "step=00000004.ckpt").read_bytes()
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*words, str(run_copy)], env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
+    printed = run_ranks(__file__, run_copy, timeout=200)
 
     checkpoints = run_copy / "checkpoints"
     [aside] = (path for path in checkpoints.iterdir() if path.is_dir())
     assert aside.name == "abandoned-after-step=00000002"
     assert (aside / "step=00000004.ckpt").read_bytes() == later
-    assert done.stderr.count(f"is set aside in {aside}") == 1
+    assert printed.count(f"is set aside in {aside}") == 1
     newest = newest_checkpoint(run_copy)
     assert newest == checkpoints / "step=00000003.ckpt"
     assert torch.load(newest, weights_only=True)["global_step"] == 3
