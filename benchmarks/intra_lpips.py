@@ -31,8 +31,8 @@ from benchmarks.parts.program import rss_mib
 from benchmarks.parts.report import describe_machine, spread
 from tenshot.cli.allocator import keep_freed_memory
 from tenshot.datamodules.faces.source import FacesSource
+from tenshot.datamodules.pixels import from_pixels
 from tenshot.metrics import IntraLPIPS
-from tenshot.metrics.pixels import from_pixels
 from tenshot.models.features.lpips import LPIPSNetwork
 
 RESULTS = Path(__file__).parent / "results"

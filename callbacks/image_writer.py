@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from einops import rearrange
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
@@ -16,6 +15,7 @@ from tenshot.callbacks.drawn_folder import DrawnFolder
 from tenshot.callbacks.ema import averaged
 from tenshot.datamodules import Samples
 from tenshot.datamodules.conditions import Conditions, Labels
+from tenshot.datamodules.pixels import to_pixels
 from tenshot.datamodules.samples import SeedBatches
 from tenshot.errors import InputError
 
@@ -24,8 +24,7 @@ __all__ = ["ImageWriter", "MissingSamples", "to_uint8", "write_png"]
 
 def to_uint8(images: Tensor) -> Tensor:
     """float (N, C, H, W) in [-1, 1] -> uint8 (N, H, W, C), rounded as the metrics round, so that files lose nothing."""
-    levels = ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return rearrange(levels, "n c h w -> n h w c").cpu()
+    return rearrange(to_pixels(images), "n c h w -> n h w c").cpu()
 
 
 def write_png(pixels: Tensor, path: Path, mark: str | None = None) -> None:

@@ -11,7 +11,7 @@ from tenshot.datamodules.batches import Source
 from tenshot.errors import InputError
 from tenshot.metrics import ImageMetric, PathMetric
 from tenshot.metrics.base import Need
-from tenshot.metrics.pixels import to_pixels
+from tenshot.metrics.pixels import checked_pixels
 
 __all__ = ["MetricInputs"]
 
@@ -83,7 +83,7 @@ class MetricInputs:
             images: (N, C, H, W) in [-1, 1]
             batch: ``index`` (N,), their numbers, and ``condition``, what they were conditioned on.
         """
-        pixels = to_pixels(images)
+        pixels = checked_pixels(images)
         beside: dict[Need, tuple[str, Any]] = {"condition": ("condition", batch.get("condition"))}
         if self.truth is not None and self._that_need("truth"):
             beside["truth"] = ("real", self.truth.read(batch["index"].tolist())["image"].to(pixels.device))

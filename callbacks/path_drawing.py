@@ -12,7 +12,7 @@ from tenshot.datamodules.samples import SeedBatches
 from tenshot.distributed.seeding import position_seed
 from tenshot.lightning_modules import LatentGenerator
 from tenshot.metrics import PathMetric
-from tenshot.metrics.precision import full_precision
+from tenshot.models.float32 import float32_inference
 
 __all__ = ["show_paths"]
 
@@ -44,7 +44,7 @@ def show_paths(
     )
     for batch in SeedBatches(mine, seed, at_a_time, -(-len(mine) // at_a_time)):
         first = batch["seed"] + batch["index"]  # twice the number, of the same seed
-        with full_precision(pl_module.device):
+        with float32_inference(pl_module.device):
             images = _images(metric, pl_module, first.to(pl_module.device))
         metric.update(images)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tenshot.datamodules.batches import Batch, EachOnce, EachOnceLoader, EndlessBatches, EndlessLoader, Source
 from tenshot.datamodules.choice import BY_LISTING, BY_NAME, Record
+from tenshot.datamodules.pixels import from_pixels
 from tenshot.errors import InputError
 
 __all__ = ["ImageDataModule"]
@@ -172,7 +173,7 @@ class ImageDataModule(LightningDataModule, ABC):
         ready = {}
         for name, value in batch.items():
             value = _mirrored(value, flip) if flip is not None and value.ndim > 2 else value
-            ready[name] = _signed(value) if value.dtype == torch.uint8 else value
+            ready[name] = from_pixels(value) if value.dtype == torch.uint8 else value
         return {"image": ready.pop("image"), "condition": ready}
 
     def reference(self, count: int) -> Source | None:
@@ -184,7 +185,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def preview(self, count: int) -> Tensor:
         """The first ``count`` training images (fewer if there are fewer), unmirrored: (n, 3, H, W) in [-1, 1]."""
-        return _signed(self.train_source.read(range(min(count, len(self.train_source))))["image"])
+        return from_pixels(self.train_source.read(range(min(count, len(self.train_source))))["image"])
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -193,8 +194,3 @@ class ImageDataModule(LightningDataModule, ABC):
 def _mirrored(x: Tensor, flip: Tensor) -> Tensor:
     """x (N, …, W) with the samples that ``flip``, bool (N,), selects mirrored left to right."""
     return torch.where(flip.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
-
-
-def _signed(pixels: Tensor) -> Tensor:
-    """uint8 0 … 255 -> float32 [-1, 1]."""
-    return pixels.float() / 127.5 - 1

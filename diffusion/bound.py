@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tenshot.diffusion.denoiser import Condition, Denoiser
 from tenshot.diffusion.likelihood import bits_of_step
-from tenshot.diffusion.tables import full_precision
+from tenshot.losses.precision import full_precision
 
 __all__ = ["VariationalBound", "bits_per_dim"]
 

@@ -7,8 +7,8 @@ from torch import Tensor
 from tenshot.diffusion.denoiser import Condition, Denoiser
 from tenshot.diffusion.gaussian import GaussianDiffusion
 from tenshot.diffusion.samplers import Progress
-from tenshot.diffusion.tables import full_precision
 from tenshot.errors import InputError
+from tenshot.losses.precision import full_precision
 
 __all__ = ["sample_dpm_solver"]
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from tenshot.diffusion.config import DiffusionConfig
 from tenshot.diffusion.likelihood import Moments, ReverseStep, bits_of_step, bits_per_dimension, normal_kl
 from tenshot.diffusion.schedules import cosine_betas, linear_betas, space_timesteps
-from tenshot.diffusion.tables import TimeTables, full_precision
+from tenshot.diffusion.tables import TimeTables
 from tenshot.errors import InputError
+from tenshot.losses.precision import full_precision
 
 __all__ = ["GaussianDiffusion"]
 

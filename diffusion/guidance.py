@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tenshot.diffusion.denoiser import Condition, Denoiser
 from tenshot.diffusion.likelihood import ReverseStep
-from tenshot.diffusion.tables import full_precision
+from tenshot.losses.precision import full_precision
 
 __all__ = ["Guidance", "Guided", "classifier_guidance"]
 

@@ -6,12 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["TimeTables", "full_precision"]
-
-
-def full_precision(x: Tensor) -> Tensor:
-    """``x`` itself if it is float32 or float64, else as float32: what all arithmetic of the process runs in."""
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+__all__ = ["TimeTables"]
 
 
 class TimeTables:

@@ -4,7 +4,7 @@ from typing import Any, TypeVar, cast
 
 from lightning.pytorch import Callback, Trainer
 
-__all__ = ["callback_of", "is_trial", "micro_batches_between_logs"]
+__all__ = ["callback_of", "is_trial"]
 
 C = TypeVar("C", bound=Callback)
 
@@ -17,9 +17,3 @@ def callback_of(trainer: Trainer, kind: type[C]) -> C | None:
 def is_trial(trainer: Trainer) -> bool:
     """Whether it runs a few batches (``--trainer.fast_dev_run``), of which nothing is to be kept."""
     return bool(cast(Any, trainer).fast_dev_run)
-
-
-def micro_batches_between_logs(trainer: Trainer) -> int:
-    """How many batches go by from one time that values are written to the next."""
-    of = cast(Any, trainer)
-    return int(of.log_every_n_steps * of.accumulate_grad_batches)

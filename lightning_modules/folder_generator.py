@@ -7,6 +7,7 @@ from lightning.pytorch import LightningModule
 from PIL import Image
 from torch import Tensor
 
+from tenshot.datamodules.pixels import from_pixels
 from tenshot.datamodules.reading import list_images, read_image
 from tenshot.diffusion import Condition
 from tenshot.errors import InputError
@@ -54,7 +55,7 @@ class FolderGenerator(LightningModule):
                     "square images of one size"
                 )
         pixels = torch.stack([read_image(self.files[number], self.size) for number in numbers])
-        return pixels.to(self.device).float() / 127.5 - 1
+        return from_pixels(pixels.to(self.device))
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The images that a batch of seeds asks for."""

@@ -1,13 +1,11 @@
 """Training losses by noise level: one mean hides that some terms live at the noisy end alone."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
-
-from tenshot.distributed.trainer_attributes import micro_batches_between_logs
 
 __all__ = ["TimestepBinMeans"]
 
@@ -50,7 +48,10 @@ class TimestepBinMeans:
             module: In a training step; nothing is logged of one that is taken without a trainer.
             batch_idx: Of that step.
         """
-        if module._trainer is not None and (batch_idx + 1) % micro_batches_between_logs(module.trainer) == 0:
+        if module._trainer is None:
+            return
+        trainer = cast(Any, module.trainer)
+        if (batch_idx + 1) % (trainer.log_every_n_steps * trainer.accumulate_grad_batches) == 0:
             module.log_dict({f"train/{name}": value for name, value in self.pop().items()})
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The precision that losses are computed in."""
+"""The precision that losses, and the arithmetic of a diffusion process, are computed in."""
 
 import torch
 from torch import Tensor

@@ -7,11 +7,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from tenshot.datamodules.pixels import from_pixels
 from tenshot.errors import InputError
 from tenshot.metrics.base import ImageMetric, Need
-from tenshot.metrics.pixels import from_pixels, to_pixels
-from tenshot.metrics.precision import full_precision
+from tenshot.metrics.pixels import checked_pixels
 from tenshot.models.features import FeatureName, FeatureNetwork, check_feature_name, feature_network, weights_hash
+from tenshot.models.float32 import float32_inference
 
 __all__ = ["FeatureMetric", "Features"]
 
@@ -62,7 +63,7 @@ class Features:
         ours = isinstance(self.network, FeatureNetwork)
         if images.dim() == 2 and not ours:
             return self.rows(images)
-        pixels = to_pixels(images)
+        pixels = checked_pixels(images)
         latest, rows = _LATEST.get(self.network, (None, None)) if ours else (None, None)
         if rows is None or latest is None or latest.device != pixels.device or not torch.equal(latest, pixels):
             rows = self.rows(from_pixels(pixels))
@@ -86,7 +87,7 @@ class Features:
         if any(weight.device != x.device for weight in chain(network.parameters(), network.buffers())):
             network.to(x.device)
         network.eval()
-        with full_precision(x.device):
+        with float32_inference(x.device):
             out = network(x)
             if not isinstance(out, Tensor) or out.dim() < 2 or len(out) != len(x):
                 got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from tenshot.errors import InputError
 from tenshot.metrics.base import Report
 from tenshot.metrics.feature_metric import FeatureMetric
-from tenshot.metrics.precision import full_precision
 from tenshot.models.features import FeatureName, InceptionFeatures
+from tenshot.models.float32 import float32_inference
 
 __all__ = ["InceptionScore"]
 
@@ -49,7 +49,7 @@ class InceptionScore(FeatureMetric):
         rows, network = self.features(images), self.features.network
         if not isinstance(network, InceptionFeatures):
             return rows
-        with full_precision(rows.device):
+        with float32_inference(rows.device):
             return network.logits(rows)
 
     def names(self) -> tuple[str, ...]:

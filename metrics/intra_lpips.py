@@ -13,7 +13,7 @@ from tenshot.metrics.base import Report
 from tenshot.metrics.lpips_distances import Spread, target_distances
 from tenshot.metrics.lpips_metric import LPIPSMetric, LPIPSName
 from tenshot.metrics.lpips_rows import RowSource, held_bytes
-from tenshot.metrics.precision import full_precision
+from tenshot.models.float32 import float32_inference
 
 __all__ = ["IntraLPIPS"]
 
@@ -69,7 +69,7 @@ class IntraLPIPS(LPIPSMetric):
         if generated is None or real is None:
             why = f"both sets are needed, there are {settings['n_generated']} generated, {settings['n_real']} real"
             return self._report_on([], [], settings, why)
-        with full_precision(self.workplace):
+        with float32_inference(self.workplace):
             order = self._order(len(generated))
             nearest = self._nearest(generated, order, real)[order]
             clusters = [order[nearest == target] for target in range(len(real))]

@@ -12,7 +12,7 @@ from tenshot.errors import InputError, did_you_mean
 from tenshot.metrics.base import ImageMetric, Need
 from tenshot.metrics.feature_metric import Features
 from tenshot.metrics.lpips_rows import EmbeddedImages, FeatureRows, RowSource
-from tenshot.metrics.pixels import to_pixels
+from tenshot.metrics.pixels import checked_pixels
 from tenshot.models.features.lpips import LPIPSNetwork
 
 __all__ = ["LPIPSMetric", "LPIPSName"]
@@ -143,7 +143,7 @@ class LPIPSMetric(ImageMetric):
             raise InputError(f"{type(self).__name__} looks at generated images alone: leave real out")
         if not len(images):
             return
-        rows = to_pixels(images) if isinstance(self.features, LPIPSFeatures) else self.features(images)
+        rows = checked_pixels(images) if isinstance(self.features, LPIPSFeatures) else self.features(images)
         shape = tuple(rows.shape[1:])
         if self.shape not in (None, shape):
             raise InputError(f"images of {shape}, but earlier ones were of {self.shape}: resize them to one size")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tenshot.metrics.pixels import from_pixels
+from tenshot.datamodules.pixels import from_pixels
 from tenshot.models.features.lpips import LPIPSNetwork, Rows
 
 __all__ = ["EmbeddedImages", "FeatureRows", "RowSource", "held_bytes"]

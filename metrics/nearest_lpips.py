@@ -9,7 +9,7 @@ from tenshot.metrics.base import Report
 from tenshot.metrics.lpips_distances import target_distances
 from tenshot.metrics.lpips_metric import LPIPSFeatures, LPIPSMetric, LPIPSName
 from tenshot.metrics.lpips_rows import EmbeddedImages
-from tenshot.metrics.precision import full_precision
+from tenshot.models.float32 import float32_inference
 
 __all__ = ["NearestLPIPS"]
 
@@ -65,7 +65,7 @@ class NearestLPIPS(LPIPSMetric):
             real = EmbeddedImages(real.network, torch.cat([real.pixels, real.pixels.flip(-1)]))
         distances = torch.zeros(len(generated), shots, dtype=torch.float64)
         mine = self.share(torch.arange(len(generated)))
-        with full_precision(self.workplace):
+        with float32_inference(self.workplace):
             found = target_distances(generated, mine, real)
             distances[mine] = reduce(found, "image (mirrored shot) -> image shot", "min", shot=shots)
             distances = self.together(distances)

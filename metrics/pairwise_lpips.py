@@ -5,7 +5,7 @@ import torch
 from tenshot.metrics.base import Report
 from tenshot.metrics.lpips_distances import Spread
 from tenshot.metrics.lpips_metric import LPIPSMetric
-from tenshot.metrics.precision import full_precision
+from tenshot.models.float32 import float32_inference
 
 __all__ = ["PairwiseLPIPS"]
 
@@ -31,7 +31,7 @@ class PairwiseLPIPS(LPIPSMetric):
             why = f"two images are needed, there are {settings['n_generated']}"
             return Report({name: float("nan")}, settings, {"why": why})
         spread = Spread()
-        with full_precision(self.workplace):
+        with float32_inference(self.workplace):
             for some in images.batches(self.share(torch.arange(len(images)))):
                 spread.add(images.rows(some))
             return Report({name: spread.mean_distance(self.together)}, settings)

@@ -14,8 +14,8 @@ from tenshot.metrics.feature_metric import Features
 from tenshot.metrics.latent_paths import Space
 from tenshot.metrics.lpips_metric import LPIPSFeatures, LPIPSName
 from tenshot.metrics.lpips_rows import BATCH_PIXELS
-from tenshot.metrics.precision import full_precision
 from tenshot.models.features.lpips import LPIPSNetwork, Rows, distances
+from tenshot.models.float32 import float32_inference
 
 __all__ = ["PathMetric"]
 
@@ -117,7 +117,7 @@ class PathMetric(ImageMetric):
             if self.rows("size") is None:
                 self.append("size", torch.tensor([images.shape[-2:]]))
         for part in images.split(self._at_a_time(images)):
-            with full_precision(images.device):
+            with float32_inference(images.device):
                 rows = self._rows(rearrange(part, "path point ... -> (path point) ..."))
                 found = self.measure([rearrange(tap, "(path point) d -> path point d", path=len(part)) for tap in rows])
             self.append("paths", found)

@@ -5,18 +5,17 @@ import warnings
 import torch
 from torch import Tensor
 
+from tenshot.datamodules.pixels import to_pixels
 from tenshot.errors import InputError
 
-__all__ = ["from_pixels", "to_pixels"]
+__all__ = ["checked_pixels"]
 
 OVERSHOOT = 1 / 255
 """Half a grey level beyond [-1, 1] is rounding; more is another range."""
 
 
-def to_pixels(images: Tensor) -> Tensor:
+def checked_pixels(images: Tensor) -> Tensor:
     """Images as their file would hold them, so that metrics of tensors and of PNGs agree exactly.
-
-    Floats are rounded to ``round((x + 1) * 127.5)``.
 
     Args:
         images: (N, 3, H, W), float in [-1, 1], or uint8.
@@ -44,9 +43,4 @@ def to_pixels(images: Tensor) -> Tensor:
         raise InputError(f"metrics take float images in [-1, 1], but got {low:.4g} … {high:.4g}: {remedy}")
     if low >= 0:
         warnings.warn("images without a value below 0: metrics take [-1, 1], for [0, 1] give 2 * x - 1", stacklevel=2)
-    return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-
-
-def from_pixels(pixels: Tensor) -> Tensor:
-    """(N, 3, H, W) uint8  ->  float32 in [-1, 1], at one of 256 levels."""
-    return pixels.float() / 127.5 - 1
+    return to_pixels(x)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["float32_products"]
+__all__ = ["float32_inference", "float32_products"]
 
 
 @contextmanager
@@ -34,6 +34,13 @@ def float32_products(tf32: bool) -> Iterator[None]:
         torch.set_float32_matmul_precision(products)
         for switch, precision in zip(on_cpus, of_cpus, strict=True):
             switch.fp32_precision = precision
+
+
+@contextmanager
+def float32_inference(device: torch.device) -> Iterator[None]:
+    """For networks of metrics, whatever the training around them uses: no gradients, no autocast, and no TF32."""
+    with float32_products(tf32=False), torch.inference_mode(), torch.autocast(device.type, enabled=False):
+        yield
 
 
 def _matmul_precision() -> str:

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tenshot.datamodules import SyntheticFaces
+from tenshot.datamodules.pixels import from_pixels
 from tenshot.errors import InputError
 
 DOMAINS = ("faces", "sunglasses", "babies")
@@ -44,7 +45,7 @@ class AttributeNetwork(nn.Module):
     @torch.no_grad()
     def read(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (N, 3, 32, 32)  ->  standardised attributes (N, A), domain probabilities (N, D)."""
-        features = torch.cat([self.trunk(part.float() / 127.5 - 1) for part in pixels.split(256)])
+        features = torch.cat([self.trunk(from_pixels(part)) for part in pixels.split(256)])
         return self.attributes(features), self.domain(features).softmax(dim=1)
 
 
@@ -70,7 +71,7 @@ def train() -> tuple[AttributeNetwork, dict[str, float]]:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=STEPS)
     for step in range(STEPS):
         chosen = torch.randint(len(pixels), (BATCH,))
-        x = pixels[chosen].float() / 127.5 - 1
+        x = from_pixels(pixels[chosen])
         x = x + torch.randn_like(x) * 0.1 * torch.rand(BATCH, 1, 1, 1)  # generated images are not as clean
         features = network(x.contiguous(memory_format=torch.channels_last))
         loss = F.mse_loss(network.attributes(features), (values[chosen] - mean) / std)

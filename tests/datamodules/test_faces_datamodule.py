@@ -2,8 +2,8 @@ import pytest
 import torch
 from jsonargparse import ArgumentParser
 
-from tenshot.datamodules import base
 from tenshot.datamodules.faces import DOMAINS, FacesSource, face_attributes, face_labels, render, source
+from tenshot.datamodules.pixels import from_pixels
 from tenshot.datamodules.synthetic_faces import SyntheticFaces
 from tenshot.errors import InputError
 
@@ -115,7 +115,7 @@ def test_batches_carry_image_label_and_condition(num_workers: int):
 def test_a_mirrored_image_has_mirrored_normals():
     module = SyntheticFaces(image_size=16, num_images=8, condition="normal")
     batch = module.train_source.read([0, 0])
-    plain = base._signed(batch["normal"][0])
+    plain = from_pixels(batch["normal"][0])
     moved = module.on_after_batch_transfer(batch | {"flip": torch.tensor([False, True])}, 0)
     same, turned = moved["condition"]["normal"]
     assert torch.equal(same, plain)

@@ -7,10 +7,10 @@ import torch
 from lpips_reference import pair_by_pair, trunk_file
 from torch import Tensor
 
+from tenshot.datamodules.pixels import from_pixels
 from tenshot.metrics import lpips_distances
 from tenshot.metrics.lpips_distances import Spread, Targets, target_distances
 from tenshot.metrics.lpips_rows import EmbeddedImages, FeatureRows, held_bytes
-from tenshot.metrics.pixels import from_pixels
 from tenshot.models.features.lpips import LPIPSNetwork, Rows
 
 

@@ -8,32 +8,33 @@ import pytest
 import torch
 from PIL import Image
 
+from tenshot.datamodules.pixels import from_pixels
 from tenshot.errors import InputError
-from tenshot.metrics.pixels import from_pixels, to_pixels
+from tenshot.metrics.pixels import checked_pixels
 
 
 def test_floats_are_rounded_to_the_nearest_level_and_clamped():
     x = torch.linspace(-1.003, 1.003, 3 * 40 * 50).view(1, 3, 40, 50)
     expected = np.rint((np.clip(x.double().numpy(), -1, 1) + 1) * 127.5)
-    off = np.abs(to_pixels(x).numpy() - expected)
+    off = np.abs(checked_pixels(x).numpy() - expected)
     assert off.max() <= 1  # where float32 lies on the other side of a half
     assert (off > 0).mean() < 1e-2
-    assert set(np.unique(to_pixels(x))) == set(range(256))
+    assert set(np.unique(checked_pixels(x))) == set(range(256))
 
 
 def test_an_image_and_its_png_are_the_same_to_the_bit():
     x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     file = io.BytesIO()
-    Image.fromarray(to_pixels(x)[0].permute(1, 2, 0).numpy()).save(file, "PNG")
+    Image.fromarray(checked_pixels(x)[0].permute(1, 2, 0).numpy()).save(file, "PNG")
     read = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)[None]
-    assert torch.equal(to_pixels(read), to_pixels(x))
-    assert torch.equal(to_pixels(read.float() / 127.5 - 1), to_pixels(x))
-    assert torch.equal(to_pixels(from_pixels(read)), read)
+    assert torch.equal(checked_pixels(read), checked_pixels(x))
+    assert torch.equal(checked_pixels(read.float() / 127.5 - 1), checked_pixels(x))
+    assert torch.equal(checked_pixels(from_pixels(read)), read)
 
 
 def test_every_level_survives_the_way_to_float_and_back():
     pixels = torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, 256)
-    assert torch.equal(to_pixels(from_pixels(pixels)), pixels)
+    assert torch.equal(checked_pixels(from_pixels(pixels)), pixels)
 
 
 @pytest.mark.parametrize(
@@ -50,14 +51,14 @@ def test_every_level_survives_the_way_to_float_and_back():
 )
 def test_other_images_are_refused_with_their_range_and_the_remedy(images: torch.Tensor, said: str):
     with pytest.raises(InputError, match=said) as error:
-        to_pixels(images)
+        checked_pixels(images)
     assert "\n" not in str(error.value)
 
 
 def test_a_batch_without_anything_dark_is_suspected_to_be_in_zero_to_one():
     with pytest.warns(UserWarning, match=r"for \[0, 1\] give 2 \* x - 1"):
-        to_pixels(torch.rand(2, 3, 4, 4))
+        checked_pixels(torch.rand(2, 3, 4, 4))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        to_pixels(torch.rand(2, 3, 4, 4) * 2 - 1)
-        to_pixels(torch.full((1, 3, 4, 4), 200, dtype=torch.uint8))
+        checked_pixels(torch.rand(2, 3, 4, 4) * 2 - 1)
+        checked_pixels(torch.full((1, 3, 4, 4), 200, dtype=torch.uint8))
