@@ -4,7 +4,7 @@ Symbols follow DDPM (arXiv 2006.11239) with time counted from 0: alpha_t = 1 - b
 to t, x_t = sqrt(alpha-bar_t) x_0 + sqrt(1 - alpha-bar_t) eps. Before t = 0 alpha-bar is 1, after the last step it is 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor
 from tenshot.diffusion.config import DiffusionConfig
 from tenshot.diffusion.likelihood import Moments, ReverseStep, bits_of_step, bits_per_dimension, normal_kl
 from tenshot.diffusion.schedules import cosine_betas, linear_betas, space_timesteps
-from tenshot.diffusion.tables import TimeTables
 from tenshot.errors import InputError
 from tenshot.losses.precision import full_precision
 
@@ -263,3 +262,28 @@ class GaussianDiffusion:
 
     def _at(self, name: str, t: Tensor, like: Tensor) -> Tensor:
         return self._tables.at(name, t, like)
+
+
+class TimeTables:
+    """Named arrays of one value per timestep. Each is copied to a device once, never in a step."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self._arrays = dict(arrays)
+        self._tensors: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
+
+    def on(self, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+        """All tables as tensors (T,) of that device and dtype."""
+        key = (device, dtype)
+        if key not in self._tensors:
+            self._tensors[key] = {
+                name: torch.tensor(array, dtype=dtype, device=device) for name, array in self._arrays.items()
+            }
+        return self._tensors[key]
+
+    def at(self, name: str, t: Tensor, like: Tensor) -> Tensor:
+        """Table ``name`` at ``t``, ready to multiply ``like``.
+
+        t: (N,) int64; like: (N, ...) float32 or float64, gives device and dtype  ->  (N, 1, ...)
+        """
+        table = self.on(like.device, like.dtype)[name]
+        return table[t].view(-1, *[1] * (like.dim() - 1))

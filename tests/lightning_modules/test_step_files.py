@@ -59,19 +59,21 @@ def cdc(folder: Path) -> LightningModule:
 
 
 METHODS = {
-    "StyleGAN2": (lambda folder: tiny.gan(), 14),
-    "CDC": (cdc, 12),
-    "MixDL": (lambda folder: tiny.gan(MixDL), 12),
+    "DDPM": (lambda folder: tiny.ddpm(), 1, 2),
+    "StyleGAN2": (lambda folder: tiny.gan(), 5, 14),
+    "CDC": (cdc, 5, 12),
+    "MixDL": (lambda folder: tiny.gan(MixDL), 5, 12),
 }
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_step_is_read_in_few_files(tmp_path: Path, method: str):
     """As published: the first step has both regularisers and is on whole images, the second has none, on patches."""
-    make, moves = METHODS[method]
-    first, second = traced(tmp_path / "run", make(tmp_path / "source"), image_size=32)
+    make, least, most = METHODS[method]
+    module = make(tmp_path / "source")
+    first, second = traced(tmp_path / "run", module, image_size=16 if method == "DDPM" else 32)
     for trace in (first, second):
         assert f"tenshot.lightning_modules.{method.lower()}" in trace.modules
-        assert 5 < len(trace.moves) <= moves, trace.moves
+        assert least < len(trace.moves) <= most, trace.moves
         outside = {module for module in trace.modules if not module.startswith("tenshot.models.")}
         assert len(outside) <= 8, sorted(outside)
