@@ -56,18 +56,18 @@ def main(args: list[str] | None = None) -> None:
     """Run a command; errors that the user can mend end in one line and exit status 1.
 
     Args:
-        args: Words after ``tenshot``; those of the process by default. Set TENSHOT_DEBUG=1 for tracebacks.
+        args: Arguments after ``tenshot``; those of the process by default. Set TENSHOT_DEBUG=1 for tracebacks.
     """
-    words = sys.argv[1:] if args is None else args
-    if not words or words[0] in ("-h", "--help"):
+    argv = sys.argv[1:] if args is None else args
+    if not argv or argv[0] in ("-h", "--help"):
         print(HELP.format(commands="\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())))
         return
-    if words[0] == "--version":
+    if argv[0] == "--version":
         print(f"tenshot {version('tenshot')}")
         return
     try:
-        with interrupts_end_in_a_line(words[0]):
-            _run(words)
+        with interrupts_end_in_a_line(argv[0]):
+            _run(argv)
     except Exception as error:
         mistake = _user_error(error)
         if mistake is None or os.environ.get("TENSHOT_DEBUG"):
@@ -86,29 +86,29 @@ def _user_error(error: BaseException | None) -> InputError | None:
     return error
 
 
-def _run(words: list[str]) -> None:
-    command = words[0]
+def _run(argv: list[str]) -> None:
+    command = argv[0]
     if command not in COMMANDS:
         raise InputError(f"unknown command {command!r}{did_you_mean(command, COMMANDS)}: see tenshot --help")
     if command == "convert":
         from tenshot.cli.convert import convert
 
-        convert(words[1:])
+        convert(argv[1:])
     elif command == "prepare":
         from tenshot.cli.prepare import prepare
 
-        prepare(words[1:])
+        prepare(argv[1:])
     elif command == "compare":
         from tenshot.cli.compare import compare
 
-        compare(words[1:])
+        compare(argv[1:])
     else:
         with signals_held_back() if command == "fit" else nullcontext():
             from tenshot.cli.allocator import keep_freed_memory
             from tenshot.cli.app import run
 
             keep_freed_memory()
-            run(words)
+            run(argv)
 
 
 class Interrupted(SystemExit):

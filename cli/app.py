@@ -64,18 +64,18 @@ class App(LightningCLI):
 
     Args:
         held: What is to be let go when the command ends, however it ends.
-        words: The command line. Weights to start from that it names are drawn from without a checkpoint.
+        argv: The command line. Weights to start from that it names are drawn from without a checkpoint.
         arguments: Lightning's.
     """
 
-    def __init__(self, held: ExitStack, words: list[str], **arguments: Any) -> None:
-        self.held, self.words = held, words
-        self.folder_given = bool(values(words, "--trainer.default_root_dir"))
-        super().__init__(args=words, **arguments)
+    def __init__(self, held: ExitStack, argv: list[str], **arguments: Any) -> None:
+        self.held, self.argv = held, argv
+        self.folder_given = bool(values(argv, "--trainer.default_root_dir"))
+        super().__init__(args=argv, **arguments)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The one that was asked for: parsers of the others would only take time."""
-        return {self.words[0]: LightningCLI.subcommands()[self.words[0]] | {"weights_only"}}
+        return {self.argv[0]: LightningCLI.subcommands()[self.argv[0]] | {"weights_only"}}
 
     def _set_seed(self) -> None:
         """Lightning's, but a seed that is none is told in one line."""
@@ -109,8 +109,8 @@ class App(LightningCLI):
         if self.subcommand == "fit":
             folder, checkpoint = for_training(asked, folder, self.folder_given)
         elif trained:
-            weights = config.model.init_args.get("init_from") if values(self.words, "--model.init_from") else None
-            told = values(self.words, "--model.init_weights") or "init_weights" not in config.model.init_args
+            weights = config.model.init_args.get("init_from") if values(self.argv, "--model.init_from") else None
+            told = values(self.argv, "--model.init_weights") or "init_weights" not in config.model.init_args
             if asked is None and weights is not None and not told:
                 config.model.init_args.init_weights = config.ema.evaluate
             if asked is None and weights is not None and config.trainer.default_root_dir is None:
@@ -257,11 +257,11 @@ def _describe_by(init_args: Namespace, checkpoint: Path) -> None:
     init_args.init_from = None
 
 
-def run(words: list[str]) -> None:
+def run(argv: list[str]) -> None:
     """Run one command.
 
     Args:
-        words: The command and its options. Without --config or --model, a checkpoint of a run brings the configuration
+        argv: The command and its options. Without --config or --model, a checkpoint of a run brings the configuration
             that the run was started with.
     """
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # sys.argv stays, for the other ranks
@@ -273,13 +273,13 @@ def run(words: list[str]) -> None:
         lambda record: "Tip:" not in record.getMessage()
     )
     end_with_launcher()
-    words = with_config(from_weights(without_former_options(words)))
-    check_yaml([*values(words, "--config", "-c"), *(word for word in words if word.endswith((".yaml", ".yml")))])
+    argv = with_config(from_weights(without_former_options(argv)))
+    check_yaml([*values(argv, "--config", "-c"), *(arg for arg in argv if arg.endswith((".yaml", ".yml")))])
     try:
         with ExitStack() as held:
             App(
                 held,
-                words,
+                argv,
                 model_class=LightningModule,
                 datamodule_class=LightningDataModule,
                 subclass_mode_model=True,

@@ -106,12 +106,12 @@ def _to_safetensors(trained: Trained[Any], target: Path, diffusion: DiffusionCon
     print(f"start from it with tenshot fit --config {recipe} …")
 
 
-def convert(words: list[str]) -> None:
-    """Run ``tenshot convert`` with the words after it."""
+def convert(argv: list[str]) -> None:
+    """Run ``tenshot convert`` with the arguments after it."""
     about = (convert_file.__doc__ or "").split("\n\n    Args:")[0]
     auto_cli(
         convert_file,
-        args=without_former_options(words),
+        args=without_former_options(argv),
         prog="tenshot convert",
         description=about,
         as_positional=True,

@@ -266,9 +266,9 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def prepare(words: list[str]) -> None:
-    """Run ``tenshot prepare`` with the words after it."""
+def prepare(argv: list[str]) -> None:
+    """Run ``tenshot prepare`` with the arguments after it."""
     about = (prepare_images.__doc__ or "").split("\n\n    Args:")[0]
     auto_cli(
-        prepare_images, args=words, prog="tenshot prepare", description=about, as_positional=True, parser_class=Parser
+        prepare_images, args=argv, prog="tenshot prepare", description=about, as_positional=True, parser_class=Parser
     )

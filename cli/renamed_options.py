@@ -11,20 +11,20 @@ FORMER = {"allow_pickle": "nothing in a file is run, whatever it says", "weights
 """With why there is no such option any more."""
 
 
-def without_former_options(words: list[str]) -> list[str]:
-    """The words of a command line without options that are gone, and their values."""
+def without_former_options(argv: list[str]) -> list[str]:
+    """The arguments of a command line without options that are gone, and their values."""
     kept: list[str] = []
     value_follows = False
-    for word in words:
-        option = word.split("=", 1)[0]
-        if value_follows and not word.startswith("--"):
+    for arg in argv:
+        option = arg.split("=", 1)[0]
+        if value_follows and not arg.startswith("--"):
             value_follows = False
             continue
         value_follows = option.startswith("--") and _told(option.lstrip("-").rsplit(".", 1)[-1], option)
         if value_follows:
-            value_follows = "=" not in word
+            value_follows = "=" not in arg
             continue
-        kept.append(word)
+        kept.append(arg)
     return kept
 
 
@@ -50,7 +50,7 @@ def _dropped(settings: object) -> bool:
     return bool([_dropped(value) for value in settings.values()].count(True) or gone)
 
 
-def _told(name: str, words: str) -> bool:
+def _told(name: str, shown: str) -> bool:
     if name in FORMER:
-        rank_zero_info(f"{words} is no longer an option: {FORMER[name]}")
+        rank_zero_info(f"{shown} is no longer an option: {FORMER[name]}")
     return name in FORMER

@@ -14,27 +14,27 @@ from tenshot.models.pretrained import read_checkpoint
 __all__ = ["from_weights"]
 
 
-def from_weights(words: list[str]) -> list[str]:
-    """The words of a command line, with ``--model.init_from`` where ``--ckpt_path`` names weights of no run.
+def from_weights(argv: list[str]) -> list[str]:
+    """The arguments of a command line, with ``--model.init_from`` where ``--ckpt_path`` names weights of no run.
 
     Where nothing else says which method that is, the file does. ``predict`` needs no ``--data``.
 
     Raises:
         InputError: The file cannot be read, or holds a network that draws nothing.
     """
-    if words[0] not in ("predict", "test") or {"--help", "-h"} & set(words):
-        return words
-    paths = values(words, "--ckpt_path")
-    weights = paths[-1] if paths and _is_of_no_run(Path(paths[-1]), _told(words, "model")) else None
+    if argv[0] not in ("predict", "test") or {"--help", "-h"} & set(argv):
+        return argv
+    paths = values(argv, "--ckpt_path")
+    weights = paths[-1] if paths and _is_of_no_run(Path(paths[-1]), _told(argv, "model")) else None
     if weights is not None:
-        words = _without(words, "--ckpt_path")
-        kind = [] if _told(words, "model") else ["--model", _method(weights)]
-        words = [words[0], *kind, *words[1:], "--model.init_from", weights]
+        argv = _without(argv, "--ckpt_path")
+        kind = [] if _told(argv, "model") else ["--model", _method(weights)]
+        argv = [argv[0], *kind, *argv[1:], "--model.init_from", weights]
     elif paths:
-        return words
-    if words[0] == "predict" and values(words, "--model.init_from") and not _told(words, "data"):
-        words = [*words, "--data", "tenshot.datamodules.Samples", "--data.count", "1"]  # replaced by --images.count
-    return words
+        return argv
+    if argv[0] == "predict" and values(argv, "--model.init_from") and not _told(argv, "data"):
+        argv = [*argv, "--data", "tenshot.datamodules.Samples", "--data.count", "1"]  # replaced by --images.count
+    return argv
 
 
 def _is_of_no_run(path: Path, configured: bool) -> bool:
@@ -52,19 +52,19 @@ def _method(weights: str) -> str:
     return kind.method
 
 
-def _told(words: Sequence[str], group: str) -> bool:
-    """Whether the words, or a configuration they name, choose a class for ``--model`` or ``--data``."""
-    if values(list(words), f"--{group}", f"--{group}.class_path"):
+def _told(argv: Sequence[str], group: str) -> bool:
+    """Whether the arguments, or a configuration they name, choose a class for ``--model`` or ``--data``."""
+    if values(list(argv), f"--{group}", f"--{group}.class_path"):
         return True
-    configs = (Path(path) for path in values(list(words), "--config", "-c"))
+    configs = (Path(path) for path in values(list(argv), "--config", "-c"))
     return any(group in (yaml.safe_load(path.read_text()) or {}) for path in configs if path.is_file())
 
 
-def _without(words: list[str], option: str) -> list[str]:
+def _without(argv: list[str], option: str) -> list[str]:
     kept: list[str] = []
     after = False
-    for word in words:
-        if not after and word != option and not word.startswith(f"{option}="):
-            kept.append(word)
-        after = word == option
+    for arg in argv:
+        if not after and arg != option and not arg.startswith(f"{option}="):
+            kept.append(arg)
+        after = arg == option
     return kept

@@ -49,10 +49,10 @@ def fast_bf16() -> bool:
     return torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def run(words: list[str]) -> None:
+def run(argv: list[str]) -> None:
     """Show a command and run it."""
-    print("\n$ tenshot " + " ".join(words), flush=True)
-    tenshot(words)
+    print("\n$ tenshot " + " ".join(argv), flush=True)
+    tenshot(argv)
 
 
 def folder_of(name: str) -> Path:
@@ -75,11 +75,11 @@ def train(name: str, options: list[str]) -> float:
     return spent / 60
 
 
-def test(name: str, words: list[str]) -> dict[str, float | None]:
+def test(name: str, argv: list[str]) -> dict[str, float | None]:
     """Measure one stage against sunglasses, and keep the samples; the values of the table."""
     results = folder_of(name) / "evaluations"
     if not list(results.glob("*.json")):
-        run(["test", *words, *TARGET, *EVALUATION, "--trainer.default_root_dir", str(folder_of(name))])
+        run(["test", *argv, *TARGET, *EVALUATION, "--trainer.default_root_dir", str(folder_of(name))])
     [result] = results.glob("*.json")
     return json.loads(result.read_text())["values"]
 
@@ -115,8 +115,8 @@ def main() -> None:
     faces = ["--data", "SyntheticFaces", "--data.image_size", "32"]
     values = {"truth": test("truth", ["--model", "FolderGenerator", "--model.root", str(truth), *faces])}
     for name in STAGES:
-        words = ["--ckpt_path", str(folder_of(name)), "--evaluate.save", str(folder_of(name) / "images")]
-        values[name] = test(name, words)
+        argv = ["--ckpt_path", str(folder_of(name)), "--evaluate.save", str(folder_of(name) / "images")]
+        values[name] = test(name, argv)
 
     header = ["", "", "true images", *STAGES]
     lines = [

@@ -61,8 +61,8 @@ class Run:
     @property
     def data(self) -> list[str]:
         """The options that choose its shots."""
-        words = ["--data.domain", self.target, "--data.shots", str(SHOTS), "--data.num_val", "0"]
-        return [*words, "--data.seed", str(self.seed)]
+        argv = ["--data.domain", self.target, "--data.shots", str(SHOTS), "--data.num_val", "0"]
+        return [*argv, "--data.seed", str(self.seed)]
 
 
 RECIPES = {
@@ -139,10 +139,10 @@ def runs() -> list[Run]:
     return compared + sweeps() + gans
 
 
-def call(words: list[str]) -> None:
+def call(argv: list[str]) -> None:
     """Show a command and run it."""
-    print("\n$ tenshot " + " ".join(words), flush=True)
-    tenshot(words)
+    print("\n$ tenshot " + " ".join(argv), flush=True)
+    tenshot(argv)
 
 
 def trained_source(name: str) -> Path:
