@@ -1,4 +1,4 @@
-"""Samples: which images are to be generated, as numbers and seeds shared out over the ranks."""
+"""Samples: which images are to be generated, as numbers and seeds sharded over the ranks."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -72,7 +72,7 @@ class Samples(LightningDataModule):
 
 
 class SeedBatches:
-    """Batches of samples to be made. Not a DataLoader, so that Lightning does not share them out a second time.
+    """Batches of samples to be made. Not a DataLoader, so that Lightning does not shard them a second time.
 
     Args:
         indices: int64 (M,), the numbers of the samples.

@@ -30,7 +30,7 @@ def gather_rows(rows: Tensor | None, group: Any = None) -> Tensor | None:
     """The rows of all ranks, on every rank, in host memory.
 
     The order is position, then rank. So where rank r of W holds every W-th row from the r-th on, which is how data and
-    samples are shared out, it is the order of one process.
+    samples are sharded, it is the order of one process.
 
     Args:
         rows: (N, ...), with any N on each rank; none on a rank that has not seen a row.

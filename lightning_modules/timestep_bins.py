@@ -1,4 +1,4 @@
-"""Training losses by noise level: one mean hides that some terms live at the noisy end alone."""
+"""Training losses by timestep bin: one mean hides that some terms live at the noisy end alone."""
 
 from collections.abc import Mapping
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""Metrics of images, exact however the images are shared out over ranks."""
+"""Metrics of images, exact however the images are sharded over ranks."""
 
 from tenshot.metrics.base import ImageMetric, Report
 from tenshot.metrics.bits_per_dim import BitsPerDim

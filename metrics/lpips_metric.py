@@ -1,4 +1,4 @@
-"""What the LPIPS metrics share: images kept as pixels, a network loaded late, and the work shared out over ranks."""
+"""What the LPIPS metrics share: images kept as pixels, a network loaded late, and the work sharded over ranks."""
 
 from typing import Any, ClassVar, Literal, get_args
 from weakref import WeakValueDictionary

@@ -33,7 +33,7 @@ class Chart:
         title: Its name.
         note: How it was measured, where that needs saying.
         lines: By method, one line a run.
-        minor: Whether it only splits up another one, as the loss of a quarter of the timesteps does.
+        minor: Whether it only splits up another one, as the loss of a timestep bin does.
     """
 
     title: str

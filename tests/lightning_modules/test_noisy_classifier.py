@@ -58,7 +58,7 @@ def by_hand(network: UNetClassifier, batch: Batch, seed: Sequence[int]) -> tuple
 # Training and validation
 
 
-def test_the_logged_values_are_those_of_the_formula_also_by_quarter(tmp_path: Path):
+def test_the_logged_values_are_those_of_the_formula_also_by_timestep_bin(tmp_path: Path):
     module, data = tiny.randomised(tiny.classifier(optimizer=tiny.adam(0.0))), faces(batch_size=12, flip=False)
     first = next(iter(data.train_dataloader()))
     values = logged(fit(tmp_path, module, data=data, log_every_n_steps=1))
@@ -67,8 +67,8 @@ def test_the_logged_values_are_those_of_the_formula_also_by_quarter(tmp_path: Pa
     assert 0 < expected["accuracy@5"].mean() < 1
     for name, each in expected.items():
         assert values.pop(name) == pytest.approx(each.mean(), rel=1e-4), name
-        for quarter in np.unique(t // 250):
-            assert values.pop(f"{name}_q{quarter}") == pytest.approx(each[t // 250 == quarter].mean(), rel=1e-4)
+        for k in np.unique(t // 250):
+            assert values.pop(f"{name}_q{k}") == pytest.approx(each[t // 250 == k].mean(), rel=1e-4)
     assert not values
 
 

@@ -4,26 +4,24 @@ import torch
 from tenshot.lightning_modules.timestep_bins import TimestepBinMeans
 
 
-def test_means_by_quarter_since_the_last_time():
+def test_means_by_bin_since_the_last_time():
     rng = np.random.default_rng(0)
-    quarters = TimestepBinMeans(1000)
+    bins = TimestepBinMeans(1000)
     t = np.concatenate([[0, 249, 250, 499, 999], rng.integers(750, 1000, 20)])
     losses = {"mse": rng.normal(size=len(t)), "vb": rng.normal(size=len(t))}
     for part in (slice(0, 7), slice(7, None)):
         chosen = {name: torch.tensor(value[part]) for name, value in losses.items()}
-        quarters.update(chosen, torch.tensor(t[part]))
-    means = {name: value.item() for name, value in quarters.pop().items()}
+        bins.update(chosen, torch.tensor(t[part]))
+    means = {name: value.item() for name, value in bins.pop().items()}
 
     expected = {
-        f"{name}_q{quarter}": value[t // 250 == quarter].mean()
-        for name, value in losses.items()
-        for quarter in (0, 1, 3)
-    }  # no timestep was in the third quarter
+        f"{name}_q{k}": value[t // 250 == k].mean() for name, value in losses.items() for k in (0, 1, 3)
+    }  # no timestep was in the third bin
     assert means.keys() == expected.keys()
     np.testing.assert_allclose([means[name] for name in expected], list(expected.values()), rtol=1e-5)
 
-    quarters.update({"mse": torch.tensor([5.0])}, torch.tensor([600]))
-    assert {name: value.item() for name, value in quarters.pop().items()} == {"mse_q2": 5.0}
+    bins.update({"mse": torch.tensor([5.0])}, torch.tensor([600]))
+    assert {name: value.item() for name, value in bins.pop().items()} == {"mse_q2": 5.0}
 
 
 def test_sums_are_not_rounded_under_autocast():
