@@ -20,7 +20,7 @@ __all__ = ["Operations", "Pace", "Throughput", "paused"]
 WARM_UP = 3
 """Steps at the start of an attempt that are not timed: operations are counted, programs compiled, kernels chosen."""
 
-Turns = tuple[bool, ...]
+Phases = tuple[bool, ...]
 
 
 @dataclass
@@ -61,18 +61,18 @@ class Throughput(Callback):
     of the user's are.
 
     Operations are counted once a run, while a step is done, and are told of later steps by their images. A method
-    that does not do the same at every step says what it does (``turns``), as GANs do of their lazy penalties: then one
+    that does not do the same at every step says what it does (``phases``), as GANs do of their lazy penalties: then one
     step of each kind is counted, and not timed. The count is in the checkpoint. To be the first of the callbacks: what
     others do after a step is not counted then.
     """
 
     def __init__(self) -> None:
-        self.operations: dict[Turns, float] = {}  # kind of step -> for each image
+        self.operations: dict[Phases, float] = {}  # kind of step -> for each image
         self._hours = 0.0  # of earlier attempts, by devices
         self._began = monotonic()
         self._device, self._world, self._peak = torch.device("cpu"), 1, cast(float | None, None)
         self._step, self._timed_from = 0, 0
-        self._turns: Callable[[int], Turns] = lambda step: ()
+        self._phases: Callable[[int], Phases] = lambda step: ()
         self._counter: Operations | None = None
         self._counted, self._images = 0, 0  # in this step
         self._since: float | None = None  # when the time began that the next row tells of; none: warming up
@@ -87,7 +87,7 @@ class Throughput(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Be there when the loop asks for a batch or validates, for which there are no hooks."""
-        self._turns = getattr(pl_module, "turns", lambda step: ())
+        self._phases = getattr(pl_module, "phases", lambda step: ())
         self._step, self._since = trainer.global_step, None
         self._timed_from = self._step + WARM_UP
         loop = cast(Any, trainer.fit_loop.epoch_loop)
@@ -109,7 +109,7 @@ class Throughput(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Count the operations of the first step of a kind."""
-        if self._turns(self._step) not in self.operations:
+        if self._phases(self._step) not in self.operations:
             self._leave()
             self._counter = Operations()
             self._counter.__enter__()
@@ -124,7 +124,7 @@ class Throughput(Callback):
         step = trainer.global_step
         if step == self._step:  # between two micro-batches
             return
-        kind = self._turns(self._step)
+        kind = self._phases(self._step)
         if counted:
             self.operations[kind] = self._counted / self._images
         elif self._since is not None:

@@ -122,8 +122,8 @@ class CDC(GAN):
         network = initial.fill("generator", StyleGAN2Generator(initial.config_for(self.config)))
         self.source.hold(network.to(self.device), initial.path, self)
 
-    def turns(self, step: int) -> tuple[bool, bool, bool]:
-        """Whether R1 and path length have their turn at a step, and whether patches are judged or whole images."""
+    def phases(self, step: int) -> tuple[bool, bool, bool]:
+        """Which phases a step has: R1, path length; and whether patches are judged or whole images."""
         rest = self.regularization
         with_r1 = rest.r1 > 0 and step % rest.r1_every == 0
         return (
@@ -136,7 +136,7 @@ class CDC(GAN):
         """StyleGAN2's step, on whole images from around the anchors or on patches of any images (section 3.2)."""
         step, images = self.trainer.global_step, batch["image"]
         parts = images.split(self.micro_batch or len(images))
-        with_r1, with_path_length, patches = self.turns(step)
+        with_r1, with_path_length, patches = self.phases(step)
         draw, discriminate = self.any_images, self.discriminate_patches
         if not patches:
             draw, discriminate = self.around_anchors, self.discriminate

@@ -113,8 +113,8 @@ class MixDL(GAN):
                 "give it 2, or a multiple of 4"
             )
 
-    def turns(self, step: int) -> tuple[bool, bool, bool]:
-        """Whether R1 and path length have their turn at a step, and whether latents are mixed and patches judged."""
+    def phases(self, step: int) -> tuple[bool, bool, bool]:
+        """Which phases a step has: R1, path length; and whether latents are mixed and patches judged."""
         rest = self.regularization
         with_r1 = rest.r1 > 0 and step % rest.r1_every == 0
         return with_r1, rest.path_length > 0 and step % rest.path_length_every == 0, self.mixup.mixes_at(step)
@@ -123,7 +123,7 @@ class MixDL(GAN):
         """StyleGAN2's step, or the same with mixed latents: patches are judged then, and distances compared."""
         step, images = self.trainer.global_step, batch["image"]
         parts = images.split(self.micro_batch or len(images))
-        with_r1, with_path_length, mixes = self.turns(step)
+        with_r1, with_path_length, mixes = self.phases(step)
         d_terms, g_terms, discriminate = self.discriminator_terms, self.generator_terms, self.discriminate
         if mixes:
             d_terms, g_terms = self.mixed_discriminator_terms, self.mixed_generator_terms

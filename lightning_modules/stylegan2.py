@@ -15,8 +15,8 @@ __all__ = ["StyleGAN2"]
 class StyleGAN2(GAN):
     """Train a StyleGAN2 from scratch, or go on from a trained one (init_from) with a few images."""
 
-    def turns(self, step: int) -> tuple[bool, bool]:
-        """Which of the regularisers have their turn at a step: R1, path length."""
+    def phases(self, step: int) -> tuple[bool, bool]:
+        """Which of the regularisers' phases a step has: R1, path length."""
         rest = self.regularization
         return rest.r1 > 0 and step % rest.r1_every == 0, rest.path_length > 0 and step % rest.path_length_every == 0
 
@@ -24,7 +24,7 @@ class StyleGAN2(GAN):
         """One step of both players, and the regularisers' when it is time."""
         step, images = self.trainer.global_step, batch["image"]
         parts = images.split(self.micro_batch or len(images))
-        with_r1, with_path_length = self.turns(step)
+        with_r1, with_path_length = self.phases(step)
         terms = self.optimise("discriminator", [partial(self.discriminator_terms, real) for real in parts])
         self.adjust_augmentation(step)
         if with_r1:

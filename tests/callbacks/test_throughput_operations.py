@@ -103,7 +103,7 @@ def test_steps_that_judge_patches_are_counted_by_themselves(tmp_path: Path, name
         start = {"init_from": str(tmp_path / "source")}
     module, counting = tiny.gan(getattr(lightning_modules, name), regularization=rest, **start), Throughput()
     fit(tmp_path / "run", module, tiny.faces(image_size=32), 5, counting, log_every_n_steps=10)
-    assert [module.turns(step)[2] for step in range(8)] == [patches(step) for step in range(8)]
+    assert [module.phases(step)[2] for step in range(8)] == [patches(step) for step in range(8)]
     kinds = counting.operations
     assert set(kinds) == {(False, False, False), (False, False, True)}
     assert (kinds[False, False, True] < kinds[False, False, False]) == (name == "CDC")

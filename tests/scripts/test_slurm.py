@@ -123,7 +123,7 @@ def ended(cluster: Cluster, job: str) -> bool:
 
 
 def rows(run: Path) -> list[dict[str, str]]:
-    """The log, without speeds, and the means by noise level: where no sample was, a row repeats the last."""
+    """The log, without speeds, and the means by timestep bin: where no image was, a row repeats the last."""
     [path] = run.glob("logs/*/metrics.csv")
     with open(path, newline="") as file:
         return [
