@@ -1,4 +1,4 @@
-"""Leave in good order when asked to: finish the step, save, say how to go on."""
+"""Preemption: finish the step, save a checkpoint, stop, and say how to resume."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ from tenshot.run.launched import kill_launched, stop_observing
 __all__ = ["EXIT_STATUS", "Preempted", "Preemption"]
 
 EXIT_STATUS = 85
-"""Of a process that a cluster asked to leave and that saved its run; scripts/slurm requeue on it."""
+"""Of a process that was preempted and has saved its run; scripts/slurm requeue on it."""
 
 BY_HAND = {signal.SIGINT: 130, signal.SIGHUP: 129}
 """Signals of people, Ctrl-C and a terminal that is closed, with the shell's exit statuses: nothing to requeue on."""
@@ -32,23 +32,23 @@ FAULT = 1000
 
 
 class Preempted(SystemExit):
-    """The run is saved and can go on, here or elsewhere."""
+    """The run is saved and can be resumed, here or elsewhere."""
 
     def __init__(self, status: int = EXIT_STATUS) -> None:
         super().__init__(status)
 
 
 class Preemption(Callback):
-    """On SIGUSR1, SIGTERM, SIGINT (Ctrl-C) or SIGHUP save a checkpoint after the current step and leave.
+    """On SIGUSR1, SIGTERM, SIGINT (Ctrl-C) or SIGHUP save a checkpoint after the current step and stop.
 
-    The exit status is 85 for the first two, 130 and 129 for the others. A second SIGINT leaves at once and says what is
+    The exit status is 85 for the first two, 130 and 129 for the others. A second SIGINT stops at once and says what is
     lost. A process that prepares batches and dies, or too many broken images, end the run so too, with an error.
 
     The handlers only set a flag, so nothing is cut off in the middle. After an optimiser step, never between the
-    micro-batches of one, all ranks learn whether any of them was asked, so that all leave at the same step; a method
-    that steps its optimisers by hand is asked after a whole batch. The checkpoint is StepCheckpoint's. The step is
-    logged, and validated if it is time, before the run leaves. SIGINT and SIGHUP stay ignored where the run was started
-    so (by nohup, or in the background of a script).
+    micro-batches of one, all ranks learn whether any of them got a signal, so that all stop at the same step; a
+    method that steps its optimisers by hand does so after a whole batch. The checkpoint is StepCheckpoint's. The step
+    is logged, and validated if it is time, before the run stops. SIGINT and SIGHUP stay ignored where the run was
+    started so (by nohup, or in the background of a script).
 
     What the agreement costs: nothing in one process; with several, one all-reduce of a number, after every step where
     tensors live on CPUs, else every ``every_n_steps`` steps, because reading the answer waits for the device.
@@ -64,8 +64,8 @@ class Preemption(Callback):
 
     def __init__(self, every_n_steps: int = 10) -> None:
         self.every_n_steps = every_n_steps
-        self._asked: int | None = None
-        self._step, self._leaves = -1, False
+        self._signal: int | None = None
+        self._step, self._stops = -1, False
         self._trainer: Trainer | None = None
         self._process = -1
         self._fault: str | None = None
@@ -73,16 +73,16 @@ class Preemption(Callback):
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # one that prepares batches, started with this handler
             return
-        if number == signal.SIGINT and self._asked == signal.SIGINT:
-            self._leave_at_once()
-        self._asked = number
+        if number == signal.SIGINT and self._signal == signal.SIGINT:
+            self._stop_at_once()
+        self._signal = number
         if number == signal.SIGHUP:
             _write_nowhere()
         if number == signal.SIGINT:
-            self._say("leaving once this step is done and saved; Ctrl-C again: at once, without saving")
+            self._say("stopping once this step is done and saved; Ctrl-C again: at once, without saving")
 
     def _stop(self, error: InputError) -> None:
-        """Leave, once the step is saved, because the data cannot go on for ever."""
+        """Stop, once the step is saved, because the data cannot go on for ever."""
         self._fault = str(error)
 
     def _say(self, text: str) -> None:
@@ -91,14 +91,14 @@ class Preemption(Callback):
             with suppress(OSError):
                 os.write(2, f"\ntenshot: {text}\n".encode())
 
-    def _leave_at_once(self) -> None:
+    def _stop_at_once(self) -> None:
         trainer = self._trainer
         assert trainer is not None
         newest = newest_checkpoint(Path(trainer.default_root_dir))
         since = int(newest.stem.removeprefix("step=")) if newest else 0
         lost = f"steps {since + 1} to {trainer.global_step} are lost" if trainer.global_step > since else "no step lost"
         on = f"; go on from step {since} with --ckpt_path {trainer.default_root_dir}" if newest else ""
-        self._say(f"left at once, nothing saved: {lost}{on}")
+        self._say(f"stopped at once, nothing saved: {lost}{on}")
         kill_launched(trainer)
         os._exit(BY_HAND[signal.SIGINT])
 
@@ -113,7 +113,7 @@ class Preemption(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen, in place of Lightning, which gives the handlers back that were there before the run."""
-        self._step, self._leaves, self._asked = trainer.global_step, False, None
+        self._step, self._stops, self._signal = trainer.global_step, False, None
         self._trainer, self._process, self._fault = trainer, os.getpid(), None
         refusals = getattr(getattr(trainer, "datamodule", None), "refusals", None)
         if refusals is not None:
@@ -145,34 +145,35 @@ class Preemption(Callback):
             filter(None, (getattr(one, "failure", None) for one in _loaders(trainer))), None
         )
         if self._fault:
-            self._asked = FAULT
-        self._leaves = trainer.strategy.reduce_boolean_decision(self._asked is not None, all=False)
-        if self._leaves:
+            self._signal = FAULT
+        self._stops = trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False)
+        if self._stops:
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, StepCheckpoint):
                     callback.save_now()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Leave, now that the step is saved and logged.
+        """Stop, now that the step is saved and logged.
 
         Raises:
             Preempted: If it was agreed.
             InputError: The same, because the data cannot go on.
         """
-        if not self._leaves:
+        if not self._stops:
             return
-        asked = torch.tensor(self._asked or 0, device=trainer.strategy.root_device)
-        why = int(cast(Any, trainer.strategy.reduce(asked, reduce_op="max")))
+        number = torch.tensor(self._signal or 0, device=trainer.strategy.root_device)
+        why = int(cast(Any, trainer.strategy.reduce(number, reduce_op="max")))
         on = f"step {trainer.global_step} is saved; go on with --ckpt_path {trainer.default_root_dir}"
         status = 1 if why == FAULT else BY_HAND.get(cast(signal.Signals, why), EXIT_STATUS)
         if why != FAULT:
-            rank_zero_info(f"asked to leave ({signal.Signals(why).name}): {on} (exit status {status})")
+            what = "stopped" if why in BY_HAND else "preempted"
+            rank_zero_info(f"{what} ({signal.Signals(why).name}): {on} (exit status {status})")
         stop_observing()
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger) and trainer.is_global_zero:
                 logger.experiment.mark_preempting()
             logger.finalize("preempted")
-        trainer.strategy.barrier("all leave together")  # a launcher ends the rest once one rank has left
+        trainer.strategy.barrier("all stop together")  # a launcher ends the rest once one rank has ended
         if why == FAULT:
             raise InputError(f"{self._fault}: {on}") if self._fault else SaidError("another rank said why")
         raise Preempted(status)

@@ -22,11 +22,11 @@ class StepCheckpoint(Checkpoint):
     """Save ``checkpoints/step=00000500.ckpt`` in the run's folder every so many steps and at the end.
 
     A checkpoint that cannot be written on the way (a full disk) is no reason to stop: one line says so when it begins,
-    the last good ones stay, and the next is tried when it is time. At the end, and when the run has to leave, it is an
+    the last good ones stay, and the next is tried when it is time. At the end, and when the run is preempted, it is an
     error.
 
     On the way training goes on while a checkpoint is written, from a copy in host memory: it waits for the copy alone,
-    or for the one before, if that is still being written. A run ends or leaves when its last one is whole.
+    or for the one before, if that is still being written. A run ends or stops when its last one is whole.
 
     Args:
         every_n_steps: Optimiser steps between two checkpoints.
@@ -60,7 +60,7 @@ class StepCheckpoint(Checkpoint):
         """Save when it is time.
 
         Raises:
-            InputError: The run has to leave, and could not be saved.
+            InputError: The run is preempted, and could not be saved.
         """
         if self._asked:
             self._asked = False

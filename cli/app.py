@@ -291,5 +291,5 @@ def run(argv: list[str]) -> None:
                 parser_class=Parser,
             )
     except Preempted:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # srun sends it to all ranks once the first has left
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # srun sends it to all ranks once the first has ended
         raise

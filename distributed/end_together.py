@@ -10,7 +10,7 @@ __all__ = ["end_together"]
 
 
 def end_together(trainer: Trainer, message: str) -> NoReturn:
-    """Raise on all ranks, after the first one has printed what is wrong: launchers end the rest once one has left.
+    """Raise on all ranks, after the first one has printed what is wrong: launchers end the rest once one has ended.
 
     To be called by all ranks; the message is the first one's.
 
@@ -22,5 +22,5 @@ def end_together(trainer: Trainer, message: str) -> NoReturn:
     message = trainer.strategy.broadcast(message)
     if trainer.is_global_zero:
         say(message)
-    trainer.strategy.barrier("all leave together")
+    trainer.strategy.barrier("all stop together")
     raise SaidError(message)

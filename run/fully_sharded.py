@@ -130,7 +130,7 @@ class FullySharded(ModelParallelStrategy):
             note(self.checkpoint_io, failure_of(target, error))
 
     def _together(self, action: Callable[[], None]) -> None:
-        """Do something on every rank; if it fails on any, raise on all: none waits for one that has left."""
+        """Do something on every rank; if it fails on any, raise on all: none waits for one that has stopped."""
         mine: str | None = None
         other: Exception | None = None
         try:

@@ -33,7 +33,7 @@ def kill_launched(trainer: Trainer) -> None:
 
 
 def stop_observing() -> None:
-    """Keep Lightning from killing this process in the middle of its last words because another one has left before."""
+    """Keep Lightning from killing this process in the middle of its last words because another one has ended before."""
     for thread in threading.enumerate():
         if isinstance(thread, _ChildProcessObserver):
             thread._child_processes = []

@@ -1,4 +1,4 @@
-"""What several GPUs need, on one: sharded weights, DDP, every collective, and leaving when the cluster asks."""
+"""What several GPUs need, on one: sharded weights, DDP, every collective, and preemption."""
 
 import csv
 import os
@@ -23,7 +23,7 @@ from tenshot.models.pretrained import read_checkpoint
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LONG = 180
-"""Seconds that a process may take to its first steps, and to leave."""
+"""Seconds that a process may take to its first steps, and to stop."""
 
 
 def run(context: Context, part: str) -> None:
@@ -38,7 +38,7 @@ def run(context: Context, part: str) -> None:
         with own_environment():
             collectives(context)
     else:
-        context.run("distributed", "SIGUSR1", lambda: leaves(context))
+        context.run("distributed", "SIGUSR1", lambda: preempted(context))
 
 
 def trainer_words(context: Context, fragment: str) -> list[str | Path]:
@@ -150,18 +150,18 @@ def _is(found: Any, expected: Any) -> None:
     assert found == expected, found
 
 
-def leaves(context: Context) -> Values:
+def preempted(context: Context) -> Values:
     """A process in training gets SIGUSR1: it saves and ends with the documented status, and the run can go on."""
     config = config_file(context, diffusion(context), 100_000, faces(), log_every_n_steps=2)
-    folder = context.folder / "left"
+    folder = context.folder / "preempted"
     words = ["fit", "--config", str(config), "--trainer.default_root_dir", str(folder)]
     program = "import sys; from tenshot.cli import main; main(sys.argv[1:])"
-    with (context.folder / "left.log").open("wb") as log:
+    with (context.folder / "preempted.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-c", program, *words], stdout=log, stderr=subprocess.STDOUT)
     try:
         start = time.monotonic()
         while not _trained(folder):
-            assert process.poll() is None, (context.folder / "left.log").read_text()[-1000:]
+            assert process.poll() is None, (context.folder / "preempted.log").read_text()[-1000:]
             assert time.monotonic() - start < LONG, "no step was logged"
             time.sleep(0.1)
         asked = time.monotonic()
@@ -170,7 +170,7 @@ def leaves(context: Context) -> Values:
     finally:
         process.kill()
     seconds = time.monotonic() - asked
-    assert status == EXIT_STATUS, f"exit status {status}: {(context.folder / 'left.log').read_text()[-1000:]}"
+    assert status == EXIT_STATUS, f"exit status {status}: {(context.folder / 'preempted.log').read_text()[-1000:]}"
     step = checkpoint(folder)["global_step"]
     tenshot(*words, "--ckpt_path", "last", "--trainer.max_steps", str(step + 1))
     assert checkpoint(folder)["global_step"] == step + 1

@@ -65,7 +65,7 @@ def content(folder: Path, step: int) -> dict[str, Any]:
     return torch.load(folder / "checkpoints" / f"step={step:08d}.ckpt", weights_only=True)
 
 
-# The signal comes before a batch, numbered from 0, of so many a step; steps up to `left` are done when the run leaves.
+# The signal comes before a batch, numbered from 0, of so many a step; steps up to `left` are done when the run stops.
 @pytest.mark.parametrize(
     ("kind", "number", "accumulate", "batch", "left"),
     [
@@ -120,7 +120,8 @@ def test_people_are_told_how_to_go_on(
         fit(tmp_path, "ddpm", Signals(number, 2))
     assert raised.value.code == status
     assert saved(tmp_path) == ["step=00000003.ckpt"]
-    assert f"{number.name}): step 3 is saved; go on with --ckpt_path {tmp_path} (exit status {status})" in caplog.text
+    said = f"stopped ({number.name}): step 3 is saved; go on with --ckpt_path {tmp_path} (exit status {status})"
+    assert said in caplog.text
 
 
 def test_what_nohup_ignores_stays_ignored(tmp_path: Path):
@@ -144,7 +145,7 @@ class Twice(Callback):
 
 
 @pytest.mark.parametrize("every", [2, 100])
-def test_asked_twice_it_leaves_at_once_and_says_what_is_lost(
+def test_a_second_signal_stops_it_at_once_and_says_what_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], every: int
 ):
     def leave(status: int) -> None:
@@ -159,7 +160,7 @@ def test_asked_twice_it_leaves_at_once_and_says_what_is_lost(
         assert second.endswith(f"steps 3 to 3 are lost; go on from step 2 with --ckpt_path {tmp_path}")
         assert saved(tmp_path) == ["step=00000002.ckpt"]
     else:
-        assert second.endswith("left at once, nothing saved: steps 1 to 3 are lost")
+        assert second.endswith("stopped at once, nothing saved: steps 1 to 3 are lost")
         assert not (tmp_path / "checkpoints").exists()
 
 
@@ -229,7 +230,7 @@ def test_one_process_agrees_without_a_collective(tmp_path: Path, monkeypatch: py
     assert len(asked) == 3
 
 
-def test_two_ranks_leave_together_when_one_is_asked(tmp_path: Path):
+def test_two_ranks_stop_together_when_one_gets_a_signal(tmp_path: Path):
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     subprocess.run([*words, str(tmp_path)], env=environment, check=True, timeout=200)

@@ -23,20 +23,20 @@ def listening(monkeypatch: pytest.MonkeyPatch) -> Preemption:
 def test_another_signal_after_ctrl_c_still_saves(listening: Preemption, second: signal.Signals):
     for number in (signal.SIGINT, second):
         listening._note(number, None)
-        assert listening._asked == number
+        assert listening._signal == number
 
 
 @pytest.mark.parametrize("first", [True, False])
 def test_the_first_rank_alone_says_so(listening: Preemption, capfd: pytest.CaptureFixture[str], first: bool):
     listening._trainer = SimpleNamespace(is_global_zero=first)  # type: ignore[assignment]
     listening._note(signal.SIGINT, None)
-    assert ("tenshot: leaving once this step is done and saved" in capfd.readouterr().err) == first
+    assert ("tenshot: stopping once this step is done and saved" in capfd.readouterr().err) == first
 
 
-def test_a_process_that_prepares_batches_is_not_asked(listening: Preemption):
+def test_a_process_that_prepares_batches_takes_no_signal(listening: Preemption):
     listening._process += 1
     listening._note(signal.SIGTERM, None)
-    assert listening._asked is None
+    assert listening._signal is None
 
 
 def test_what_is_written_to_a_terminal_that_is_gone_vanishes(listening: Preemption):

@@ -1,6 +1,6 @@
-"""Real jobs on a real SLURM: asked to leave in the middle, requeued, and the same numbers at the end.
+"""Real jobs on a real SLURM: preempted in the middle, requeued, and the same numbers at the end.
 
-The job scripts' configuration names ``Holds`` in this file, by which a run waits in the middle until it is asked.
+The job scripts' configuration names ``Holds`` in this file, by which a run waits in the middle until the signal comes.
 """
 
 import csv
@@ -39,7 +39,7 @@ class Holds(Callback):
             return
         self.reached.with_suffix(f".{trainer.global_rank}").touch()
         [preemption] = [callback for callback in trainer.callbacks if isinstance(callback, Preemption)]
-        wait_for("no signal", lambda: preemption._asked is not None, 120)
+        wait_for("no signal", lambda: preemption._signal is not None, 120)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_a_requeued_job_ends_as_one_that_was_never_stopped(
         raise AssertionError(f"{error}: {output('whole')}\n---\n{output('requeued')}\n---\n{state}") from None
 
     log = output("requeued")
-    assert f"asked to leave (SIGUSR1): step {HELD + 1} is saved" in log, log
+    assert f"preempted (SIGUSR1): step {HELD + 1} is saved" in log, log
     assert "Traceback" not in log, log
     show = cluster.call("scontrol", "show", "job", jobs["requeued"])
     assert "Restarts=1" in show
