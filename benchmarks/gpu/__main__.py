@@ -14,7 +14,7 @@ A_CALL = 240
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-def main(words: list[str]) -> int:
+def main(argv: list[str]) -> int:
     """Run stages; the exit status is 1 if a row failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--call", choices=["1", "2", "all"], default="all", help="half of the stages")
@@ -22,7 +22,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--budget", type=float, help="seconds; later stages are dropped; by default 240 a call")
     parser.add_argument("--out", type=Path, default=CHECKOUT / "build" / "gpu", help="folder of rows.jsonl and log.txt")
     parser.add_argument("--dry", action="store_true", help="tiny, on the CPU, to see that it runs")
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_args(argv)
     try:
         stages = chosen(arguments.call, arguments.stages)
     except ValueError as error:

@@ -27,7 +27,7 @@ GAN_ADAM = {"class_path": "GANAdam", "init_args": {"lr": 2.0e-3, "fused": True}}
 Config = dict[str, Any]
 
 
-def tenshot(*words: str | Path) -> str:
+def tenshot(*argv: str | Path) -> str:
     """Run a command in this process.
 
     Returns:
@@ -39,7 +39,7 @@ def tenshot(*words: str | Path) -> str:
     printed = io.StringIO()
     os.environ["TENSHOT_DEBUG"] = "1"
     with redirect_stdout(printed), redirect_stderr(printed), own_environment():
-        main([str(word) for word in words])
+        main([str(arg) for arg in argv])
     return printed.getvalue()
 
 

@@ -41,22 +41,22 @@ def run(context: Context, part: str) -> None:
         context.run("distributed", "SIGUSR1", lambda: preempted(context))
 
 
-def trainer_words(context: Context, fragment: str) -> list[str | Path]:
+def trainer_argv(context: Context, fragment: str) -> list[str | Path]:
     """A trainer's configuration for one device, on the CPU when dry."""
-    words: list[str | Path] = ["--config", CHECKOUT / "configs" / "trainer" / fragment, "--trainer.devices", "1"]
-    return [*words, "--trainer.accelerator", "cpu"] if context.dry else words
+    argv: list[str | Path] = ["--config", CHECKOUT / "configs" / "trainer" / fragment, "--trainer.devices", "1"]
+    return [*argv, "--trainer.accelerator", "cpu"] if context.dry else argv
 
 
 def sharded(context: Context) -> Values:
     """Train under FSDP2, resume in it, draw, and compare with a run on one device."""
     steps = 2 if context.dry else 4
     config = config_file(context, diffusion(context), steps, faces(), log_every_n_steps=1, precision="bf16-mixed")
-    words = ["fit", "--config", config]
-    sharded = trainer_words(context, "fsdp.yaml")
+    argv = ["fit", "--config", config]
+    sharded = trainer_argv(context, "fsdp.yaml")
     plain, run = context.folder / "plain", context.folder / "run"
-    tenshot(*words, "--trainer.default_root_dir", plain)
-    tenshot(*words, *sharded, "--trainer.default_root_dir", run, "--trainer.max_steps", str(steps // 2))
-    tenshot(*words, *sharded, "--trainer.default_root_dir", run, "--ckpt_path", "last")
+    tenshot(*argv, "--trainer.default_root_dir", plain)
+    tenshot(*argv, *sharded, "--trainer.default_root_dir", run, "--trainer.max_steps", str(steps // 2))
+    tenshot(*argv, *sharded, "--trainer.default_root_dir", run, "--ckpt_path", "last")
     newest = newest_checkpoint(run)
     assert newest is not None
     assert newest.is_dir(), f"{newest} is not in parts"
@@ -80,8 +80,8 @@ def under_ddp(context: Context, kind: str) -> Values:
     steps = 2 if context.dry else 4
     config = config_file(context, model, steps, faces(), log_every_n_steps=1)
     folder = context.folder / kind
-    words = ["--config", config, *trainer_words(context, "ddp.yaml")]
-    tenshot("fit", *words, "--trainer.default_root_dir", folder)
+    argv = ["--config", config, *trainer_argv(context, "ddp.yaml")]
+    tenshot("fit", *argv, "--trainer.default_root_dir", folder)
     assert checkpoint(folder)["global_step"] == steps
     if context.dry and kind != "stylegan2":
         return logged(folder)
@@ -154,10 +154,10 @@ def preempted(context: Context) -> Values:
     """A process in training gets SIGUSR1: it saves and ends with the documented status, and the run can go on."""
     config = config_file(context, diffusion(context), 100_000, faces(), log_every_n_steps=2)
     folder = context.folder / "preempted"
-    words = ["fit", "--config", str(config), "--trainer.default_root_dir", str(folder)]
+    argv = ["fit", "--config", str(config), "--trainer.default_root_dir", str(folder)]
     program = "import sys; from tenshot.cli import main; main(sys.argv[1:])"
     with (context.folder / "preempted.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-c", program, *words], stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen([sys.executable, "-c", program, *argv], stdout=log, stderr=subprocess.STDOUT)
     try:
         start = time.monotonic()
         while not _trained(folder):
@@ -172,7 +172,7 @@ def preempted(context: Context) -> Values:
     seconds = time.monotonic() - asked
     assert status == EXIT_STATUS, f"exit status {status}: {(context.folder / 'preempted.log').read_text()[-1000:]}"
     step = checkpoint(folder)["global_step"]
-    tenshot(*words, "--ckpt_path", "last", "--trainer.max_steps", str(step + 1))
+    tenshot(*argv, "--ckpt_path", "last", "--trainer.max_steps", str(step + 1))
     assert checkpoint(folder)["global_step"] == step + 1
     return {"left_at_step": step, "seconds_to_leave": seconds}
 

@@ -103,11 +103,11 @@ def fit(
     return folder, values | {"logged": logged(folder)}
 
 
-def drawn(context: Context, run: Path, *words: str | Path) -> Values:
+def drawn(context: Context, run: Path, *argv: str | Path) -> Values:
     """Draw images; none may be of one colour."""
     count = 2 if context.dry else 8
     folder = context.folder / f"images_{len(list(context.folder.glob('images_*')))}"
-    tenshot("predict", "--ckpt_path", run, "--images.count", str(count), "--images.dir", folder, *words)
+    tenshot("predict", "--ckpt_path", run, "--images.count", str(count), "--images.dir", folder, *argv)
     images = sorted(folder.glob("*.png"))
     assert len(images) == count, f"{len(images)} images in place of {count}"
     ranges = [max(high - low for low, high in Image.open(path).getextrema()) for path in images]
@@ -118,8 +118,8 @@ def drawn(context: Context, run: Path, *words: str | Path) -> Values:
 def measured(context: Context, run: Path) -> Values:
     """``tenshot test`` with random features: every value is finite."""
     few = 4 if context.dry else 16
-    words = [f"--evaluate.{name}={few}" for name in ("samples", "reference")]
-    tenshot("test", "--ckpt_path", run, "--evaluate.features", "random", *words, "--evaluate.paths", "2")
+    argv = [f"--evaluate.{name}={few}" for name in ("samples", "reference")]
+    tenshot("test", "--ckpt_path", run, "--evaluate.features", "random", *argv, "--evaluate.paths", "2")
     [result] = (run / "evaluations").glob("*.json")
     return defined(json.loads(result.read_text())["values"])
 
@@ -169,9 +169,9 @@ def write_images(context: Context, name: str, height: int, width: int) -> Path:
 def generator(context: Context, images: Path) -> Values:
     """``tenshot test`` of a folder, and where its images were measured."""
     few = ["--evaluate.features", "random", "--evaluate.samples", "8", "--evaluate.reference", "8"]
-    words = ["test", "--model", "FolderGenerator", "--model.root", images, *few, "--data", "SyntheticFaces"]
-    words += ["--data.image_size", "32", "--trainer.accelerator", "cpu" if context.dry else "gpu"]
-    words += ["--trainer.devices", "1", "--trainer.default_root_dir", context.folder / "generator"]
-    tenshot(*words)
+    argv = ["test", "--model", "FolderGenerator", "--model.root", images, *few, "--data", "SyntheticFaces"]
+    argv += ["--data.image_size", "32", "--trainer.accelerator", "cpu" if context.dry else "gpu"]
+    argv += ["--trainer.devices", "1", "--trainer.default_root_dir", context.folder / "generator"]
+    tenshot(*argv)
     [result] = (context.folder / "generator" / "evaluations").glob("*.json")
     return defined(json.loads(result.read_text())["values"])

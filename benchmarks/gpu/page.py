@@ -149,12 +149,12 @@ def page(results: Results) -> str:
     return "\n".join(lines)
 
 
-def main(words: list[str], folder: Path = FOLDER) -> int:
+def main(argv: list[str], folder: Path = FOLDER) -> int:
     """Write the page of each card that the rows are of."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.page", description=__doc__)
     parser.add_argument("rows", nargs="*", type=Path, default=[CHECKOUT / "build" / "gpu" / "rows.jsonl"])
     parser.add_argument("--card", help="name of the GPU, where no row has it (rows of the CPU never have one)")
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_args(argv)
     rows = [row for path in arguments.rows for row in lines_of(path)]
     card = arguments.card or card_of(rows)
     if card is None:

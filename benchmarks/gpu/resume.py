@@ -53,10 +53,10 @@ def compared(context: Context, part: str, model: Config, deterministic: bool) ->
         more["precision"] = "bf16-mixed"
     config = config_file(context, model, end, data, **more)
     whole, halves = (context.folder / f"{part}_{name}_{deterministic}" for name in ("whole", "halves"))
-    words = ["fit", "--config", config, "--trainer.default_root_dir"]
-    tenshot(*words, whole)
-    tenshot(*words, halves, "--trainer.max_steps", str(stop))
-    tenshot(*words, halves, "--ckpt_path", "last")
+    argv = ["fit", "--config", config, "--trainer.default_root_dir"]
+    tenshot(*argv, whole)
+    tenshot(*argv, halves, "--trainer.max_steps", str(stop))
+    tenshot(*argv, halves, "--ckpt_path", "last")
     ours, theirs = checkpoint(halves), checkpoint(whole)
     assert ours["global_step"] == theirs["global_step"] == end
     assert ours["ema"]["updates"] == theirs["ema"]["updates"] == end
