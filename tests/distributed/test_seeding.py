@@ -1,3 +1,5 @@
+from collections.abc import Mapping
+
 import pytest
 import torch
 
@@ -88,12 +90,12 @@ def test_the_global_generator_is_left_alone():
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 9])
 @pytest.mark.parametrize("conditional", [False, True])
 def test_batches_on_a_cpu_are_all_of_one_size(count: int, conditional: bool):
-    seeds, condition = torch.arange(count), 10 * torch.arange(count) if conditional else None
+    seeds, condition = torch.arange(count), {"label": 10 * torch.arange(count)} if conditional else None
     sizes = []
 
-    def draw(seeds: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
+    def draw(seeds: torch.Tensor, condition: Mapping[str, torch.Tensor]) -> torch.Tensor:
         sizes.append(len(seeds))
-        return seeds if condition is None else seeds + condition
+        return seeds + condition["label"] if conditional else seeds
 
     drawn = in_equal_batches(draw, seeds, condition, CPU)
     assert torch.equal(drawn, 11 * seeds if conditional else seeds)

@@ -33,7 +33,7 @@ def assert_resuming_changes_nothing(
     resumed = fit(folder / "halves", steps, make(), data(), resume=True, **arguments)
 
     assert whole["global_step"] == resumed["global_step"] == steps
-    for part in ("state_dict", "optimizer_states", "lr_schedulers", "ema", "timesteps", "quarters", "tenshot"):
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "ema", "timesteps", "timestep_bins", "tenshot"):
         tiny.assert_same(resumed[part], whole[part], part)
     moments = whole["optimizer_states"][0]["state"][0]
     assert moments["exp_avg"].abs().max() > 0  # so the comparison is of something
