@@ -65,7 +65,7 @@ def drawn_by(trainer: Trainer, pl_module: LightningModule, seed: int, step: int,
         "seed": seed,
         **{name: _plain(getattr(pl_module, name, None)) for name in SETTINGS},
         "guidance": guidance,
-        "classes": guide.num_classes if guide else getattr(config, "num_classes", None),
+        "classes": getattr(pl_module, "num_classes", None),
         "precision": str(trainer.precision),
         "image_size": getattr(config, "image_size", None) or getattr(pl_module, "size", None),
     }

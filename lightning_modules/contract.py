@@ -1,10 +1,9 @@
 """What every method offers to those who use its images: callbacks, metrics, ``predict`` and ``test``."""
 
+from collections.abc import Mapping
 from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
-
-from tenshot.diffusion import Condition
 
 __all__ = ["ImageGenerator", "LatentGenerator"]
 
@@ -17,7 +16,7 @@ class ImageGenerator(Protocol):
     num_classes: int | None
     """How many classes ``label`` counts; none where the method takes none."""
 
-    def sample(self, seeds: Tensor, condition: Condition = None, preview: bool = False) -> Tensor:
+    def sample(self, seeds: Tensor, condition: Mapping[str, Tensor] | None = None, preview: bool = False) -> Tensor:
         """Draw images; each depends on its own seed (and condition) alone.
 
         Args:

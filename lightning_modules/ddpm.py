@@ -18,7 +18,7 @@ from tenshot.diffusion import Condition, Denoised, Denoiser, DiffusionConfig, Ga
 from tenshot.diffusion.timesteps import LossAwareTimesteps, UniformTimesteps
 from tenshot.distributed.sharding import shard
 from tenshot.errors import InputError, check_range
-from tenshot.lightning_modules.data_checks import check_data
+from tenshot.lightning_modules.data_checks import check_classes, check_images
 from tenshot.lightning_modules.guidance import ClassifierGuidance, FrozenClassifier
 from tenshot.lightning_modules.noise_drawing import DrawsFromNoise
 from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
@@ -116,13 +116,12 @@ class DDPM(DrawsFromNoise):
             rank_zero_warn("objective vlb with a fixed variance: the bound trains the mean only")
         self.sampler = self.sampler.for_process(self.diffusion)
         self.preview_sampler = self.preview_sampler.for_process(self.diffusion)
-        if self.bits_per_dim_steps is not None:
-            self.diffusion.respace(self.bits_per_dim_steps)
         self.unet_config, self.diffusion_config = config, process
         self.unet = UNet(config)
         choice = LossAwareTimesteps if self.timestep_choice == "loss_aware" else UniformTimesteps
         objective = vlb_loss if self.objective == "vlb" else partial(hybrid_loss, vlb_weight=self.vlb_weight)
         self.denoiser = Denoiser(self.diffusion, self.unet, objective, choice(process.num_steps))
+        self.bound = None if self.bits_per_dim_steps is None else self.denoiser.respace(self.bits_per_dim_steps)
         self.bins = TimestepBinMeans(process.num_steps)
         if initial is not None:
             self.weights_origin = start_from(initial, self)
@@ -139,7 +138,9 @@ class DDPM(DrawsFromNoise):
         Raises:
             InputError: Sizes, channels or class labels disagree.
         """
-        check_data(getattr(self.trainer, "datamodule", None), self.unet.config, "--model.unet")
+        data = getattr(self.trainer, "datamodule", None)
+        check_images(data, self.unet.config, "--model.unet")
+        check_classes(data, self.unet.config.num_classes)
 
     def loss_terms(self, step: Denoised) -> dict[str, Tensor]:
         """What training minimises, weighted: terms of each sample (N,), and of the whole batch ()."""
@@ -167,8 +168,8 @@ class DDPM(DrawsFromNoise):
         terms = self.denoiser.loss(x, t, torch.randn_like(x), condition)
         self.val_loss.update(torch.stack(list(terms.values())).sum(0))
         self.log("val/loss", self.val_loss, batch_size=len(x))
-        if self.bits_per_dim_steps is not None:
-            self.val_bits.update(bits_per_dim(self.denoiser.respace(self.bits_per_dim_steps), x, condition).total)
+        if self.bound is not None:
+            self.val_bits.update(bits_per_dim(self.bound, x, condition).total)
             self.log("val/bits_per_dim", self.val_bits, batch_size=len(x))
 
     def condition_of(self, batch: dict[str, Any]) -> Condition:

@@ -1,5 +1,6 @@
 """Images that lie in a folder, as a generator: so that the output of any program gets the same table."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -9,7 +10,6 @@ from torch import Tensor
 
 from tenshot.datamodules.pixels import from_pixels
 from tenshot.datamodules.reading import list_images, read_image
-from tenshot.diffusion import Condition
 from tenshot.errors import InputError
 
 __all__ = ["FolderGenerator"]
@@ -35,7 +35,7 @@ class FolderGenerator(LightningModule):
         self.root = root
         self.title = Path(root).name
 
-    def sample(self, seeds: Tensor, condition: Condition = None, preview: bool = False) -> Tensor:
+    def sample(self, seeds: Tensor, condition: Mapping[str, Tensor] | None = None, preview: bool = False) -> Tensor:
         """The images whose numbers are the low 32 bits of the seeds.
 
         Returns:

@@ -1,12 +1,12 @@
 """Images of a generator with latents, each a function of its seed."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from tenshot.diffusion import Condition
 from tenshot.distributed.seeding import SeededNoise, in_equal_batches
 from tenshot.models import StyleGAN2Generator
 
@@ -30,7 +30,7 @@ class DrawsFromLatents(LightningModule):
         return self.sample(batch["seed"])
 
     @torch.no_grad()
-    def sample(self, seeds: Tensor, condition: Condition = None, preview: bool = False) -> Tensor:
+    def sample(self, seeds: Tensor, condition: Mapping[str, Tensor] | None = None, preview: bool = False) -> Tensor:
         """Draw images; each depends on its own seed alone.
 
         Args:

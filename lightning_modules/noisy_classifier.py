@@ -16,7 +16,7 @@ from tenshot.checkpoints.diffusion_networks import process_for
 from tenshot.diffusion import DiffusionConfig, GaussianDiffusion
 from tenshot.distributed.sharding import shard
 from tenshot.errors import InputError
-from tenshot.lightning_modules.data_checks import check_data
+from tenshot.lightning_modules.data_checks import check_images
 from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
 from tenshot.lightning_modules.timestep_bins import TimestepBinMeans
 from tenshot.models import UNetClassifier, UNetConfig
@@ -106,7 +106,7 @@ class NoisyClassifier(LightningModule):
             InputError: They have no labels, or another size or number of classes.
         """
         config, data = self.classifier.config, getattr(self.trainer, "datamodule", None)
-        check_data(data, replace(config, num_classes=None), "--model.classifier")
+        check_images(data, config, "--model.classifier")
         classes = getattr(data, "num_classes", None)
         if classes is None:
             raise InputError("NoisyClassifier learns from labels, the data has none: set --data.labels true")

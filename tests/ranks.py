@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
+from multiprocessing.connection import wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -39,6 +40,11 @@ class Started:
     def returncode(self) -> int | None:
         """Exit status, the negative number of the signal that killed it, or none while it runs."""
         return self._process.exitcode
+
+    @property
+    def sentinel(self) -> int:
+        """What is ready once it has ended, for ``multiprocessing.connection.wait``."""
+        return self._process.sentinel
 
     def wait(self, timeout: float) -> int:
         """Its exit status, once it has ended; after ``timeout`` seconds it is killed."""
@@ -76,10 +82,9 @@ def run_ranks(script: str, *words: str | Path, timeout: float, count: int = 2) -
             for rank, output in enumerate(outputs)
         ]
         end = time.monotonic() + timeout
-        while any(rank.returncode is None for rank in ranks) and not any(rank.returncode for rank in ranks):
-            if time.monotonic() > end:
+        while (alive := [rank for rank in ranks if rank.returncode is None]) and not any(r.returncode for r in ranks):
+            if not wait([rank.sentinel for rank in alive], end - time.monotonic()):
                 break
-            time.sleep(0.02)
         ended = [rank.returncode for rank in ranks]
         for rank in ranks:
             rank.kill()
