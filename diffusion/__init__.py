@@ -6,10 +6,10 @@ from tenshot.diffusion.denoiser import Condition, Denoised, Denoiser
 from tenshot.diffusion.dpm_solver import sample_dpm_solver
 from tenshot.diffusion.gaussian import GaussianDiffusion
 from tenshot.diffusion.guidance import Guidance, Guided, classifier_guidance
-from tenshot.diffusion.likelihood import Moments, ReverseStep
 from tenshot.diffusion.samplers import ddim_encode, sample_ddim, sample_ddpm
 from tenshot.diffusion.schedules import cosine_betas, linear_betas, space_timesteps
 from tenshot.diffusion.timesteps import LossAwareTimesteps, TimestepSampler, UniformTimesteps
+from tenshot.losses.variational import Moments, ReverseStep
 
 __all__ = [
     "Condition",

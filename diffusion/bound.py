@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from tenshot.diffusion.denoiser import Condition, Denoiser
-from tenshot.diffusion.likelihood import bits_of_step
-from tenshot.losses.precision import full_precision
+from tenshot.losses.arithmetic import full_precision
+from tenshot.losses.variational import bits_of_step
 
 __all__ = ["VariationalBound", "bits_per_dim"]
 

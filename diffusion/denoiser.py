@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from tenshot.diffusion.gaussian import GaussianDiffusion
-from tenshot.diffusion.likelihood import ReverseStep
 from tenshot.diffusion.timesteps import TimestepSampler, UniformTimesteps
+from tenshot.losses.variational import ReverseStep
 
 __all__ = ["Condition", "Denoised", "Denoiser", "Network", "Objective"]
 

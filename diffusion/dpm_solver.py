@@ -8,7 +8,7 @@ from tenshot.diffusion.denoiser import Condition, Denoiser
 from tenshot.diffusion.gaussian import GaussianDiffusion
 from tenshot.diffusion.samplers import Progress
 from tenshot.errors import InputError
-from tenshot.losses.precision import full_precision
+from tenshot.losses.arithmetic import full_precision
 
 __all__ = ["sample_dpm_solver"]
 

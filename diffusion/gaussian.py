@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from tenshot.diffusion.config import DiffusionConfig
-from tenshot.diffusion.likelihood import Moments, ReverseStep, bits_of_step, bits_per_dimension, normal_kl
 from tenshot.diffusion.schedules import cosine_betas, linear_betas, space_timesteps
 from tenshot.errors import InputError
-from tenshot.losses.precision import full_precision
+from tenshot.losses.arithmetic import full_precision
+from tenshot.losses.variational import Moments, ReverseStep, bits_of_step, bits_per_dimension, normal_kl
 
 __all__ = ["GaussianDiffusion"]
 

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tenshot.diffusion.denoiser import Condition, Denoiser
-from tenshot.diffusion.likelihood import ReverseStep
-from tenshot.losses.precision import full_precision
+from tenshot.losses.arithmetic import full_precision
+from tenshot.losses.variational import ReverseStep
 
 __all__ = ["Guidance", "Guided", "classifier_guidance"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tenshot.diffusion.denoiser import Condition, Denoiser
-from tenshot.losses.precision import full_precision
+from tenshot.losses.arithmetic import full_precision
 
 __all__ = ["Progress", "ddim_encode", "sample_ddim", "sample_ddpm"]
 

@@ -1,6 +1,7 @@
-"""Which timesteps a training batch is drawn at, and the weights that keep the loss unbiased."""
+"""Which timesteps a training batch is drawn at, the weights that keep the loss unbiased, and losses by timestep."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from tenshot.errors import InputError
 
-__all__ = ["LossAwareTimesteps", "TimestepSampler", "UniformTimesteps"]
+__all__ = ["LossAwareTimesteps", "TimestepBinMeans", "TimestepSampler", "UniformTimesteps"]
 
 
 class TimestepSampler(Protocol):
@@ -139,3 +140,46 @@ def _gather(t: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
     dist.all_gather(everyone, mine)
     t, losses = torch.cat(everyone, dim=1)
     return t.long(), losses
+
+
+class TimestepBinMeans:
+    """Means of losses in four equal bins of the timesteps: one mean hides that some terms live at the noisy end alone.
+
+    They are of the losses since they were last taken, and are gathered without waiting for the device.
+
+    Args:
+        num_steps: Length of the diffusion process.
+    """
+
+    def __init__(self, num_steps: int) -> None:
+        self.num_steps = num_steps
+        self._sums: dict[str, Tensor] = {}
+
+    def update(self, losses: Mapping[str, Tensor], t: Tensor) -> None:
+        """Add one value a sample: name -> (N,), t: (N,) int64."""
+        bins = torch.arange(4, device=t.device)
+        member = ((t * 4 // self.num_steps)[:, None] == bins).float()  # (N, 4)
+        for name, value in {**losses, "": torch.ones_like(t)}.items():  # "" counts
+            total = (value.detach().float()[:, None] * member).sum(0)  # a product of matrices autocast would round
+            self._sums[name] = self._sums[name] + total if name in self._sums else total
+
+    def pop(self) -> dict[str, Tensor]:
+        """The means as ``name_q0`` (least noise) to ``name_q3``, where there were samples; and start anew."""
+        sums, self._sums = self._sums, {}
+        counts = sums.pop("")
+        seen = counts.tolist()
+        return {
+            f"{name}_q{number}": total[number] / counts[number]
+            for name, total in sums.items()
+            for number in range(4)
+            if seen[number]
+        }
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The sums so far, so that a resumed run logs what one that was never stopped does."""
+        return dict(self._sums)
+
+    def load_from(self, checkpoint: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from what a checkpoint keeps under ``timestep_bins``, older ones under ``quarters``."""
+        state = checkpoint.get("timestep_bins", checkpoint.get("quarters", {}))
+        self._sums = {name: total.to(device) for name, total in state.items()}

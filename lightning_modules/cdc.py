@@ -20,7 +20,7 @@ from tenshot.losses import (
     nonsaturating_generator_loss,
 )
 from tenshot.losses.cross_domain import RowReduction
-from tenshot.losses.pairwise import Direction
+from tenshot.losses.ddpm_pa import Direction
 from tenshot.models import PatchDiscriminator, StyleGAN2Generator
 
 __all__ = ["CDC", "Correspondence"]

@@ -5,7 +5,7 @@ from typing import Any
 from tenshot.errors import InputError
 from tenshot.models import UNetConfig
 
-__all__ = ["check_classes", "check_image_size", "check_images"]
+__all__ = ["check_image_size", "check_images"]
 
 
 def check_image_size(data: Any, size: int, option: str) -> None:
@@ -35,7 +35,8 @@ def check_images(data: Any, config: UNetConfig, option: str) -> None:
         option: The option that sets it.
 
     Raises:
-        InputError: The network takes another number of channels, a low-resolution image too, or another size.
+        InputError: The network takes another number of channels, a low-resolution image too, another size, or labels
+            that the data do not have, or fewer classes than they have.
     """
     for name, wanted in (("in_channels", 3), ("low_res_channels", 0)):
         if getattr(config, name) != wanted:
@@ -43,21 +44,9 @@ def check_images(data: Any, config: UNetConfig, option: str) -> None:
                 f"{option}.{name} is {getattr(config, name)}, but the network is given RGB images alone: set {wanted}"
             )
     check_image_size(data, config.image_size, f"{option}.image_size")
-
-
-def check_classes(data: Any, num_classes: int | None) -> None:
-    """Make sure that a class-conditional network is given the labels that it takes.
-
-    Args:
-        data: The data module.
-        num_classes: Of the network; none for an unconditional one.
-
-    Raises:
-        InputError: The data have no labels, or more classes.
-    """
     classes = getattr(data, "num_classes", None)
-    if num_classes is not None and (classes is None or classes > num_classes):
+    if config.num_classes is not None and (classes is None or classes > config.num_classes):
         raise InputError(
-            f"the network has {num_classes} classes, the data {classes or 'no labels'}: set --data.labels true and "
-            "--model.unet.num_classes to their number"
+            f"the network has {config.num_classes} classes, the data {classes or 'no labels'}: set --data.labels true "
+            f"and {option}.num_classes to their number"
         )

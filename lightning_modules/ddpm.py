@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -15,15 +15,14 @@ from tenshot.checkpoints import UNET, Weights, describe, read, refuse_other, sta
 from tenshot.checkpoints.diffusion_networks import process_for, refuse_other_channels
 from tenshot.checkpoints.uses import used_in_training
 from tenshot.diffusion import Condition, Denoised, Denoiser, DiffusionConfig, GaussianDiffusion, bits_per_dim
-from tenshot.diffusion.timesteps import LossAwareTimesteps, UniformTimesteps
+from tenshot.diffusion.timesteps import LossAwareTimesteps, TimestepBinMeans, UniformTimesteps
 from tenshot.distributed.sharding import shard
 from tenshot.errors import InputError, check_range
-from tenshot.lightning_modules.data_checks import check_classes, check_images
+from tenshot.lightning_modules.data_checks import check_images
 from tenshot.lightning_modules.guidance import ClassifierGuidance, FrozenClassifier
 from tenshot.lightning_modules.noise_drawing import DrawsFromNoise
 from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
 from tenshot.lightning_modules.sampler import Sampler
-from tenshot.lightning_modules.timestep_bins import TimestepBinMeans
 from tenshot.losses import hybrid_loss, vlb_loss
 from tenshot.models import UNet, UNetConfig
 
@@ -51,8 +50,7 @@ class DDPM(DrawsFromNoise):
         preview_sampler: How the grids during training are drawn.
         guidance: Draw towards classes by a classifier of noisy images.
         bits_per_dim: Respacing for the variational bound in validation ("250"; "" for all steps); none to skip it.
-        compile: Compile the network with torch.compile. Minutes before the first step (ADM's of 256 px was not done
-            after 210 s on an H200), and not seen to be faster yet; on CPUs it is not.
+        compile: Compile the network with torch.compile: minutes before the first step, and not seen to be faster yet.
     """
 
     averaged = ("unet",)
@@ -138,9 +136,7 @@ class DDPM(DrawsFromNoise):
         Raises:
             InputError: Sizes, channels or class labels disagree.
         """
-        data = getattr(self.trainer, "datamodule", None)
-        check_images(data, self.unet.config, "--model.unet")
-        check_classes(data, self.unet.config.num_classes)
+        check_images(getattr(self.trainer, "datamodule", None), self.unet.config, "--model.unet")
 
     def loss_terms(self, step: Denoised) -> dict[str, Tensor]:
         """What training minimises, weighted: terms of each sample (N,), and of the whole batch ()."""
@@ -158,7 +154,9 @@ class DDPM(DrawsFromNoise):
         self.log("train/loss", loss)
         self.log_dict({f"train/{name}": value.detach().mean() for name, value in terms.items()})
         self.bins.update({name: value for name, value in terms.items() if value.dim()}, t)
-        self.bins.log(self, batch_idx)
+        trainer = cast(Any, self._trainer)  # none where a step is taken alone
+        if trainer and (batch_idx + 1) % (trainer.log_every_n_steps * trainer.accumulate_grad_batches) == 0:
+            self.log_dict({f"train/{name}": value for name, value in self.bins.pop().items()})
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:

@@ -19,7 +19,7 @@ from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.ddpm import DDPM
 from tenshot.lightning_modules.drawing import in_precision
 from tenshot.losses import high_frequency, high_frequency_mse, pairwise_similarity_loss
-from tenshot.losses.pairwise import Direction, Reduction
+from tenshot.losses.ddpm_pa import Direction, Reduction
 from tenshot.models import UNet, UNetConfig
 
 __all__ = ["DDPMPA", "Pairwise"]

@@ -14,11 +14,11 @@ from torchmetrics import MeanMetric
 from tenshot.checkpoints import CLASSIFIER, Trained, Weights, describe, read, refuse_other, start_from
 from tenshot.checkpoints.diffusion_networks import process_for
 from tenshot.diffusion import DiffusionConfig, GaussianDiffusion
+from tenshot.diffusion.timesteps import TimestepBinMeans
 from tenshot.distributed.sharding import shard
 from tenshot.errors import InputError
 from tenshot.lightning_modules.data_checks import check_images
 from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
-from tenshot.lightning_modules.timestep_bins import TimestepBinMeans
 from tenshot.models import UNetClassifier, UNetConfig
 
 __all__ = ["NoisyClassifier"]
@@ -141,7 +141,9 @@ class NoisyClassifier(LightningModule):
         self.log("train/loss", loss)
         self.log_dict({f"train/{name}": value.mean() for name, value in scores.items() if name != "loss"})
         self.bins.update(scores, t)
-        self.bins.log(self, batch_idx)
+        trainer = cast(Any, self._trainer)  # none where a step is taken alone
+        if trainer and (batch_idx + 1) % (trainer.log_every_n_steps * trainer.accumulate_grad_batches) == 0:
+            self.log_dict({f"train/{name}": value for name, value in self.bins.pop().items()})
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:

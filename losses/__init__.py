@@ -2,11 +2,10 @@
 
 from tenshot.losses.adversarial import nonsaturating_discriminator_loss, nonsaturating_generator_loss
 from tenshot.losses.cross_domain import cross_domain_distance_loss
+from tenshot.losses.ddpm_pa import high_frequency, high_frequency_mse, pairwise_similarity_loss
 from tenshot.losses.gradient_penalties import path_length_penalty, path_lengths, r1_penalty
-from tenshot.losses.high_frequency import high_frequency, high_frequency_mse
-from tenshot.losses.hybrid import hybrid_loss, vlb_loss
 from tenshot.losses.mixup import mixing_coefficients, mixup_distance_loss
-from tenshot.losses.pairwise import pairwise_similarity_loss
+from tenshot.losses.variational import hybrid_loss, vlb_loss
 
 __all__ = [
     "cross_domain_distance_loss",

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from tenshot.losses.precision import full_precision
+from tenshot.losses.arithmetic import full_precision
 
 __all__ = ["nonsaturating_discriminator_loss", "nonsaturating_generator_loss"]
 

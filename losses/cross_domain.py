@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tenshot.losses.pairwise import Direction
-from tenshot.losses.relations import check_choice, layer_cosines, off_diagonal, row_divergence
+from tenshot.losses.arithmetic import check_choice, layer_cosines, off_diagonal, row_divergence
+from tenshot.losses.ddpm_pa import Direction
 
 __all__ = ["RowReduction", "cross_domain_distance_loss"]
 

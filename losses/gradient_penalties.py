@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from tenshot.losses.precision import full_precision
+from tenshot.losses.arithmetic import full_precision
 
 __all__ = ["path_length_penalty", "path_lengths", "r1_penalty"]
 

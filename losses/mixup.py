@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.distributions import Dirichlet
 
 from tenshot.errors import InputError
+from tenshot.losses.arithmetic import check_choice, layer_cosines, row_divergence
 from tenshot.losses.cross_domain import RowReduction
-from tenshot.losses.relations import check_choice, layer_cosines, row_divergence
 
 __all__ = ["Mixing", "MixupDirection", "mixing_coefficients", "mixup_distance_loss"]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from tenshot.errors import InputError
 from tenshot.losses import cross_domain_distance_loss, pairwise_similarity_loss
 from tenshot.losses.cross_domain import RowReduction
-from tenshot.losses.pairwise import Direction
+from tenshot.losses.ddpm_pa import Direction
 
 CONVENTIONS = [("source||adapted", "mean"), ("adapted||source", "batchmean"), ("source||adapted", "sum")]
 LAYERS = [2, 0, 2, 1]

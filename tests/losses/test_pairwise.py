@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tenshot.errors import InputError
 from tenshot.losses import pairwise_similarity_loss
-from tenshot.losses.pairwise import Direction, Reduction
+from tenshot.losses.ddpm_pa import Direction, Reduction
 
 CONVENTIONS = [("adapted||source", "sum"), ("source||adapted", "mean"), ("adapted||source", "mean")]
 

@@ -1,4 +1,4 @@
-"""What the losses that compare relations between images share: cosines, and the divergence of their softmax rows."""
+"""What losses are computed with: their precision, cosines of images, and the divergence of softmax rows."""
 
 from collections.abc import Sequence
 from typing import get_args
@@ -7,9 +7,13 @@ import torch
 from torch import Tensor
 
 from tenshot.errors import InputError, did_you_mean
-from tenshot.losses.precision import full_precision
 
-__all__ = ["check_choice", "layer_cosines", "off_diagonal", "row_divergence"]
+__all__ = ["check_choice", "full_precision", "layer_cosines", "off_diagonal", "row_divergence"]
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """float64 as it is, anything shorter as float32."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def check_choice(option: str, value: str, literal: object) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from tenshot.lightning_modules.timestep_bins import TimestepBinMeans
+from tenshot.diffusion.timesteps import TimestepBinMeans
 
 
 def test_means_by_bin_since_the_last_time():

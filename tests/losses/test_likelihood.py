@@ -4,7 +4,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from tenshot.diffusion import DiffusionConfig, GaussianDiffusion
-from tenshot.diffusion.likelihood import discretized_gaussian_log_likelihood, normal_kl
+from tenshot.losses.variational import discretized_gaussian_log_likelihood, normal_kl
 
 LEVELS = torch.arange(256, dtype=torch.float64) / 127.5 - 1
 
