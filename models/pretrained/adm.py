@@ -206,7 +206,11 @@ def infer(state: Mapping[str, Tensor], num_res_blocks: int | None = None) -> Sha
 
 
 def _recognise(shapes: Shapes, where: str) -> PublicModel | None:
-    """The public checkpoint with these shapes; among several, the one of that file name, else the first."""
+    """The public checkpoint with these shapes; among several, the one of that file name, else the first.
+
+    Raises:
+        InputError: Several have these shapes and differ in more than dropout, and the file is named like none of them.
+    """
 
     def told(of: PublicModel | Shapes, attention_levels: Iterable[int]) -> tuple[object, ...]:
         return (
@@ -220,8 +224,14 @@ def _recognise(shapes: Shapes, where: str) -> PublicModel | None:
 
     wanted = told(shapes, shapes.attention_levels)
     matches = [model for model in ZOO if told(model, levels(model)) == wanted]
-    named = [model for model in matches if Path(where).stem in model.names]
-    return next(iter(named or matches), None)
+    found = [model for model in matches if Path(where).stem in model.names] or matches
+    other = next((model for model in found if not model.agrees(found[0])), None)
+    if other is not None:
+        raise InputError(
+            f"{where}: has the shapes of {found[0].names[0]} and of {other.names[0]}, which differ in what shapes do "
+            "not tell: name the file like the one that it is"
+        )
+    return next(iter(found), None)
 
 
 @dataclass(frozen=True)

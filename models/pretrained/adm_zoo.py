@@ -1,10 +1,11 @@
 """What the shapes of the public ADM and Improved DDPM checkpoints do not tell.
 
-One row a file of the two releases (openai/guided-diffusion, openai/improved-diffusion): an architecture that shapes do
-tell, to recognise it by, and the flags it was trained with.
+One row an architecture of the releases (openai/guided-diffusion, openai/improved-diffusion; in the code of the former:
+yandex-research/ddpm-segmentation, jychoi118/ilvr_adm, jychoi118/P2-weighting): what shapes do tell, to recognise a file
+by, and the flags it was trained with.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tenshot.models.blocks import AttentionOrder
@@ -16,7 +17,7 @@ Schedule = Literal["linear", "cosine"]
 
 @dataclass(frozen=True)
 class PublicModel:
-    """One public checkpoint.
+    """Public checkpoints of one architecture and one noise process.
 
     Args:
         names: File names, without the suffix.
@@ -55,6 +56,10 @@ class PublicModel:
     schedule: Schedule = "linear"
     num_steps: int = 1000
     rescale_timesteps: bool = False
+
+    def agrees(self, other: "PublicModel") -> bool:
+        """Whether its files are read like the other's: the same but for names, and for dropout, which a user sets."""
+        return replace(self, names=other.names, dropout=other.dropout) == other
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,15 @@ ZOO: tuple[PublicModel, ...] = (
     PublicModel(("128x128_diffusion",), 128, 256, _MULT_128, 2, head_channels=None, num_classes=1000),
     PublicModel(("256x256_diffusion",), 256, 256, _MULT_256, 2, num_classes=1000),
     PublicModel(("256x256_diffusion_uncond", "lsun_horse_nodropout"), 256, 256, _MULT_256, 2),
-    PublicModel(("lsun_bedroom", "lsun_cat", "lsun_horse"), 256, 256, _MULT_256, 2, dropout=0.1),
+    PublicModel(("lsun_bedroom", "lsun_cat", "lsun_horse", "ffhq"), 256, 256, _MULT_256, 2, dropout=0.1),
+    PublicModel(
+        (
+            "ffhq_p2", "celebahq_p2", "cub_p2", "afhq_p2", "afhqdog_p2", "flower_p2", "metface_p2",
+            "ffhq_baseline", "cub_baseline", "afhq_baseline", "flower_baseline", "metface_baseline",
+            "ffhq_10m", "afhq_dog_4m",
+        ),
+        256, 128, _MULT_256, 1, (16,),
+    ),
     PublicModel(("512x512_diffusion",), 512, 256, _MULT_512, 2, num_classes=1000),
     PublicModel(("64_256_upsampler",), 256, 192, _MULT_256, 2, head_channels=None, num_classes=1000, low_res=True),
     PublicModel(("128_512_upsampler",), 512, 192, _MULT_256, 2, (32, 16), num_classes=1000, low_res=True),

@@ -1,5 +1,6 @@
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,26 @@ def test_a_file_of_the_table_needs_nothing(public: tuple[Path, DDPM], monkeypatc
     tiny.assert_same(copy.unet.state_dict(), public[1].unet.state_dict())
     assert copy.unet.config == tiny.unet_config(dropout=0.2)
     assert copy.diffusion.config == DiffusionConfig(400, "cosine", "learned_range", rescale_timesteps=True)
+
+
+@pytest.mark.parametrize(
+    "change", [{"schedule": "cosine"}, {"num_steps": 4000}, {"rescale_timesteps": True}, {"head_channels": 16}]
+)
+def test_a_file_of_two_rows_of_the_table_must_be_named_like_one(
+    public: tuple[Path, DDPM], monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+):
+    """Nothing in it tells which; rows that differ in dropout alone are one process."""
+    row = PublicModel(("first",), 16, 32, (1, 2), 1, (8,), head_channels=32)
+    drop, other = replace(row, names=("drop",), dropout=0.1), replace(row, names=("other", "same"), **change)
+    monkeypatch.setattr("tenshot.models.pretrained.adm.ZOO", (row, drop, other))
+    with pytest.raises(InputError, match=r"shapes of first and of other, .*: name the file like the one") as raised:
+        started(public[0])
+    assert "\n" not in str(raised.value)
+
+    module = started(public[0].rename(public[0].with_name("same.pt")))
+    told = vars(module.unet.config) | vars(module.diffusion.config)
+    assert told.items() >= change.items()
+    assert started(public[0].with_name("same.pt").rename(public[0].with_name("drop.pt"))).unet.config.dropout == 0.1
 
 
 @pytest.mark.parametrize("name", ["mine.pt", "tiny.pt"])

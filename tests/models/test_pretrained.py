@@ -106,6 +106,11 @@ def improved(image_size: int, channels: int, mult: tuple[float, ...], blocks: in
 LINEAR, COSINE = ("linear", 1000, False), ("cosine", 1000, False)
 LSUN = adm(256, 256, M256, dropout=0.1)
 IMAGENET64, CIFAR = improved(64, 128, M64), improved(32, 128, (1, 2, 2, 2), dropout=0.3)
+P2 = adm(256, 128, M256, 1, attention_resolutions=(16,))
+P2_FILES = (
+    "ffhq_10m", "afhq_dog_4m", "ffhq_baseline", "ffhq_p2", "celebahq_p2", "cub_p2", "afhq_p2", "afhqdog_p2",
+    "flower_p2", "metface_p2",
+)  # fmt: skip
 LSUN_SMALL = improved(256, 128, M256, 2, attention_resolutions=(16,), num_heads=1, scale_shift=False)
 CLASSES = {"num_classes": 1000}
 PUBLIC: dict[str, tuple[UNetConfig, tuple[str, int, bool], int, int]] = {
@@ -118,6 +123,8 @@ PUBLIC: dict[str, tuple[UNetConfig, tuple[str, int, bool], int, int]] = {
     "lsun_bedroom": (LSUN, LINEAR, 552_814_086, 566),
     "lsun_cat": (LSUN, LINEAR, 552_814_086, 566),
     "lsun_horse": (LSUN, LINEAR, 552_814_086, 566),
+    "ffhq": (LSUN, LINEAR, 552_814_086, 566),
+    **dict.fromkeys(P2_FILES, (P2, LINEAR, 93_563_910, 362)),
     "lsun_horse_nodropout": (adm(256, 256, M256), LINEAR, 552_814_086, 566),
     "64_256_upsampler": (
         adm(256, 192, M256, head_channels=None, low_res_channels=3, **CLASSES), LINEAR, 311_795_910, 567),
