@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
 from tenshot.callbacks.ema import EMA
+from tenshot.checkpoints.shipped import shipped_file
 from tenshot.datamodules.conditions import Conditions
 from tenshot.distributed.sharding import whole
 from tenshot.distributed.trainer_attributes import callback_of
@@ -74,7 +75,7 @@ def drawn_by(trainer: Trainer, pl_module: LightningModule, seed: int, step: int,
     file = trainer.ckpt_path or (None if trainer.training else getattr(pl_module, "init_from", None))
     read = "raw" if trainer.ckpt_path or trainer.training else getattr(pl_module, "weights_origin", None) or "raw"
     origin = {
-        "checkpoint": str(Path(file).resolve()) if file else None,
+        "checkpoint": str(shipped_file(file) or Path(file).resolve()) if file else None,
         "step": step,
         "weights": "ema" if ema is not None and ema.average and ema.evaluate == "ema" else read,
         "code": code_version(),

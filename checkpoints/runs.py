@@ -6,6 +6,7 @@ that step. A checkpoint is a file or, where weights are sharded over processes, 
 
 from pathlib import Path
 
+from tenshot.checkpoints.shipped import shipped_file
 from tenshot.errors import InputError
 from tenshot.models.pretrained import is_whole, read_checkpoint
 from tenshot.models.pretrained.sharded import is_sharded
@@ -42,10 +43,12 @@ def newest_checkpoint(run: Path) -> Path | None:
 def checkpoint_file(path: str | Path) -> Path:
     """The file itself (the folder, of a checkpoint in parts), or the newest checkpoint of a run's folder.
 
+    path: that file or folder, or the name of a source that comes with the package, ``tenshot:faces64``
+
     Raises:
-        InputError: There is no such file, or no checkpoint in the folder.
+        InputError: There is no such file, no checkpoint in the folder, or no source of that name.
     """
-    path = Path(path)
+    path = shipped_file(path) or Path(path)
     if path.is_dir() and not is_sharded(path):
         newest = newest_checkpoint(path)
         if newest is None:

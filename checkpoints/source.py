@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
+from tenshot.checkpoints.shipped import shipped_file
 from tenshot.checkpoints.uses import used_in_training
 from tenshot.errors import InputError
 from tenshot.models.pretrained import sha256
@@ -51,7 +52,7 @@ class FrozenSource(Callback, Generic[N]):
         Raises:
             InputError: There is none.
         """
-        record, given = self.recorded, Path(self.path)
+        record, given = self.recorded, shipped_file(self.path) or Path(self.path)
         is_file = given.is_file() or is_sharded(given)
         if not record or (is_file and sha256(given) == record["sha256"]):
             return self.path
@@ -79,7 +80,8 @@ class FrozenSource(Callback, Generic[N]):
         Raises:
             InputError: It is not the one that a resumed run began with.
         """
-        path, digest, record = str(Path(path).resolve()), sha256(path), self.recorded
+        digest, record = sha256(path), self.recorded
+        path = self.path if shipped_file(self.path) else str(Path(path).resolve())  # a name is good on other machines
         if record and record["sha256"] != digest:
             raise InputError(
                 f"{path}: not the source model that this run began with, {record['path']} (sha256 "

@@ -37,6 +37,7 @@ from tenshot.callbacks import (
 from tenshot.callbacks.data_record import DataRecord, go_on_with_data_of
 from tenshot.callbacks.image_writer import MissingSamples
 from tenshot.checkpoints.registry import configurations
+from tenshot.checkpoints.shipped import shipped_file
 from tenshot.cli.argv import values, with_config
 from tenshot.cli.image_size import image_size_of
 from tenshot.cli.launch import NO_MEETING, Slurm, check_launch, no_meeting
@@ -114,7 +115,7 @@ class App(LightningCLI):
             if asked is None and weights is not None and not told:
                 config.model.init_args.init_weights = config.ema.evaluate
             if asked is None and weights is not None and config.trainer.default_root_dir is None:
-                folder = Path("runs") / Path(weights).stem
+                folder = Path("runs") / (shipped_file(weights) or Path(weights)).stem
             folder, checkpoint = for_evaluation(str(self.subcommand), asked, folder, self.folder_given, weights)
         if self.subcommand == "fit" and _is_first_rank():
             self.held.enter_context(RunLock(folder))

@@ -30,6 +30,7 @@ def convert_file(
     head_channels: int | None = None,
     attention_order: AttentionOrder | None = None,
     dropout: float | None = None,
+    half: bool = False,
     diffusion: DiffusionConfig | None = None,
 ) -> None:
     """Write a network as safetensors, with its architecture, and its noise process if it has one, in the header.
@@ -51,6 +52,7 @@ def convert_file(
         head_channels: Channels a head, likewise.
         attention_order: Layout of the attention projection, likewise.
         dropout: Dropout probability, likewise.
+        half: Write safetensors of 16 bits a weight, half the size; what starts from them trains in full precision.
         diffusion: The noise process, likewise.
 
     Raises:
@@ -74,10 +76,10 @@ def convert_file(
         target.parent.mkdir(parents=True, exist_ok=True)
         print(*kind.exports[target.suffix](target, average, raw), sep="\n")
     else:
-        _to_safetensors(read(source, kind, weights, told), target, diffusion)
+        _to_safetensors(read(source, kind, weights, told), target, diffusion, half)
 
 
-def _to_safetensors(trained: Trained[Any], target: Path, diffusion: DiffusionConfig | None) -> None:
+def _to_safetensors(trained: Trained[Any], target: Path, diffusion: DiffusionConfig | None, half: bool) -> None:
     """Write networks with what they are, and the configuration that starts from them."""
     kind, process = trained.kind, diffusion or trained.diffusion
     if kind.diffuses and process is None:
@@ -91,6 +93,8 @@ def _to_safetensors(trained: Trained[Any], target: Path, diffusion: DiffusionCon
         prefix = "" if len(kind.networks) == 1 else f"{name}."
         # safetensors keeps no memory format: the network restores channels_last when it is filled
         state |= {f"{prefix}{key}": value.contiguous() for key, value in network.state_dict().items()}
+    if half:
+        state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
     about = describe(kind, trained.config, kind.method, process)
     config = yaml.safe_dump(
         {"model": {"class_path": kind.method, "init_args": {"init_from": str(target)}}}, sort_keys=False

@@ -7,6 +7,7 @@ import yaml
 
 from tenshot.checkpoints.registry import kind_in, own_words
 from tenshot.checkpoints.runs import run_of
+from tenshot.checkpoints.shipped import shipped_file
 from tenshot.cli.argv import values
 from tenshot.errors import InputError
 from tenshot.models.pretrained import read_checkpoint
@@ -25,7 +26,7 @@ def from_weights(argv: list[str]) -> list[str]:
     if argv[0] not in ("predict", "test") or {"--help", "-h"} & set(argv):
         return argv
     paths = values(argv, "--ckpt_path")
-    weights = paths[-1] if paths and _is_of_no_run(Path(paths[-1]), _told(argv, "model")) else None
+    weights = paths[-1] if paths and _is_of_no_run(paths[-1], _told(argv, "model")) else None
     if weights is not None:
         argv = _without(argv, "--ckpt_path")
         kind = [] if _told(argv, "model") else ["--model", _method(weights)]
@@ -37,8 +38,9 @@ def from_weights(argv: list[str]) -> list[str]:
     return argv
 
 
-def _is_of_no_run(path: Path, configured: bool) -> bool:
+def _is_of_no_run(given: str, configured: bool) -> bool:
     """Of a checkpoint of ours: whether it was copied out of its run, and nothing else says what it is of."""
+    path = shipped_file(given) or Path(given)
     if not path.is_file():
         return False
     alone = run_of(path) is None and not configured

@@ -1,0 +1,27 @@
+"""Source models that come with the package, named ``tenshot:faces64`` (docs/sources.md)."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from tenshot.errors import InputError, did_you_mean
+
+__all__ = ["shipped_file"]
+
+PREFIX = "tenshot:"
+FOLDER = Path(str(files("tenshot.sources")))
+
+
+def shipped_file(path: str | Path) -> Path | None:
+    """The file behind a name such as ``tenshot:faces64``; none for a path, which is no such name.
+
+    Raises:
+        InputError: No source of that name comes with the package.
+    """
+    if not str(path).startswith(PREFIX):
+        return None
+    name = str(path).removeprefix(PREFIX)
+    there = sorted(file.stem for file in FOLDER.glob("*.safetensors"))
+    if name not in there:
+        named = f"take one of {', '.join(there)}" if there else "this installation has none, install tenshot again"
+        raise InputError(f"{path}: no source of that name comes with tenshot{did_you_mean(name, there)}: {named}")
+    return FOLDER / f"{name}.safetensors"
