@@ -13,6 +13,7 @@ from tenshot.callbacks.sample_grid import SampleGrid
 from tenshot.callbacks.step_checkpoint import StepCheckpoint
 from tenshot.callbacks.step_seed import StepSeed
 from tenshot.callbacks.tf32 import TF32
+from tenshot.callbacks.threads import Threads
 from tenshot.callbacks.throughput import Throughput
 from tenshot.run.fully_sharded import FullySharded
 from tenshot.run.wandb_log import RunWandb
@@ -34,5 +35,6 @@ __all__ = [
     "StepCheckpoint",
     "StepProgress",
     "StepSeed",
+    "Threads",
     "Throughput",
 ]

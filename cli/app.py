@@ -32,6 +32,7 @@ from tenshot.callbacks import (
     StepCheckpoint,
     StepProgress,
     StepSeed,
+    Threads,
     Throughput,
 )
 from tenshot.callbacks.data_record import DataRecord, go_on_with_data_of
@@ -159,7 +160,7 @@ class App(LightningCLI):
             plugins.append(Slurm())
         kwargs["plugins"] = plugins
         tf32 = TF32(self.config_init[self.subcommand]["tf32"])
-        kwargs["callbacks"] = [tf32, *callbacks, StepSeed(), NanGuard(), Preemption()]
+        kwargs["callbacks"] = [Threads(), tf32, *callbacks, StepSeed(), NanGuard(), Preemption()]
         if self.subcommand == "fit":
             record = [] if settings.get("fast_dev_run") else [self.record]
             own = [*record, Resumption(self.record.compared), Throughput()]
