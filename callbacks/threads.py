@@ -41,7 +41,9 @@ class Threads(Callback):
         if self._chooses:
             self._others, self._at = seconds_of_others(), monotonic()
 
-    def _choose(self, *hook: Any) -> None:
+    def _choose(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         elapsed = monotonic() - self._at
         if not self._chooses or elapsed < EVERY:
             return
