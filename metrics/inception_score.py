@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tenshot.errors import InputError
 from tenshot.metrics.base import Report
 from tenshot.metrics.feature_metric import FeatureMetric
-from tenshot.models.features import FeatureName, InceptionFeatures
+from tenshot.models.features import EfficientNetLite0Features, FeatureName, InceptionFeatures
 from tenshot.models.float32 import float32_inference
 
 __all__ = ["InceptionScore"]
@@ -19,7 +19,8 @@ class InceptionScore(FeatureMetric):
     """exp of the mean KL(p(class|image) ‖ p(class)), mean and standard deviation over splits (arXiv 1606.03498).
 
     ``is`` with the published Inception: its 1008 classes, logits without bias, shuffled and split as torch-fidelity
-    does. Else ``is_<features>``, where the features themselves are taken for logits.
+    does. ``is_efficientnet_lite0`` is of that network's 1000 classes. Else ``is_<features>``, where the features
+    themselves are taken for logits.
 
     Args:
         features: ``inception``, ``vgg16``, ``random``, or any module that returns logits (N, classes).
@@ -47,7 +48,7 @@ class InceptionScore(FeatureMetric):
     def rows_of(self, images: Tensor) -> Tensor:
         """(N, classes) logits."""
         rows, network = self.features(images), self.features.network
-        if not isinstance(network, InceptionFeatures):
+        if not isinstance(network, InceptionFeatures | EfficientNetLite0Features):
             return rows
         with float32_inference(rows.device):
             return network.logits(rows)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tenshot.metrics.lpips_rows import RowSource
-from tenshot.models.features.lpips import Rows, distances
+from tenshot.models.features.embedding import Rows, distances
 
 __all__ = ["Spread", "Targets", "target_distances"]
 

@@ -13,28 +13,34 @@ from tenshot.metrics.base import ImageMetric, Need
 from tenshot.metrics.feature_metric import Features
 from tenshot.metrics.lpips_rows import EmbeddedImages, FeatureRows, RowSource
 from tenshot.metrics.pixels import checked_pixels
+from tenshot.models.features.efficientnet_lite0 import EfficientNetLite0Distance
+from tenshot.models.features.embedding import EmbeddingNetwork
 from tenshot.models.features.lpips import LPIPSNetwork
 
 __all__ = ["LPIPSMetric", "LPIPSName"]
 
-LPIPSName = Literal["vgg", "alex", "squeeze", "random"]
+LPIPSName = Literal["vgg", "alex", "squeeze", "efficientnet_lite0", "random"]
 
-_LOADED: WeakValueDictionary[tuple[str, str | None, int | None], LPIPSNetwork] = WeakValueDictionary()
+_LOADED: WeakValueDictionary[tuple[str, str | None, int | None], EmbeddingNetwork] = WeakValueDictionary()
 
 
 class LPIPSFeatures:
-    """The network of an LPIPS metric. Not a module, so that it stays out of state dicts, optimisers and copies.
+    """The network of a metric of distances. Not a module, so that it stays out of state dicts, optimisers and copies.
 
     Metrics that ask for the same network share it.
     """
 
-    def __init__(self, features: LPIPSName | LPIPSNetwork, weights: str | None, resize: int | None) -> None:
+    def __init__(self, features: LPIPSName | EmbeddingNetwork, weights: str | None, resize: int | None) -> None:
         known = get_args(LPIPSName)
         if isinstance(features, str):
             if features not in known:
                 raise InputError(f"no LPIPS features {features!r}{did_you_mean(features, known)}: {', '.join(known)}")
-            if features == "random" and weights is not None:
-                raise InputError(f"features random takes no weights, but got {weights}: choose vgg, or leave them out")
+            if features in ("random", "efficientnet_lite0") and weights is not None:
+                raise InputError(
+                    f"features {features} takes no weights, but got {weights}: choose vgg, or leave them out"
+                )
+            if features == "efficientnet_lite0" and resize is not None:
+                raise InputError(f"features {features} resizes by itself, but got {resize}: leave resize out")
         elif weights is not None or resize is not None:
             raise InputError("weights and resize are for LPIPS networks by name: give them to the network itself")
         self._asked, self._weights, self._resize = features, weights, resize
@@ -43,23 +49,20 @@ class LPIPSFeatures:
         return self
 
     @property
-    def network(self) -> LPIPSNetwork:
+    def network(self) -> EmbeddingNetwork:
         """The network, loaded when first asked for."""
         if isinstance(self._asked, str):
             key = (self._asked, self._weights, self._resize)
             network = _LOADED.get(key)
             if network is None:
-                if self._asked == "random":
-                    network = LPIPSNetwork.random(resize=self._resize)
-                else:
-                    network = LPIPSNetwork(self._asked, self._weights, self._resize)
+                network = _load(self._asked, self._weights, self._resize)
                 _LOADED[key] = network
             self._asked = network
         return self._asked
 
     def release(self) -> None:
         """Move the network out of the accelerator's memory."""
-        if isinstance(self._asked, LPIPSNetwork):
+        if isinstance(self._asked, EmbeddingNetwork):
             self._asked.cpu()
 
     def settings(self) -> dict[str, Any]:
@@ -73,19 +76,27 @@ class LPIPSFeatures:
         return self.network.name
 
 
+def _load(name: LPIPSName, weights: str | None, resize: int | None) -> EmbeddingNetwork:
+    if name == "efficientnet_lite0":
+        return EfficientNetLite0Distance()
+    return LPIPSNetwork.random(resize=resize) if name == "random" else LPIPSNetwork(name, weights, resize)
+
+
 class LPIPSMetric(ImageMetric):
     """A metric of distances between images, of which it keeps the pixels.
 
     Results have ``lpips`` in their name with the published weights of VGG16, ``lpips_alex`` and ``lpips_squeeze`` with
-    the others', ``dist_random`` with random weights, and ``dist_…`` with anything else. Ranks share the work: each
-    embeds every W-th image of all, and only distances and sums of rows travel.
+    the others', ``dist_efficientnet_lite0`` with that network, ``dist_random`` with random weights, and ``dist_…`` with
+    anything else. Ranks share the work: each embeds every W-th image of all, and only distances and sums of rows
+    travel.
 
     Args:
-        features: ``vgg``, which all published few-shot numbers have, ``alex``, ``squeeze``, or ``random``; a network
-            with other settings; or any module that returns rows (N, d) for float32 images in [-1, 1], whose squared
-            Euclidean distance then takes the place of LPIPS (``nn.Identity()`` to give features instead of images).
+        features: ``vgg``, which all published few-shot numbers have, ``alex``, ``squeeze``, ``efficientnet_lite0``,
+            trained too and there without a download, or ``random``; a network with other settings; or any module that
+            returns rows (N, d) for float32 images in [-1, 1], whose squared Euclidean distance then takes the place of
+            LPIPS (``nn.Identity()`` to give features instead of images).
         weights: Weight file of the trunk; none for the public one, from torch's cache or downloaded.
-        resize: Side to which images are resized first; published numbers are of 256.
+        resize: Side to which images are resized first, of LPIPS and ``random``; published numbers are of 256.
     """
 
     needs: ClassVar[tuple[Need, ...]] = ("shots",)
@@ -95,7 +106,7 @@ class LPIPSMetric(ImageMetric):
     ) -> None:
         super().__init__()
         self.features: LPIPSFeatures | Features
-        if isinstance(features, str | LPIPSNetwork):
+        if isinstance(features, str | EmbeddingNetwork):
             self.features = LPIPSFeatures(features, weights, resize)
         else:
             if resize is not None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tenshot.datamodules.pixels import from_pixels
-from tenshot.models.features.lpips import LPIPSNetwork, Rows
+from tenshot.models.features.embedding import EmbeddingNetwork, Rows
 
 __all__ = ["EmbeddedImages", "FeatureRows", "RowSource", "held_bytes"]
 
@@ -68,7 +68,7 @@ class FeatureRows(RowSource):
 
 
 class EmbeddedImages(RowSource):
-    """Images and what LPIPS makes of them.
+    """Images and what a network makes of them.
 
     Args:
         network: What embeds them, on the device it is to run on.
@@ -76,9 +76,9 @@ class EmbeddedImages(RowSource):
         held_bytes: Room for rows that will be asked for again; what does not fit goes through the trunk again.
     """
 
-    def __init__(self, network: LPIPSNetwork, pixels: Tensor, held_bytes: int = 0) -> None:
+    def __init__(self, network: EmbeddingNetwork, pixels: Tensor, held_bytes: int = 0) -> None:
         self.network, self.pixels, self.held_bytes = network, pixels, held_bytes
-        self.device = network.shift.device
+        self.device = network.device
         height, width = (network.resize,) * 2 if network.resize else pixels.shape[-2:]
         most = BATCH_PIXELS.get(self.device.type, BATCH_PIXELS["cpu"])
         self.batch_size = max(4, min(most // (height * width), 256))

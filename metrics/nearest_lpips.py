@@ -9,6 +9,7 @@ from tenshot.metrics.base import Report
 from tenshot.metrics.lpips_distances import target_distances
 from tenshot.metrics.lpips_metric import LPIPSFeatures, LPIPSMetric, LPIPSName
 from tenshot.metrics.lpips_rows import EmbeddedImages
+from tenshot.models.features.embedding import EmbeddingNetwork
 from tenshot.models.float32 import float32_inference
 
 __all__ = ["NearestLPIPS"]
@@ -30,7 +31,7 @@ class NearestLPIPS(LPIPSMetric):
         weights: See :class:`LPIPSMetric`.
         resize: See :class:`LPIPSMetric`.
         count_flips: Mirrored shots are shots too: for generators that were trained with flips.
-        threshold: Distance below which an image is called a copy. What that is depends on the features.
+        threshold: Distance below which an image is called a copy; none for the network's own ``copy_distance``.
     """
 
     more_is_better = (True, True, False, False, True)
@@ -41,7 +42,7 @@ class NearestLPIPS(LPIPSMetric):
         weights: str | None = None,
         resize: int | None = None,
         count_flips: bool = False,
-        threshold: float = 0.1,
+        threshold: float | None = None,
     ) -> None:
         super().__init__(features, weights, resize)
         self.count_flips, self.threshold = count_flips, threshold
@@ -55,7 +56,8 @@ class NearestLPIPS(LPIPSMetric):
 
     def evaluate(self) -> Report:
         """All of these; NaN where a set is empty."""
-        settings = self.settings() | {"count_flips": self.count_flips, "threshold": self.threshold}
+        threshold = self._threshold()
+        settings = self.settings() | {"count_flips": self.count_flips, "threshold": threshold}
         generated, real = self.source("generated"), self.source("real")
         if generated is None or real is None:
             why = f"both sets are needed, there are {settings['n_generated']} generated, {settings['n_real']} real"
@@ -71,7 +73,7 @@ class NearestLPIPS(LPIPSMetric):
             distances = self.together(distances)
         nearest, which = distances.min(dim=1)
         reached = distances.amin(dim=0)
-        copies, modes = (nearest < self.threshold).double().mean(), torch.tensor(len(which.unique()))
+        copies, modes = (nearest < threshold).double().mean(), torch.tensor(len(which.unique()))
         values = (nearest.mean(), nearest.quantile(0.05), reached.mean(), copies, modes)
         levels = torch.tensor(QUANTILES, dtype=torch.float64)
         details = {
@@ -80,3 +82,10 @@ class NearestLPIPS(LPIPSMetric):
             "nearest_of_each_shot": reached.tolist(),
         }
         return Report(dict(zip(self.names(), map(float, values), strict=True)), settings, details)
+
+    def _threshold(self) -> float:
+        if self.threshold is not None:
+            return self.threshold
+        if isinstance(self.features, LPIPSFeatures):
+            return self.features.network.copy_distance
+        return EmbeddingNetwork.copy_distance

@@ -14,7 +14,8 @@ from tenshot.metrics.feature_metric import Features
 from tenshot.metrics.latent_paths import Space
 from tenshot.metrics.lpips_metric import LPIPSFeatures, LPIPSName
 from tenshot.metrics.lpips_rows import BATCH_PIXELS
-from tenshot.models.features.lpips import LPIPSNetwork, Rows, distances
+from tenshot.models.features.embedding import EmbeddingNetwork, Rows, distances
+from tenshot.models.features.lpips import LPIPSNetwork
 from tenshot.models.float32 import float32_inference
 
 __all__ = ["PathMetric"]
@@ -56,7 +57,7 @@ class PathMetric(ImageMetric):
         if isinstance(features, LPIPSNetwork) and features.resize is not None:
             raise InputError(f"{type(self).__name__}: the network rounds what it resizes: give resize here instead")
         self.features: LPIPSFeatures | Features
-        if isinstance(features, str | LPIPSNetwork):
+        if isinstance(features, str | EmbeddingNetwork):
             self.features = LPIPSFeatures(features, weights, resize=None)
         else:
             self.features = Features(features, weights)
@@ -124,7 +125,8 @@ class PathMetric(ImageMetric):
 
     def _at_a_time(self, images: Tensor) -> int:
         """Paths that go through the network together."""
-        side = self.resize or min(images.shape[-1], PUBLISHED_SIDE)
+        own = self.features.network.resize if isinstance(self.features, LPIPSFeatures) else None
+        side = own or self.resize or min(images.shape[-1], PUBLISHED_SIDE)
         return max(1, BATCH_PIXELS.get(images.device.type, BATCH_PIXELS["cpu"]) // (side**2 * self.images_per_path))
 
     def _rows(self, x: Tensor) -> Rows:

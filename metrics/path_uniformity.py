@@ -8,7 +8,7 @@ from torch import Tensor
 from tenshot.metrics.base import Report
 from tenshot.metrics.latent_paths import interpolate
 from tenshot.metrics.path_metric import PathMetric, step_distances
-from tenshot.models.features.lpips import Rows, distances
+from tenshot.models.features.embedding import Rows, distances
 
 __all__ = ["PathUniformity"]
 

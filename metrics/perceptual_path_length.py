@@ -10,7 +10,7 @@ from tenshot.metrics.base import Report
 from tenshot.metrics.latent_paths import Space, interpolate
 from tenshot.metrics.lpips_metric import LPIPSName
 from tenshot.metrics.path_metric import PathMetric, step_distances
-from tenshot.models.features.lpips import Rows
+from tenshot.models.features.embedding import Rows
 
 __all__ = ["PerceptualPathLength"]
 

@@ -1,5 +1,6 @@
 """Frozen networks that turn images into feature rows, for metrics."""
 
+from tenshot.models.features.efficientnet_lite0 import EfficientNetLite0Features
 from tenshot.models.features.factory import FeatureName, check_feature_name, feature_network
 from tenshot.models.features.inception import InceptionFeatures
 from tenshot.models.features.network import FeatureNetwork, weights_hash
@@ -7,6 +8,7 @@ from tenshot.models.features.random import RandomFeatures
 from tenshot.models.features.vgg16 import VGG16Features
 
 __all__ = [
+    "EfficientNetLite0Features",
     "FeatureName",
     "FeatureNetwork",
     "InceptionFeatures",

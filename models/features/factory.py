@@ -5,6 +5,7 @@ from typing import Literal, get_args
 from weakref import WeakValueDictionary
 
 from tenshot.errors import InputError, did_you_mean
+from tenshot.models.features.efficientnet_lite0 import EfficientNetLite0Features
 from tenshot.models.features.inception import InceptionFeatures, PytorchFidFeatures
 from tenshot.models.features.network import FeatureNetwork
 from tenshot.models.features.random import RandomFeatures
@@ -12,11 +13,16 @@ from tenshot.models.features.vgg16 import VGG16Features
 
 __all__ = ["FeatureName", "check_feature_name", "feature_network"]
 
-FeatureName = Literal["inception", "inception_pytorch_fid", "vgg16", "random"]
+FeatureName = Literal["inception", "inception_pytorch_fid", "vgg16", "efficientnet_lite0", "random"]
 
-NETWORKS: dict[str, Callable[[str | None], FeatureNetwork]] = {
+OF_FILES: dict[str, Callable[[str | None], FeatureNetwork]] = {
     "inception": InceptionFeatures, "inception_pytorch_fid": PytorchFidFeatures, "vgg16": VGG16Features
 }  # fmt: skip
+THERE: dict[str, Callable[[], FeatureNetwork]] = {
+    "efficientnet_lite0": EfficientNetLite0Features, "random": RandomFeatures
+}  # fmt: skip
+"""Which take no weights: they come with a package, or are made."""
+
 _LOADED: WeakValueDictionary[tuple[str, str | None], FeatureNetwork] = WeakValueDictionary()
 
 
@@ -29,16 +35,16 @@ def check_feature_name(name: str, weights: str | None = None) -> None:
     known = get_args(FeatureName)
     if name not in known:
         raise InputError(f"no feature network {name!r}{did_you_mean(name, known)}: choose {', '.join(known)}")
-    if name == "random" and weights is not None:
-        raise InputError(f"features random takes no weights, but got {weights}: choose inception or vgg16, or none")
+    if name in THERE and weights is not None:
+        raise InputError(f"features {name} takes no weights, but got {weights}: choose inception or vgg16, or none")
 
 
 def feature_network(name: FeatureName, weights: str | None = None) -> FeatureNetwork:
     """The network of that name; all metrics that ask for the same one share it, as long as one of them is there.
 
     Args:
-        name: ``inception``; ``inception_pytorch_fid``, with that package's resizing; ``vgg16``; or ``random``, which
-            needs no file.
+        name: ``inception``; ``inception_pytorch_fid``, with that package's resizing; ``vgg16``;
+            ``efficientnet_lite0``, whose file comes with a package; or ``random``, which needs none.
         weights: Weight file; none for the public one, see :func:`tenshot.models.pretrained.weight_file`.
 
     Raises:
@@ -47,6 +53,6 @@ def feature_network(name: FeatureName, weights: str | None = None) -> FeatureNet
     check_feature_name(name, weights)
     network = _LOADED.get((name, weights))
     if network is None:
-        network = RandomFeatures() if name == "random" else NETWORKS[name](weights)
+        network = THERE[name]() if name in THERE else OF_FILES[name](weights)
         _LOADED[name, weights] = network
     return network

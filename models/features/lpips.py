@@ -14,15 +14,12 @@ from torch.nn import functional as F
 from torchvision import models as torchvision_models
 
 from tenshot.errors import InputError, did_you_mean
+from tenshot.models.features.embedding import EmbeddingNetwork, Rows, unit_rows
 from tenshot.models.features.network import weights_hash
 from tenshot.models.pretrained import Trunk, fill, read_state_dict, sha256, weight_file
 
-__all__ = ["LPIPSNetwork", "Rows", "distances"]
+__all__ = ["LPIPSNetwork"]
 
-Rows = list[Tensor]
-"""Embedded images, one tensor (N, D_l) for each tap l: together a row for each image, too long to copy together."""
-
-EPS = 1e-10
 SEED = 0
 """Of the random weights: one network, so that its distances can be compared."""
 
@@ -51,7 +48,7 @@ TRUNKS: dict[str, Classifier] = {
 }
 
 
-class LPIPSNetwork(nn.Module):
+class LPIPSNetwork(EmbeddingNetwork):
     """The network of the ``lpips`` package, version 0.1 (Zhang et al. 2018, arXiv 1801.03924).
 
     The distance is d(x, y) = sum_l mean_hw sum_c w_lc (φ_lchw(x) - φ_lchw(y))², where φ are the activations at tap l,
@@ -148,29 +145,8 @@ class LPIPSNetwork(nn.Module):
         for number, layer in enumerate(self.layers):
             x = layer(x)
             if number in taps:
-                rows.append(self._row(x, len(rows)))
+                rows.append(unit_rows(x, getattr(self, f"root{len(rows)}"), getattr(self, f"kept{len(rows)}")))
         return rows
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """The distance of each pair.
-
-        x, y: (N, 3, H, W) float32 in [-1, 1]  ->  (N,) float32
-        """
-        return distances(self.embed(x), self.embed(y))
-
-    def _row(self, x: Tensor, tap: int) -> Tensor:
-        """One tap of the rows: (N, C, H, W) -> (N, H W C')."""
-        kept, root = getattr(self, f"kept{tap}"), getattr(self, f"root{tap}")
-        length = torch.linalg.vector_norm(x, dim=1).add_(EPS)  # (N, H, W)
-        x = x.permute(0, 2, 3, 1)  # (N, H, W, C), which is how it lies in memory
-        if kept is not None:
-            x = x[..., kept]
-        return (x / length[..., None]).mul_(root / math.sqrt(length[0].numel())).flatten(1)
-
-
-def distances(x: Rows, y: Rows) -> Tensor:
-    """Squared distances of rows, pair by pair, exact for near-copies too: (N, D_l), (N, D_l)  ->  (N,)"""
-    return torch.stack([(a - b).square_().sum(dim=1) for a, b in zip(x, y, strict=True)]).sum(dim=0)
 
 
 def _draw(layers: nn.Module) -> None:

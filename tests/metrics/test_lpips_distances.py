@@ -11,7 +11,8 @@ from tenshot.datamodules.pixels import from_pixels
 from tenshot.metrics import lpips_distances
 from tenshot.metrics.lpips_distances import Spread, Targets, target_distances
 from tenshot.metrics.lpips_rows import EmbeddedImages, FeatureRows, held_bytes
-from tenshot.models.features.lpips import LPIPSNetwork, Rows
+from tenshot.models.features.embedding import Rows
+from tenshot.models.features.lpips import LPIPSNetwork
 
 
 def pixels(count: int, side: int = 40, seed: int = 0) -> Tensor:

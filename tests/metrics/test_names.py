@@ -8,6 +8,19 @@ import torch
 
 from tenshot.metrics import METRICS, ImageMetric, MetricName, PathMetric
 
+OF_LITE0 = {
+    "frechet": "fd_efficientnet_lite0", "kernel": "kd_efficientnet_lite0", "inception_score": "is_efficientnet_lite0",
+    "precision_recall": "precision_efficientnet_lite0", "intra_lpips": "intra_dist_efficientnet_lite0",
+    "nearest_lpips": "nearest_dist_efficientnet_lite0", "pairwise_lpips": "pairwise_dist_efficientnet_lite0",
+    "path_length": "path_dist_efficientnet_lite0_wend", "path_uniformity": "path_dist_efficientnet_lite0",
+}  # fmt: skip
+
+
+def test_values_of_efficientnet_lite0_are_named_by_it():
+    named = {name: build("efficientnet_lite0").names()[0] for name, build in METRICS.items()}  # type: ignore[call-arg]
+    assert {name: named[name] for name in OF_LITE0} == OF_LITE0
+    assert all("_efficientnet_lite0" in value for value in named.values())
+
 
 def test_the_command_line_offers_every_metric():
     assert set(get_args(MetricName)) == METRICS.keys()
