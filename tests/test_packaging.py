@@ -109,3 +109,10 @@ def test_the_module_is_the_command(tmp_path: Path):
         words, cwd=tmp_path, env={"PYTHONPATH": str(LINKS.parent)}, capture_output=True, text=True, timeout=120
     )
     assert done.stdout.startswith("usage: tenshot COMMAND"), done.stderr
+
+
+def test_no_file_is_longer_than_a_reader_holds():
+    folders = [*shipped_folders(), "benchmarks", "scripts", "tests"]
+    lines = {path: len(path.read_text().splitlines()) for name in folders for path in (TOP / name).rglob("*.py")}
+    assert len(lines) > 200
+    assert {path: count for path, count in lines.items() if count > 300} == {}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tenshot.errors import InputError, did_you_mean
-from tenshot.models.pretrained.adm_zoo import ZOO, PublicModel
+from tenshot.models.pretrained.adm_zoo import ZOO, PublicModel, named_of
 from tenshot.models.pretrained.filling import broken_named, fill, list_keys, refuse_misfit
 from tenshot.models.pretrained.reading import read_checkpoint
 from tenshot.models.pretrained.wrapped import seems, unwrapped
@@ -206,11 +206,7 @@ def infer(state: Mapping[str, Tensor], num_res_blocks: int | None = None) -> Sha
 
 
 def _recognise(shapes: Shapes, where: str) -> PublicModel | None:
-    """The public checkpoint with these shapes; among several, the one of that file name, else the first.
-
-    Raises:
-        InputError: Several have these shapes and differ in more than dropout, and the file is named like none of them.
-    """
+    """The public checkpoint with these shapes."""
 
     def told(of: PublicModel | Shapes, attention_levels: Iterable[int]) -> tuple[object, ...]:
         return (
@@ -224,14 +220,7 @@ def _recognise(shapes: Shapes, where: str) -> PublicModel | None:
 
     wanted = told(shapes, shapes.attention_levels)
     matches = [model for model in ZOO if told(model, levels(model)) == wanted]
-    found = [model for model in matches if Path(where).stem in model.names] or matches
-    other = next((model for model in found if not model.agrees(found[0])), None)
-    if other is not None:
-        raise InputError(
-            f"{where}: has the shapes of {found[0].names[0]} and of {other.names[0]}, which differ in what shapes do "
-            "not tell: name the file like the one that it is"
-        )
-    return next(iter(found), None)
+    return named_of(matches, where)
 
 
 @dataclass(frozen=True)

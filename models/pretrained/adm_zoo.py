@@ -5,12 +5,15 @@ yandex-research/ddpm-segmentation, jychoi118/ilvr_adm, jychoi118/P2-weighting): 
 by, and the flags it was trained with.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
+from tenshot.errors import InputError
 from tenshot.models.blocks import AttentionOrder
 
-__all__ = ["CLASSIFIERS", "ZOO", "Classifier", "PublicModel"]
+__all__ = ["CLASSIFIERS", "ZOO", "Classifier", "PublicModel", "named_of"]
 
 Schedule = Literal["linear", "cosine"]
 
@@ -145,3 +148,19 @@ CLASSIFIERS: tuple[Classifier, ...] = (
     Classifier("256x256_classifier", 256, 2, _MULT_256),
     Classifier("512x512_classifier", 512, 2, _MULT_512),
 )
+
+
+def named_of(models: Sequence[PublicModel], where: str) -> PublicModel | None:
+    """Of public checkpoints of the same shapes the one of that file name, else the first; none of none.
+
+    Raises:
+        InputError: They differ in more than dropout, and the file is named like none of them.
+    """
+    found = [model for model in models if Path(where).stem in model.names] or models
+    other = next((model for model in found if not model.agrees(found[0])), None)
+    if other is not None:
+        raise InputError(
+            f"{where}: has the shapes of {found[0].names[0]} and of {other.names[0]}, which differ in what shapes do "
+            "not tell: name the file like the one that it is"
+        )
+    return next(iter(found), None)
