@@ -59,6 +59,30 @@ class Started:
         self._process.join()
 
 
+def start_ranks(script: str, *words: str | Path, folder: Path, count: int = 2) -> list[Started]:
+    """Start a script on ranks that meet on this machine, as torchrun starts them.
+
+    Returns:
+        Their processes; what each prints goes to the file of its number in the folder.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    shared = {
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
+        "GROUP_RANK": "0", "GROUP_WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_MAX_RESTARTS": "0", "TORCHELASTIC_USE_AGENT_STORE": "False",
+    }  # fmt: skip
+    return [
+        Started(
+            script,
+            *words,
+            environment=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            output=folder / str(rank),
+        )
+        for rank in range(count)
+    ]
+
+
 def run_ranks(script: str, *words: str | Path, timeout: float, count: int = 2) -> str:
     """Run a script on ranks that meet on this machine; where one fails, the others are killed.
 
@@ -68,19 +92,8 @@ def run_ranks(script: str, *words: str | Path, timeout: float, count: int = 2) -
     Raises:
         AssertionError: One failed, or they took longer than ``timeout`` seconds; with the end of what each printed.
     """
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    shared = {
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
-        "GROUP_RANK": "0", "GROUP_WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_RESTART_COUNT": "0",
-        "TORCHELASTIC_MAX_RESTARTS": "0", "TORCHELASTIC_USE_AGENT_STORE": "False",
-    }  # fmt: skip
     with TemporaryDirectory() as folder:
-        outputs = [Path(folder) / str(rank) for rank in range(count)]
-        ranks = [
-            Started(script, *words, environment=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, output=output)
-            for rank, output in enumerate(outputs)
-        ]
+        ranks = start_ranks(script, *words, folder=Path(folder), count=count)
         end = time.monotonic() + timeout
         while (alive := [rank for rank in ranks if rank.returncode is None]) and not any(r.returncode for r in ranks):
             if not wait([rank.sentinel for rank in alive], end - time.monotonic()):
@@ -88,7 +101,7 @@ def run_ranks(script: str, *words: str | Path, timeout: float, count: int = 2) -
         ended = [rank.returncode for rank in ranks]
         for rank in ranks:
             rank.kill()
-        printed = [output.read_text(errors="replace") for output in outputs]
+        printed = [(Path(folder) / str(rank)).read_text(errors="replace") for rank in range(count)]
     assert ended == [0] * count, "\n".join(f"{code}: {text[-3000:]}" for code, text in zip(ended, printed, strict=True))
     return "".join(printed)
 

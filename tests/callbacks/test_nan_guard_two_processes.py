@@ -1,11 +1,8 @@
 """Two gloo processes, of which one finds what is no number: both leave, with one message.
 
-With arguments, this file is the script of one rank.
+Run by ``start_ranks``, this file is the script of one rank.
 """
 
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import pytest
 import tiny
 import torch
 from lightning.pytorch import Callback, LightningModule
+from ranks import start_ranks
 
 from tenshot.cli import main
 
@@ -45,24 +43,14 @@ def test_all_ranks_leave_with_the_same_status_and_the_first_says_why(tmp_path: P
         },
         "checkpoint": {"every_n_steps": 2},
     }  # fmt: skip
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    shared = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    config = tiny.config_file(tmp_path, changes)
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, config], env=os.environ | shared | {"LOCAL_RANK": str(number)},
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )
-        for number in range(2)
-    ]  # fmt: skip
+    ranks = start_ranks(__file__, tiny.config_file(tmp_path, changes), folder=tmp_path)
     try:
-        said = [process.communicate(timeout=200)[1] for process in ranks]
+        statuses = [rank.wait(timeout=200) for rank in ranks]
     finally:
-        for process in ranks:
-            process.kill()
-    assert [process.returncode for process in ranks] == [1, 1], said
+        for rank in ranks:
+            rank.kill()
+    said = [(tmp_path / str(rank)).read_text(errors="replace") for rank in range(2)]
+    assert statuses == [1, 1], said
     complaints = [[line for line in text.splitlines() if line.startswith("tenshot: error: ")] for text in said]
     assert [len(lines) for lines in complaints] == [1, 0], said
     expected = {

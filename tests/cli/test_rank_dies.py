@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 import tiny
 from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.utilities import rank_zero_only
+from ranks import Started
+from torch.distributed import run
 
 from tenshot.cli import main
 
@@ -31,29 +34,50 @@ class Dies(Callback):
             raise RuntimeError("the second rank fell over")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("how", "said"), [("error", "RuntimeError: the second rank fell over"), ("killed", "SIGKILL")])
-def test_the_job_ends_and_says_why(tmp_path: Path, how: str, said: str):
+LAUNCHER = ["--standalone", "--nproc-per-node=2"]
+
+
+def configuration(folder: Path, how: str) -> str:
     changes = {
         "trainer": {
-            "max_steps": 1000, "strategy": "ddp", "devices": 2, "default_root_dir": str(tmp_path / "run"),
+            "max_steps": 1000, "strategy": "ddp", "devices": 2, "default_root_dir": str(folder / "run"),
             "callbacks": [{"class_path": "test_rank_dies.Dies", "init_args": {"how": how}}],
         },
         "checkpoint": {"every_n_steps": 2},
     }  # fmt: skip
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__]
+    return tiny.config_file(folder, changes)
+
+
+def saved(folder: Path) -> list[str]:
+    return [path.name for path in (folder / "run" / "checkpoints").iterdir()]
+
+
+@pytest.mark.slow
+def test_the_first_error_is_that_of_the_rank_that_fell_over(tmp_path: Path):
+    """Launched as users do: three processes of their own."""
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     ended = subprocess.run(
-        [*words, tiny.config_file(tmp_path, changes)], env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=200,
+        [sys.executable, "-m", "torch.distributed.run", *LAUNCHER, __file__, configuration(tmp_path, "error")],
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=200,
     )  # fmt: skip
     assert ended.returncode != 0
-    assert said in ended.stderr
-    if how == "error":  # before what the other rank and the launcher say of it
-        first = next(line for line in ended.stderr.splitlines() if re.search(r"\w+Error: ", line))
-        assert said in first
-    assert [saved.name for saved in (tmp_path / "run" / "checkpoints").iterdir()] == ["step=00000002.ckpt"]
+    first = next(line for line in ended.stderr.splitlines() if re.search(r"\w+Error: ", line))
+    assert "RuntimeError: the second rank fell over" in first  # not what the other rank and the launcher say of it
+    assert saved(tmp_path) == ["step=00000002.ckpt"]
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_takes_the_job_down(tmp_path: Path):
+    """By the same launcher, which forks the ranks here."""
+    forks = ["--run-path", "--start-method=fork"]
+    said = tmp_path / "said"
+    launcher = Started(run.__file__, *LAUNCHER, *forks, __file__, configuration(tmp_path, "killed"), output=said)
+    assert launcher.wait(timeout=200) != 0
+    assert "SIGKILL" in said.read_text()
+    assert saved(tmp_path) == ["step=00000002.ckpt"]
 
 
 if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).parent))
+    rank_zero_only.rank = int(os.environ["RANK"])  # of a forked rank, whose modules are imported, it is the launcher's
     main(["fit", "--config", sys.argv[1]])
