@@ -1,4 +1,3 @@
-import subprocess
 import sys
 from collections import deque
 from pathlib import Path
@@ -6,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from ranks import run_ranks
 
 from tenshot.diffusion import LossAwareTimesteps, UniformTimesteps
 from tenshot.errors import InputError
@@ -102,23 +103,8 @@ def test_a_state_of_another_process_is_refused():
         LossAwareTimesteps(1000).load_state_dict(warmed_up().state_dict())
 
 
-RANK = """
-import sys, torch, torch.distributed as dist
-from tenshot.diffusion import LossAwareTimesteps
-rank, folder = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-sampler = LossAwareTimesteps(3, history=2)
-for step in range(6):
-    draw = torch.Generator().manual_seed(10 * step + rank)
-    sampler.update(torch.randint(3, (4,), generator=draw), torch.rand(4, generator=draw))
-torch.save(sampler.state_dict(), f"{folder}/{rank}.pt")
-dist.destroy_process_group()
-"""
-
-
 def test_all_ranks_remember_the_losses_of_all(tmp_path: Path):
-    ranks = [subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(tmp_path)]) for rank in range(2)]
-    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    run_ranks(__file__, tmp_path, timeout=120)
     alone = LossAwareTimesteps(3, history=2)
     for step in range(6):
         draws = [torch.Generator().manual_seed(10 * step + rank) for rank in range(2)]
@@ -128,3 +114,17 @@ def test_all_ranks_remember_the_losses_of_all(tmp_path: Path):
         state = torch.load(tmp_path / f"{rank}.pt")
         assert all(torch.equal(state[name], value) for name, value in alone.state_dict().items())
     assert alone.state_dict()["counts"].sum() == 48
+
+
+def one_rank(folder: Path) -> None:
+    dist.init_process_group("gloo")
+    rank, sampler = dist.get_rank(), LossAwareTimesteps(3, history=2)
+    for step in range(6):
+        draw = torch.Generator().manual_seed(10 * step + rank)
+        sampler.update(torch.randint(3, (4,), generator=draw), torch.rand(4, generator=draw))
+    torch.save(sampler.state_dict(), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":  # run by ``run_ranks``
+    one_rank(Path(sys.argv[1]))

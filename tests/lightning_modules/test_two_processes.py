@@ -26,6 +26,7 @@ from tenshot.cli import main
 from tenshot.lightning_modules import DDPM, Pairwise
 
 STEPS = 3
+SMALL: dict[str, Any] = {"channel_mult": [1], "attention_resolutions": []}
 EVALUATION = [
     "--data.shots",
     "3",
@@ -43,7 +44,7 @@ METHODS = {
 CHANGES: dict[str, Any] = {
     "model": {
         "init_args": {
-            "unet": {"dropout": 0.2},
+            "unet": {"dropout": 0.2} | SMALL,
             "diffusion": {"num_steps": 50},
             "objective": "vlb",
             "timesteps": "loss_aware",
@@ -73,12 +74,11 @@ class Follow(Callback):
 
 
 def train_by_image(folder: Path, batch_size: int, pairwise: Pairwise, **arguments: Any) -> Follow:
+    unet = tiny.unet_config(**SMALL)
     source = tiny.weights_file(
-        folder / f"source{os.environ.get('RANK', 0)}.safetensors", tiny.randomised(tiny.ddpm(), 1)
+        folder / f"source{os.environ.get('RANK', 0)}.safetensors", tiny.randomised(tiny.ddpm(unet=unet), 1)
     )
-    method = ByImage(
-        pairwise, str(source), unet=tiny.unet_config(), optimizer=lambda params: torch.optim.SGD(params, lr=0.1)
-    )
+    method = ByImage(pairwise, str(source), unet=unet, optimizer=lambda params: torch.optim.SGD(params, lr=0.1))
     method.configure_model()
     follow = Follow()
     trainer = tiny.trainer(
