@@ -29,11 +29,12 @@ class BestCheckpoint:
         self._value: float | None = None
         self._more_is_better = True
 
-    def check(self, better: Mapping[str, bool | None]) -> None:
+    def check(self, better: Mapping[str, bool | None], features: str) -> None:
         """Find out whether more is better.
 
         Args:
             better: The same of each value that is computed, by name; None where neither more nor less is.
+            features: What it is computed with, after which it is named.
 
         Raises:
             InputError: No metric computes it, or neither is better.
@@ -45,7 +46,10 @@ class BestCheckpoint:
             fault = (
                 "has no better or worse" if self.by in better else f"is not computed{did_you_mean(self.by, ordered)}"
             )
-            raise InputError(f"--evaluate.keep_best {self.by!r} {fault}: choose one of {', '.join(ordered)}")
+            raise InputError(
+                f"--evaluate.keep_best {self.by!r} {fault}: choose one of {', '.join(ordered)}, or other "
+                f"--evaluate.features than {features}"
+            )
         self._more_is_better = bool(better[self.by])
 
     def resume(self, trainer: Trainer) -> None:

@@ -14,8 +14,9 @@ from tenshot.callbacks.drawn_by import DrawnBy, drawn_by
 from tenshot.callbacks.drawn_folder import DrawnFolder
 from tenshot.callbacks.ema import averaged
 from tenshot.callbacks.evaluation_result import publish_result, result_of
+from tenshot.callbacks.feature_choice import features_decided
 from tenshot.callbacks.image_writer import to_uint8, write_png
-from tenshot.callbacks.metric_choice import Features, PathName, Requests, chosen_metrics
+from tenshot.callbacks.metric_choice import Features, PathName, Requests, build, chosen_metrics
 from tenshot.callbacks.metric_inputs import MetricInputs
 from tenshot.callbacks.path_drawing import show_paths
 from tenshot.callbacks.throughput import paused
@@ -43,10 +44,12 @@ class EvaluateGenerator(Callback):
         metrics: Which to compute; none: all that data and method allow (a reference set is needed for frechet, kernel
             and precision_recall, a few shots for intra_lpips and nearest_lpips, a method with latents for path_length
             and path_uniformity, which during fit are computed only if named).
-        features: ``trained``: the published networks, Inception for FID and KID, VGG16 for LPIPS and precision/recall;
-            ``pytorch_fid``: the same, but images resized for Inception as pytorch-fid does, for FID of CDC, MixDL and
-            CRDI; ``adm``: the same, but precision and recall on Inception, as ADM's tables; ``random``: fixed networks
-            with random weights, which need no file, under names that say so.
+        features: ``published``: Inception for FID and KID, VGG16 for LPIPS and precision/recall; ``pytorch_fid``: the
+            same, but images resized for Inception as pytorch-fid does, for FID of CDC, MixDL and CRDI; ``adm``: the
+            same, but precision and recall on Inception, as ADM's tables; ``efficientnet_lite0``: that network, trained
+            too, whose file comes with a package; ``random``: fixed networks with random weights; under names that say
+            so. ``auto``: those that the run was evaluated with before; else the published ones, if their files are
+            there or soon downloaded, else efficientnet_lite0.
         inception_weights: File of the Inception weights; by default torch's cache, or a download.
         vgg16_weights: File of the VGG16 weights; by default torch's cache, or a download.
         lpips_resize: Side to which images are resized for LPIPS; published numbers are of 256.
@@ -72,7 +75,7 @@ class EvaluateGenerator(Callback):
     def __init__(
         self,
         metrics: list[MetricName] | None = None,
-        features: Features = "trained",
+        features: Features = "auto",
         inception_weights: str | None = None,
         vgg16_weights: str | None = None,
         lpips_resize: int | None = None,
@@ -127,7 +130,9 @@ class EvaluateGenerator(Callback):
             there.append("latents")
         if self.conditions.recorded is not None:
             there.append("condition")
-        metrics = chosen_metrics(self.requests, there, thorough=stage == "test")
+        names = chosen_metrics(self.requests, there, thorough=stage == "test")
+        requests = features_decided(self.requests, names, trainer)
+        metrics = {name: build(name, requests) for name in names}
         if not metrics:
             raise InputError(
                 "there is nothing to compare samples with: set --data.shots, or --data.val_root to other images of "
@@ -137,7 +142,7 @@ class EvaluateGenerator(Callback):
         self._shown.prepare(metrics, count, f"--evaluate.{option}")
         better = {name: more for metric in metrics.values() for name, more in metric.better().items()}
         if stage == "fit":
-            self._best.check(better)
+            self._best.check(better, requests.features)
         for logger in trainer.loggers:
             if isinstance(logger, RunWandb):
                 logger.summarise(better)

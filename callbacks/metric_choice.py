@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -14,9 +14,9 @@ from tenshot.metrics.latent_paths import Space
 from tenshot.metrics.lpips_metric import LPIPSMetric, LPIPSName
 from tenshot.models.features import FeatureName
 
-__all__ = ["Features", "PathName", "Requests", "chosen_metrics"]
+__all__ = ["Features", "PathName", "Requests", "build", "chosen_metrics"]
 
-Features = Literal["trained", "random", "pytorch_fid", "adm"]
+Features = Literal["auto", "published", "efficientnet_lite0", "random", "pytorch_fid", "adm"]
 PathName = Literal["wend", "wfull", "zend", "zfull"]
 PATHS: dict[PathName, tuple[Space, Literal["end", "full"]]] = {
     "wend": ("w", "end"), "wfull": ("w", "full"), "zend": ("z", "end"), "zfull": ("z", "full"),
@@ -57,10 +57,20 @@ class Requests:
                     f"--evaluate.metrics {name!r} is unknown{did_you_mean(name, METRICS)}: choose of "
                     f"{', '.join(METRICS)}"
                 )
+        if self.features not in get_args(Features):
+            renamed, known = (
+                " (now called published)" if self.features == "trained" else "",
+                ", ".join(get_args(Features)),
+            )
+            raise InputError(f"--evaluate.features {self.features!r} is unknown{renamed}: choose one of {known}")
+        if self.features == "efficientnet_lite0" and self.lpips_resize is not None:
+            raise InputError(
+                "--evaluate.lpips_resize is for LPIPS, but efficientnet_lite0 resizes images by itself: leave it out"
+            )
 
 
-def chosen_metrics(requests: Requests, there: Collection[str], thorough: bool) -> dict[str, ImageMetric]:
-    """Build the metrics.
+def chosen_metrics(requests: Requests, there: Collection[str], thorough: bool) -> list[str]:
+    """Names of the metrics to compute.
 
     Args:
         requests: What is wanted.
@@ -70,14 +80,14 @@ def chosen_metrics(requests: Requests, there: Collection[str], thorough: bool) -
         thorough: Whether metrics that draw many images of their own are computed unasked too.
 
     Raises:
-        InputError: A metric was named that data or method do not allow, or its weights cannot be read.
+        InputError: A metric was named that data or method do not allow.
     """
     lacks = {name: [need for need in metric.needs if need not in there] for name, metric in METRICS.items()}
     if requests.metrics is not None:
         for name in requests.metrics:
             if lacks[name]:
                 raise InputError(f"--evaluate.metrics {name} needs {REMEDY[lacks[name][0]]}, or leave it out")
-        return {name: _build(name, requests) for name in requests.metrics}
+        return list(requests.metrics)
     names = [name for name in UNASKED if not lacks[name]]
     left_out = [name for name in UNASKED if lacks[name]]
     if left_out:
@@ -85,15 +95,17 @@ def chosen_metrics(requests: Requests, there: Collection[str], thorough: bool) -
         rank_zero_info(f"not computed: {', '.join(left_out)}, for want of {'; of '.join(sorted(missing))}")
     if thorough and "latents" in there:
         names += OF_PATHS
-    return {name: _build(name, requests) for name in names}
+    return names
 
 
-def _build(name: str, requests: Requests) -> ImageMetric:
-    trained, pytorch_fid = requests.features != "random", requests.features == "pytorch_fid"
-    of_fid: FeatureName = "inception_pytorch_fid" if pytorch_fid else "inception" if trained else "random"
-    inception = (of_fid, requests.inception_weights)
-    vgg16: tuple[FeatureName, str | None] = ("vgg16" if trained else "random", requests.vgg16_weights)
-    lpips: LPIPSName = "vgg" if trained else "random"
+def build(name: str, requests: Requests) -> ImageMetric:
+    """The metric of that name, with the networks that are asked for, which by now are not ``auto``."""
+    of_fid: FeatureName = "inception_pytorch_fid" if requests.features == "pytorch_fid" else "inception"
+    of_precision: FeatureName = "vgg16"
+    lpips: LPIPSName = "vgg"
+    if requests.features == "efficientnet_lite0" or requests.features == "random":
+        of_fid = of_precision = lpips = requests.features
+    inception, vgg16 = (of_fid, requests.inception_weights), (of_precision, requests.vgg16_weights)
     lpips_arguments = (lpips, requests.vgg16_weights, requests.lpips_resize)
     metric = METRICS[name]
     if issubclass(metric, PerceptualPathLength):

@@ -13,11 +13,15 @@ from tenshot.metrics.base import ImageMetric, Need
 from tenshot.metrics.pixels import checked_pixels
 from tenshot.models.features import FeatureName, FeatureNetwork, check_feature_name, feature_network, weights_hash
 from tenshot.models.float32 import float32_inference
+from tenshot.models.pretrained import Trunk
 
 __all__ = ["FeatureMetric", "Features"]
 
 _LATEST: WeakKeyDictionary[nn.Module, tuple[Tensor, Tensor]] = WeakKeyDictionary()
 """The last batch that each frozen network saw, and its rows: the next metric with that network asks for the same."""
+
+
+OF_PUBLIC_FILES: dict[str, Trunk] = {"inception": "inception", "inception_pytorch_fid": "inception", "vgg16": "vgg16"}
 
 
 class Features:
@@ -103,6 +107,11 @@ class Features:
         if isinstance(self._network, FeatureNetwork):
             _LATEST.pop(self._network, None)
             self._network.cpu()
+
+    @property
+    def public_weights(self) -> Trunk | None:
+        """The public file that the network is read from; none where it needs none, or another one is given."""
+        return OF_PUBLIC_FILES.get(self._asked) if isinstance(self._asked, str) and self._weights is None else None
 
     @property
     def name(self) -> str:

@@ -15,7 +15,8 @@ from tenshot.metrics.lpips_rows import EmbeddedImages, FeatureRows, RowSource
 from tenshot.metrics.pixels import checked_pixels
 from tenshot.models.features.efficientnet_lite0 import EfficientNetLite0Distance
 from tenshot.models.features.embedding import EmbeddingNetwork
-from tenshot.models.features.lpips import LPIPSNetwork
+from tenshot.models.features.lpips import TRUNKS, LPIPSNetwork
+from tenshot.models.pretrained import Trunk
 
 __all__ = ["LPIPSMetric", "LPIPSName"]
 
@@ -69,6 +70,12 @@ class LPIPSFeatures:
         """What a report says of it."""
         network = self.network
         return {"features": self.name, "weights_sha256": network.sha256, "resize": network.resize}
+
+    @property
+    def public_weights(self) -> Trunk | None:
+        """The public file that the network is read from; none where it needs none, or another one is given."""
+        named = isinstance(self._asked, str) and self._weights is None
+        return TRUNKS[str(self._asked)].weights if named and self._asked in TRUNKS else None
 
     @property
     def name(self) -> str:

@@ -4,12 +4,15 @@ import fcntl
 import hashlib
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Literal, get_args
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, Literal, get_args
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -20,7 +23,7 @@ from rich.progress import wrap_file
 from tenshot.errors import InputError, did_you_mean
 from tenshot.models.pretrained.reading import sha256
 
-__all__ = ["Trunk", "WeightFile", "weight_file"]
+__all__ = ["Trunk", "WeightFile", "have_quickly", "weight_file"]
 
 Trunk = Literal["inception", "vgg16", "alexnet", "squeezenet"]
 
@@ -35,6 +38,14 @@ URLS: dict[str, str] = {
 """Each file name ends in the first digits of the SHA-256 of its content."""
 
 TIMEOUT = 20  # seconds without a byte
+
+QUICK_ANSWER = 4.0
+"""Seconds in which a server answers, name resolution and all, and after which the next bytes have come."""
+
+QUICK_DOWNLOAD = 240.0
+"""Seconds that a download may take, as its first ``TRIAL`` seconds foretell."""
+
+TRIAL = 10.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,7 @@ def weight_file(name: Trunk, path: str | Path | None = None, download: bool = Tr
             raise InputError(f"{target}: the {name} weights are not there: {_remedy(name)}")
         with _one_process_at_a_time(target):
             if not target.is_file():
-                _download(name, target)
+                _download(name, target, quickly=False)
     digest = sha256(target)
     if not digest.startswith(expected):
         raise InputError(
@@ -92,6 +103,20 @@ def weight_file(name: Trunk, path: str | Path | None = None, download: bool = Tr
             f"{_remedy(name)}"
         )
     return WeightFile(target, digest, published=True)
+
+
+def have_quickly(name: Trunk) -> None:
+    """Have the weights in torch's cache: they are there, or one try to download them goes well and soon.
+
+    Raises:
+        InputError: They are not there, and the network does not answer within seconds, or is slow, or refuses; in few
+            words, for who has something else to take.
+    """
+    target = _target(name)
+    if not target.is_file():
+        with _one_process_at_a_time(target):
+            if not target.is_file():
+                _download(name, target, quickly=True)
 
 
 def _target(name: str) -> Path:
@@ -105,7 +130,7 @@ def _hash_prefix(url: str) -> str:
 
 
 def _remedy(name: str) -> str:
-    return f"download {URLS[name]} into {_target(name).parent}, or give its path, or choose features random"
+    return f"download {URLS[name]} into {_target(name).parent}, or give its path, or choose features efficientnet_lite0"
 
 
 @contextmanager
@@ -124,25 +149,59 @@ def _one_process_at_a_time(target: Path) -> Iterator[None]:
         yield
 
 
-def _download(name: str, target: Path) -> None:
-    url, digest = URLS[name], hashlib.sha256()
+def _download(name: str, target: Path, quickly: bool) -> None:
+    url, digest, begun, done = URLS[name], hashlib.sha256(), time.monotonic(), 0
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    remedy = "" if quickly else f": {_remedy(name)}"
     try:
-        with urlopen(Request(url, headers={"User-Agent": "tenshot"}), timeout=TIMEOUT) as answer:
+        with _answer(url, quickly) as answer:
             size = int(answer.headers.get("Content-Length") or 0)
             progress = wrap_file(answer, total=size, description=target.name, console=Console(stderr=True))
             with progress as source, open(partial, "wb") as file:
-                while block := source.read(2**20):
+                while block := source.read(2**16):
                     digest.update(block)
                     file.write(block)
+                    done += len(block)
+                    if quickly and _is_slow(time.monotonic() - begun, done, size):
+                        raise TimeoutError("the network is slow")
         if not digest.hexdigest().startswith(_hash_prefix(url)):
             raise InputError(
-                f"{url}: what came is torn or another file, its SHA-256 begins with {digest.hexdigest()[:8]}: "
-                f"{_remedy(name)}"
+                f"{url}: what came is torn or another file, its SHA-256 begins with {digest.hexdigest()[:8]}{remedy}"
             )
         os.replace(partial, target)
     except (OSError, HTTPException) as error:  # such as HTTPError and URLError
         reason = error if isinstance(error, HTTPError) else getattr(error, "reason", None) or error
-        raise InputError(f"{name} weights could not be downloaded ({reason}): {_remedy(name)}") from None
+        raise InputError(f"{name} weights could not be downloaded ({reason}){remedy}") from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _answer(url: str, quickly: bool) -> Any:
+    """The open answer of a server. A name that no server resolves can take minutes, which no timeout of a socket ends:
+    who is in a hurry leaves it to a thread.
+    """
+    request = Request(url, headers={"User-Agent": "tenshot"})
+    if not quickly:
+        return urlopen(request, timeout=TIMEOUT)
+    came: SimpleQueue[Any] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            came.put(urlopen(request, timeout=QUICK_ANSWER))
+        except (OSError, HTTPException) as error:
+            came.put(error)
+
+    Thread(target=ask, daemon=True).start()
+    try:
+        answer = came.get(timeout=QUICK_ANSWER)
+    except Empty:
+        raise TimeoutError(f"no answer within {QUICK_ANSWER:g} s") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _is_slow(seconds: float, done: int, size: int) -> bool:
+    """Whether a download that has come so far will take too long."""
+    foreseen = seconds * max(1.0, size / done)
+    return seconds > TRIAL and foreseen > QUICK_DOWNLOAD

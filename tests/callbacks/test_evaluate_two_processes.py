@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,18 @@ import pytest
 import tiny
 import torch
 from class_painter import CLASSES, ClassPainter, PairedFaces, Together
+from lightning.pytorch import Trainer
 from linear_generator import LinearGenerator
 from PIL import Image
 from ranks import run_ranks
 
 from tenshot.callbacks import EvaluateGenerator, InterpolationStrip
+from tenshot.callbacks.feature_choice import features_decided
+from tenshot.callbacks.metric_choice import Requests
 from tenshot.datamodules import SyntheticFaces
 from tenshot.datamodules.synthetic_faces import FacesSource
 from tenshot.metrics import METRICS
+from tenshot.models.pretrained import weight_files
 
 SAMPLES, REFERENCE, SHOTS, PATHS = 11, 9, 3, 3
 KEEP_BEST = "path_dist_random_std"
@@ -64,7 +69,24 @@ def one_rank(folder: Path) -> None:
         ["together"], "random", batch_size=4, every_n_steps=1, fit_samples=SAMPLES, labels="uniform",  # type: ignore[list-item]
     )  # fmt: skip
     data = PairedFaces(image_size=16, batch_size=2, num_images=12, num_val=0)
-    tiny.trainer(folder / "paired", 1, evaluation, devices=2, strategy="ddp").fit(ClassPainter(), data)
+    trainer = tiny.trainer(folder / "paired", 1, evaluation, devices=2, strategy="ddp")
+    trainer.fit(ClassPainter(), data)
+    on_two_machines(folder, trainer)
+
+
+def on_two_machines(folder: Path, trainer: Trainer) -> None:
+    """Let ranks of two machines choose networks where the first alone has the published weights; none has a network."""
+    rank = os.environ["RANK"]
+    os.environ |= {"TORCH_HOME": str(folder / f"cache{rank}"), "no_proxy": "*"}
+    weight_files.URLS["inception"] = "http://127.0.0.1:9/inception-00000000.pth"
+    cache = folder / "cache0" / "hub" / "checkpoints"
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / "inception-00000000.pth").touch()
+    machine: Any = SimpleNamespace(
+        default_root_dir=folder, strategy=trainer.strategy, local_rank=0, world_size=trainer.world_size
+    )
+    asked = Requests(None, "auto", None, None, None, "wend")
+    (folder / f"features{rank}").write_text(features_decided(asked, ["frechet"], machine).features)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +114,10 @@ def test_every_evaluation_is_that_of_one_process(folder: Path, tmp_path: Path):
     [strip] = (folder / "run" / "strips").iterdir()
     ours, expected = (np.asarray(Image.open(path)).astype(int) for path in (strip, tmp_path / "strips" / strip.name))
     assert np.abs(ours - expected).max() <= 1  # another batch size, another rounding
+
+
+def test_ranks_take_networks_that_all_machines_have(folder: Path):
+    assert [(folder / f"features{rank}").read_text() for rank in range(2)] == ["efficientnet_lite0"] * 2
 
 
 def test_ranks_share_the_reference_and_read_it_once(folder: Path):

@@ -236,7 +236,7 @@ def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("name", ["inception", "vgg16"])
 def test_metrics_ask_for_missing_weights_before_the_first_image(name: str, tmp_path: Path):
     metric = FrechetDistance(name)
-    with pytest.raises(InputError, match="or choose features random") as error:
+    with pytest.raises(InputError, match="or choose features efficientnet_lite0") as error:
         metric.prepare()
     assert str(tmp_path) in str(error.value)
     FrechetDistance("random").prepare()

@@ -1,6 +1,8 @@
 """Public weight files: given, cached, downloaded; and the one line where they are not what they should be."""
 
 import hashlib
+import re
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -91,7 +93,7 @@ def test_offline_it_says_which_file_to_put_where(cache: Path, monkeypatch: pytes
     for said in (complaint(), complaint(download=False)):
         assert f"http://127.0.0.1:9/{FILE}" in said
         assert str(cache) in said
-        assert "or choose features random" in said
+        assert "or choose features efficientnet_lite0" in said
     assert "refused" in complaint()
     assert not (cache / FILE).exists()
 
@@ -149,3 +151,61 @@ def test_unknown_weights_are_refused_with_the_nearest_name():
 
 def test_each_public_name_ends_in_its_hash():
     assert all(weight_files._hash_prefix(url) for url in weight_files.URLS.values())
+
+
+# In a hurry
+
+
+def reason() -> str:
+    with pytest.raises(InputError) as error:
+        weight_files.have_quickly("alexnet")
+    assert "\n" not in str(error.value)
+    assert "choose features" not in str(error.value)  # who asks has others
+    return str(error.value)
+
+
+def test_what_is_there_or_soon_there_is_had(cache: Path, server: Server):
+    weight_files.have_quickly("alexnet")
+    assert (cache / FILE).read_bytes() == CONTENT
+    weight_files.have_quickly("alexnet")
+    assert server.requests == 1
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(cache: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(weight_files, "QUICK_ANSWER", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setitem(weight_files.URLS, "alexnet", f"http://127.0.0.1:{silent.getsockname()[1]}/{FILE}")
+        assert re.fullmatch(
+            r"alexnet weights could not be downloaded \((no answer within 0\.1 s|timed out)\)", reason()
+        )
+        assert not (cache / FILE).exists()
+
+
+def test_names_that_nobody_resolves_are_not_waited_for(cache: Path, monkeypatch: pytest.MonkeyPatch):
+    """Which no timeout of a socket ends."""
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *words, **more: over.wait(20))
+    monkeypatch.setattr(weight_files, "QUICK_ANSWER", 0.1)
+    assert "no answer within 0.1 s" in reason()
+    over.set()
+
+
+def test_a_network_that_refuses_is_asked_once(cache: Path, server: Server, tmp_path: Path):
+    (tmp_path / "public" / FILE).unlink()
+    assert "404" in reason()
+    assert server.requests == 1
+
+
+def test_a_slow_download_is_given_up(cache: Path, server: Server, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(weight_files, "TRIAL", 0.0)
+    monkeypatch.setattr(weight_files, "QUICK_DOWNLOAD", 0.0)
+    assert "the network is slow" in reason()
+    assert [path.name for path in cache.iterdir() if not path.name.endswith(".lock")] == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "done", "size", "slow"),
+    [(9, 1, 10**6, False), (11, 500, 10_000, False), (11, 400, 10_000, True), (239, 1, 0, False), (241, 1, 0, True)],
+)
+def test_a_download_is_slow_that_will_take_more_than_four_minutes(seconds: float, done: int, size: int, slow: bool):
+    assert weight_files._is_slow(seconds, done, size) is slow
