@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI
@@ -46,7 +47,7 @@ from tenshot.cli.out_of_memory import is_out_of_memory, out_of_memory
 from tenshot.cli.parser import Parser
 from tenshot.cli.renamed_options import without_former_options
 from tenshot.cli.run_folder import for_evaluation, for_training
-from tenshot.cli.run_record import RunRecord
+from tenshot.cli.run_record import RunRecord, dumped
 from tenshot.cli.schedule import fit_schedule
 from tenshot.cli.trainer_checks import check_method, check_seed, check_strategy, check_trainer
 from tenshot.cli.weights import from_weights
@@ -102,9 +103,24 @@ class App(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Not Lightning's: hyper-parameters of a checkpoint never override the command line here."""
 
-    def before_instantiate_classes(self) -> None:
-        """Find the run's folder and the checkpoint."""
+    def _dump_config(self) -> None:
+        """Lightning's, for the hyper-parameters of methods that save them; dumped once where the record is the same."""
+        if hasattr(self, "config_dump"):
+            return
         config = self.config[self.subcommand]
+        if self.subcommand == "fit" and config == self.asked_for:
+            self.config_dump = self.record.settings
+        else:
+            self.config_dump = yaml.safe_load(dumped(self._parser(self.subcommand), config))
+
+    def before_instantiate_classes(self) -> None:
+        """Find the run's folder and the checkpoint.
+
+        Raises:
+            InputError: --trainer asks for what no Trainer can do, or there is no such folder or checkpoint.
+        """
+        config = self.config[self.subcommand]
+        check_trainer(config.trainer)
         folder = Path(config.trainer.default_root_dir or f"runs/{config.model.class_path.rsplit('.', 1)[-1].lower()}")
         trained = config.model.class_path.rsplit(".", 1)[-1] != FolderGenerator.__name__
         asked, checkpoint = config.get("ckpt_path"), None
@@ -122,7 +138,7 @@ class App(LightningCLI):
             self.held.enter_context(RunLock(folder))
         config.trainer.default_root_dir = str(folder)
         config.ckpt_path = None
-        asked_for = config.clone()
+        self.asked_for = config.clone()
         config.ckpt_path = str(checkpoint) if checkpoint else None
         if checkpoint is not None:
             _describe_by(config.model.init_args, checkpoint)
@@ -132,10 +148,10 @@ class App(LightningCLI):
             and config.data.init_args.image_size is None
         ):
             config.data.init_args.image_size = image_size_of(config.model)
-            asked_for.data.init_args.image_size = config.data.init_args.image_size
+            self.asked_for.data.init_args.image_size = config.data.init_args.image_size
         if self.subcommand == "fit":
             fit_schedule(config.model.init_args, config.trainer.max_steps)
-            self.record = RunRecord(self._parser("fit"), asked_for, checkpoint)
+            self.record = RunRecord(self._parser("fit"), self.asked_for, checkpoint)
 
     def instantiate_classes(self) -> None:
         """Lightning's; then the data are those that the checkpoint's run has chosen."""
@@ -150,7 +166,6 @@ class App(LightningCLI):
             InputError: The machine cannot do what --trainer asks for.
         """
         settings = self.config_init[self.subcommand]["trainer"]
-        check_trainer(settings)
         callbacks = settings.get("callbacks") or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
         plugins = settings.get("plugins") or []

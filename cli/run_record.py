@@ -27,7 +27,7 @@ from tenshot.run.abandoned import set_aside
 from tenshot.run.best_effort import best_effort
 from tenshot.run.code_version import code_version
 
-__all__ = ["RunRecord"]
+__all__ = ["RunRecord", "dumped"]
 
 OF_THE_PLACE = {"config", "ckpt_path", "trainer.default_root_dir"}
 """Options that say where a run is, not what it does."""
@@ -52,7 +52,8 @@ class RunRecord(Callback):
     """
 
     def __init__(self, parser: ArgumentParser, config: Namespace, checkpoint: Path | None) -> None:
-        self.text = _dumped(parser, config)
+        self.text = dumped(parser, config).replace("\nckpt_path: null\n", "\n")
+        self.settings: dict[str, Any] = yaml.safe_load(self.text)
         self.checkpoint, self.before, self.changes = checkpoint, b"", Changes()
         self.began, self.first, self.recorded = time(), 0, False
         home = run_of(checkpoint) if checkpoint else None
@@ -61,7 +62,7 @@ class RunRecord(Callback):
         before = configuration_at(home, checkpoint_step(checkpoint))
         if before.exists():
             self.before, self.written = before.read_bytes(), before.stat().st_mtime
-            self.changes = _changes(*_comparable(parser, before, self.text))
+            self.changes = _changes(*_comparable(parser, before, self.settings))
             _refuse_what_cannot_change(self.changes, checkpoint)
 
     @property
@@ -73,7 +74,7 @@ class RunRecord(Callback):
         """Tell the loggers."""
         if trainer.is_global_zero:
             for logger in trainer.loggers:
-                logger.log_hyperparams(yaml.safe_load(self.text) | {"code_version": code_version()})
+                logger.log_hyperparams(self.settings | {"code_version": code_version()})
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -130,25 +131,27 @@ class RunRecord(Callback):
             _write(run / "config.yaml", self.before, self.written)
 
 
-def _comparable(parser: ArgumentParser, before: Path, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def dumped(parser: ArgumentParser, config: Namespace) -> str:
+    """A configuration as it was parsed, in YAML: with what is null, since its default may be something else."""
+    text: str = parser.dump(config, skip_unset=False, skip_link_targets=False, skip_validation=True)
+    return text
+
+
+def _comparable(
+    parser: ArgumentParser, before: Path, settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Two configurations by options. What an older version did not know has today's default in both."""
     written = yaml.safe_load(without_former_settings(before.read_text()))
-    now = dict(flat(yaml.safe_load(text)))
+    now = dict(flat(settings))
     known = dict(flat(written))
     with contextlib.redirect_stderr(io.StringIO()):
         try:
-            was = dict(flat(yaml.safe_load(_dumped(parser, parser.parse_object(written)))))
+            was = dict(flat(yaml.safe_load(dumped(parser, parser.parse_object(written)))))
         except (SystemExit, Exception):  # it has options that are no more: what both know is compared
             both = known.keys() & now.keys()
             return {name: known[name] for name in both}, {name: now[name] for name in now if name in both}
     # older versions left out what was null, whatever its default
     return was | {name: None for name, value in now.items() if value is None and name not in known}, now
-
-
-def _dumped(parser: ArgumentParser, config: Namespace) -> str:
-    """As YAML, with what is null, since its default may be something else; but without the checkpoint gone on from."""
-    text: str = parser.dump(config, skip_unset=False, skip_link_targets=False)
-    return text.replace("\nckpt_path: null\n", "\n")
 
 
 def _changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:

@@ -20,17 +20,19 @@ def check_yaml(paths: list[str]) -> None:
         InputError: A file is not YAML, or not a set of options; gives a key twice, of which YAML would take the last;
             or nests its options under the name of a command.
     """
-    for path in filter(os.path.isfile, paths):
+    for path in filter(os.path.isfile, dict.fromkeys(paths)):
         try:
-            text = Path(path).read_text()
-            content, root = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
+            loader = yaml.SafeLoader(Path(path).read_text())
+            root = loader.get_single_node()
+            repeated = [] if root is None else list(_repeated(root, "", set()))  # before merges are written out
+            content = None if root is None else loader.construct_document(root)
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
             where = f", line {mark.line + 1}" if mark else ""
             raise InputError(f"{path}{where}: not valid YAML ({problem or type(error).__name__}): mend it") from None
         if not isinstance(content, dict):
             raise InputError(f"{path}: holds no options: write a configuration as --print_config shows one")
-        for key, lines in _repeated(root, "", set()):
+        for key, lines in repeated:
             *others, last = map(str, lines)
             raise InputError(
                 f"{path}: {key} is given {'twice' if len(lines) == 2 else f'{len(lines)} times'}, in lines "
