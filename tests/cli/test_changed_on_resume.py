@@ -84,7 +84,7 @@ def test_what_is_null_against_its_default_is_no_change(tenshot: tiny.Run, tmp_pa
         written.write_text("".join(line for line in written.open() if not line.endswith(": null\n")))
 
 
-@pytest.mark.parametrize("gone", ["allow_pickle: false", "weights_only: true", "never_heard_of: 3"])
+@pytest.mark.parametrize("gone", ["allow_pickle: false\n    weights_only: true", "never_heard_of: 3"])
 def test_what_is_no_option_any_more_is_no_change(tenshot: tiny.Run, run_copy: Path, gone: str):
     """Also where another option of the run was spelled otherwise; what the user changes is said as ever."""
     config = run_copy / "config.yaml"

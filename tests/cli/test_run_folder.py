@@ -12,6 +12,8 @@ import torch
 import yaml
 
 from tenshot.checkpoints.runs import holds_run
+from tenshot.cli.argv import with_config
+from tenshot.cli.run_folder import for_training
 from tenshot.lightning_modules import DDPM
 from tenshot.models.pretrained import sha256
 
@@ -44,9 +46,9 @@ def stopped(*_: object) -> None:
     raise SystemExit(1)
 
 
-@pytest.mark.parametrize("what", ["size", "memory", "stop"])
+@pytest.mark.parametrize(("what", "again"), [("size", []), ("memory", ["--ckpt_path", "last"]), ("stop", [])])
 def test_a_start_that_failed_before_its_first_step_is_no_run(
-    tenshot: tiny.Run, tmp_path: Path, shots: Path, what: str, monkeypatch: pytest.MonkeyPatch
+    tenshot: tiny.Run, tmp_path: Path, shots: Path, what: str, again: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     run = tmp_path / "run"
     words = ["fit", "--config", tiny.config_file(tmp_path), "--trainer.default_root_dir", run]
@@ -59,16 +61,12 @@ def test_a_start_that_failed_before_its_first_step_is_no_run(
             patch.setattr(DDPM, "training_step", out_of_memory if what == "memory" else stopped)
         assert tenshot(*words, *wrong).status == 1
     assert not holds_run(run)
-    for again in ([], ["--ckpt_path", "last"]):
-        shutil.rmtree(run / "checkpoints", ignore_errors=True)
-        outcome = tenshot(*words, *again, "--trainer.max_steps", "1")
-        assert outcome.status == 0, outcome.err
-        assert "holds a run" not in outcome.log
-        config = yaml.safe_load((run / "config.yaml").read_text())
-        assert (config["model"]["init_args"]["vlb_weight"], config["data"]["init_args"]["shots"]) == (0.001, 5)
-        assert "earlier" not in json.loads((run / "data.json").read_text())
-        if not again:
-            (run / "config.yaml").unlink()
+    outcome = tenshot(*words, *again, "--trainer.max_steps", "1")
+    assert outcome.status == 0, outcome.err
+    assert "holds a run" not in outcome.log
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert (config["model"]["init_args"]["vlb_weight"], config["data"]["init_args"]["shots"]) == (0.001, 5)
+    assert "earlier" not in json.loads((run / "data.json").read_text())
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["run"]
 
 
@@ -97,10 +95,17 @@ def test_a_run_that_was_killed_after_its_first_step_stays_one(
 
 
 @pytest.mark.parametrize("path", ["a-2", "a-2/checkpoints/step=00000004.ckpt", "link"])
-def test_a_run_goes_on_where_its_checkpoint_is(tenshot: tiny.Run, two_runs: Path, path: str):
+def test_a_checkpoint_is_of_the_run_in_whose_folder_it_lies(two_runs: Path, path: str):
     (two_runs / "link").symlink_to(two_runs / "a-2" / "checkpoints" / "step=00000004.ckpt")
+    folder, checkpoint = for_training(str(two_runs / path), two_runs / "a", False)
+    assert folder == two_runs / "a-2"
+    assert checkpoint is not None
+    assert checkpoint.samefile(two_runs / "link")
+
+
+def test_a_run_goes_on_where_its_checkpoint_is(tenshot: tiny.Run, two_runs: Path):
     before = hashes(two_runs / "a")
-    words = ["fit", "--config", two_runs / "c.yaml", "--ckpt_path", two_runs / path, "--trainer.max_steps", "5"]
+    words = ["fit", "--config", two_runs / "c.yaml", "--ckpt_path", two_runs / "a-2", "--trainer.max_steps", "5"]
     outcome = tenshot(*words)
     assert outcome.status == 0, outcome.err
     assert f"going on in {two_runs / 'a-2'}, the run of the checkpoint, not in {two_runs / 'a'}" in outcome.log
@@ -117,11 +122,13 @@ def test_last_is_of_the_folder_that_is_named(tenshot: tiny.Run, two_runs: Path):
     assert hashes(two_runs / "a-2") == before
 
 
-@pytest.mark.parametrize("config", ["c.yaml", "a/config.yaml"])
-def test_a_file_of_no_run_begins_a_new_one(tenshot: tiny.Run, two_runs: Path, config: str):
+def test_a_file_of_no_run_begins_a_new_one(tenshot: tiny.Run, two_runs: Path):
     copied = Path(shutil.copy(two_runs / "a" / "checkpoints" / "step=00000004.ckpt", two_runs / "copied.ckpt"))
     before = [hashes(two_runs / name) for name in ("a", "a-2")]
-    words = ["fit", "--config", two_runs / config, "--ckpt_path", copied, "--trainer.max_steps", "5"]
+    for config in ("c.yaml", "a/config.yaml"):  # a run's own gives no folder but that where it began
+        line = ["fit", "--config", str(two_runs / config), "--ckpt_path", str(copied)]
+        assert with_config(line) == line
+    words = [*line, "--trainer.max_steps", "5"]
     outcome = tenshot(*words)
     assert outcome.status == 0, outcome.err
     assert f"going on from it in a new run, {two_runs / 'a-3'}" in outcome.log

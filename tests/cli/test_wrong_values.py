@@ -219,7 +219,8 @@ COMMANDS = [
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of configurations of one step, and of a file that holds nothing."""
     folder = tmp_path_factory.mktemp("good")
-    short = {"trainer": {"max_steps": 1}}
+    unet = {"channel_mult": [1], "attention_resolutions": []}
+    short = {"trainer": {"max_steps": 1}, "model": {"init_args": {"unet": unet}}}
     Path(tiny.config_file(folder, short)).rename(folder / "DDPM.yaml")
     gan = {"class_path": "StyleGAN2", "init_args": {"stylegan2": GIVEN[StyleGAN2Config]}}
     command = tiny.COMMAND_LINE | {"model": gan} | {"trainer": tiny.COMMAND_LINE["trainer"] | short["trainer"]}
