@@ -22,11 +22,13 @@ class BestCheckpoint:
     Args:
         by: Which value, by its name in the table; none: keep nothing.
         condition: What was chosen of the samples' condition: values of other samples do not count.
+        patience: How many evaluations in a row may be no better; none: any number.
     """
 
-    def __init__(self, by: str | None, condition: dict[str, Any] | None) -> None:
-        self.by, self.condition = by, condition
+    def __init__(self, by: str | None, condition: dict[str, Any] | None, patience: int | None = None) -> None:
+        self.by, self.condition, self.patience = by, condition, patience
         self._value: float | None = None
+        self._worse = 0  # evaluations since the best one
         self._more_is_better = True
 
     def check(self, better: Mapping[str, bool | None], features: str) -> None:
@@ -55,14 +57,22 @@ class BestCheckpoint:
     def resume(self, trainer: Trainer) -> None:
         """Begin anew where the best one was set aside with later steps. On all ranks."""
         if self.by and not trainer.strategy.broadcast((Path(trainer.default_root_dir) / BEST).exists()):
-            self._value = None
+            self._value, self._worse = None, 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether so many evaluations in a row were no better that training is to stop."""
+        return self.patience is not None and self._worse >= self.patience
 
     def keep(self, trainer: Trainer, values: Mapping[str, float | None]) -> None:
         """Save a checkpoint if its value is better than all before; without one, training goes on. On all ranks."""
         value, sign = values[self.by] if self.by else None, 1 if self._more_is_better else -1
-        if value is None or (self._value is not None and sign * value <= sign * self._value):
+        if value is None:
             return
-        self._value = value
+        if self._value is not None and sign * value <= sign * self._value:
+            self._worse += 1
+            return
+        self._value, self._worse = value, 0
         said = f"step {trainer.global_step}: best {self.by} so far, {value:.4g}: {BEST}"
 
         def done(failure: InputError | None) -> None:
@@ -75,10 +85,11 @@ class BestCheckpoint:
             trainer.save_checkpoint(path, weights_only=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far, and of what."""
-        return {"best": self._value, "keep_best": self.by, "condition": self.condition}
+        """The best value so far, of what, and how many were no better since."""
+        return {"best": self._value, "keep_best": self.by, "condition": self.condition, "worse": self._worse}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from it, unless another value counts now, or that of other samples."""
         then = (state.get("keep_best", self.by), state.get("condition"))
-        self._value = state["best"] if then == (self.by, self.condition) else None
+        same = then == (self.by, self.condition)
+        self._value, self._worse = (state["best"], state.get("worse", 0)) if same else (None, 0)

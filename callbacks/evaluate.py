@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from tenshot.callbacks.best_checkpoint import BestCheckpoint
@@ -70,6 +71,8 @@ class EvaluateGenerator(Callback):
         fit_samples: How many images to draw during fit.
         keep_best: During fit, the value (a name of the table, such as ``intra_lpips``) by which to keep
             ``checkpoints/best.ckpt``.
+        patience: During fit, stop after so many evaluations in a row that were no better than the best one; none: do
+            all steps.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class EvaluateGenerator(Callback):
         every_n_steps: int = 0,
         fit_samples: int = 100,
         keep_best: str | None = None,
+        patience: int | None = None,
     ) -> None:
         for name, value, least in (
             ("samples", samples, 2), ("reference", reference, 2), ("batch_size", batch_size, 1), ("seed", seed, 0),
@@ -99,6 +103,10 @@ class EvaluateGenerator(Callback):
             check_range(f"--evaluate.{name}", value, least)
         if keep_best is not None and not every_n_steps:
             raise InputError("--evaluate.keep_best needs evaluations during fit: set --evaluate.every_n_steps")
+        if patience is not None:
+            check_range("--evaluate.patience", patience, 1)
+            if keep_best is None:
+                raise InputError("--evaluate.patience needs a value that is to become better: set --evaluate.keep_best")
         self.requests = Requests(metrics, features, inception_weights, vgg16_weights, lpips_resize, path_length)
         self.samples, self.reference, self.paths = samples, reference, paths
         self.batch_size, self.seed, self.conditions = batch_size, seed, Conditions("evaluate", label, labels)
@@ -108,7 +116,7 @@ class EvaluateGenerator(Callback):
         self._shown: MetricInputs | None = None
         self._condition_of: ConditionOf | None = None
         self._evaluated_step, self._step_of_checkpoint = -1, 0
-        self._best = BestCheckpoint(keep_best, self.conditions.recorded)
+        self._best = BestCheckpoint(keep_best, self.conditions.recorded, patience)
         self._by: DrawnBy | None = None
         self._folder: DrawnFolder | None = None
 
@@ -215,6 +223,11 @@ class EvaluateGenerator(Callback):
             result = self._finish(trainer, pl_module, self.fit_samples)
         publish_result(trainer, result)
         self._best.keep(trainer, result["values"])
+        if self._best.exhausted:
+            rank_zero_info(
+                f"step {trainer.global_step}: stopping, {self._best.by} was no better {self._best.patience} times"
+            )
+            trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
         """The best value so far, and of what."""
