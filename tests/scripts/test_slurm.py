@@ -1,4 +1,4 @@
-"""Real jobs on a real SLURM: preempted in the middle, requeued, and the same numbers at the end.
+"""Real jobs on a real SLURM: preempted in the middle, requeued, and the same numbers at the end as without SLURM.
 
 The job scripts' configuration names ``Holds`` in this file, by which a run waits in the middle until the signal comes.
 """
@@ -16,13 +16,15 @@ import tiny
 import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule
+from ranks import run_ranks
 from slurm_cluster import Cluster, missing, wait_for
 
 from tenshot.callbacks import Preemption
+from tenshot.cli import main
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPTS = sorted((REPOSITORY / "scripts" / "slurm").glob("*.sbatch"))
-STEPS, HELD = 12, 5
+STEPS, HELD = 6, 3
 
 reason = missing()
 needs_slurm = pytest.mark.skipif(reason is not None, reason=str(reason))
@@ -103,17 +105,18 @@ def configuration(folder: Path) -> Path:
                 "max_steps": STEPS, "accelerator": "cpu", "strategy": "ddp", "log_every_n_steps": 2,
                 "enable_progress_bar": False, "enable_model_summary": False,
             },
-            "grid": {"every_n_steps": 4, "count": 4, "columns": 4},
+            "grid": {"every_n_steps": 3, "count": 2, "columns": 2},
         },
     )  # fmt: skip
 
 
-def submitted(cluster: Cluster, folder: Path, name: str, *words: str | Path) -> str:
+def submitted(cluster: Cluster, folder: Path, *words: str | Path) -> str:
     """A job of two tasks by the script that is shipped; its number."""
     return cluster.call(
         "sbatch", "--parsable", "--ntasks-per-node=2", "--gres=none", "--cpus-per-task=1", "--time=30",
-        f"--chdir={REPOSITORY}", f"--output={folder / name}.out", REPOSITORY / "scripts" / "slurm" / "one_node.sbatch",
-        "--config", folder / "config.yaml", "--trainer.default_root_dir", folder / name, *words,
+        f"--chdir={REPOSITORY}", f"--output={folder / 'requeued.out'}",
+        REPOSITORY / "scripts" / "slurm" / "one_node.sbatch",
+        "--config", folder / "config.yaml", "--trainer.default_root_dir", folder / "requeued", *words,
     ).strip()  # fmt: skip
 
 
@@ -153,28 +156,26 @@ def test_a_requeued_job_ends_as_one_that_was_never_stopped(
         default_flow_style=True, width=10_000,
     ).strip()  # fmt: skip
 
-    jobs = {
-        "whole": submitted(cluster, tmp_path, "whole"),
-        "requeued": submitted(cluster, tmp_path, "requeued", "--trainer.callbacks", holds),
-    }
+    job = submitted(cluster, tmp_path, "--trainer.callbacks", holds)
+    whole = ["--config", tmp_path / "config.yaml", "--trainer.default_root_dir", tmp_path / "whole"]
 
-    def output(name: str) -> str:
-        path = tmp_path / f"{name}.out"
+    def output() -> str:
+        path = tmp_path / "requeued.out"
         return path.read_text() if path.exists() else ""
 
     try:
         wait_for("the middle", lambda: all((tmp_path / f"reached.{rank}").exists() for rank in range(2)), 240)
-        cluster.call("scancel", "--signal=USR1", jobs["requeued"])
-        for name, job in jobs.items():
-            wait_for(f"the end of {name}", lambda job=job: ended(cluster, job), 400)  # type: ignore[misc]
+        cluster.call("scancel", "--signal=USR1", job)
+        run_ranks(__file__, "fit", *whole, "--trainer.devices", "2", timeout=400)
+        wait_for("the end", lambda: ended(cluster, job), 400)
     except TimeoutError as error:
-        state = cluster.call("scontrol", "show", "job", jobs["requeued"])
-        raise AssertionError(f"{error}: {output('whole')}\n---\n{output('requeued')}\n---\n{state}") from None
+        state = cluster.call("scontrol", "show", "job", job)
+        raise AssertionError(f"{error}: {output()}\n---\n{state}") from None
 
-    log = output("requeued")
+    log = output()
     assert f"preempted (SIGUSR1): step {HELD + 1} is saved" in log, log
     assert "Traceback" not in log, log
-    show = cluster.call("scontrol", "show", "job", jobs["requeued"])
+    show = cluster.call("scontrol", "show", "job", job)
     assert "Restarts=1" in show
     assert "JobState=COMPLETED" in show, log
     ours, theirs = (
@@ -184,11 +185,15 @@ def test_a_requeued_job_ends_as_one_that_was_never_stopped(
     for part in ("state_dict", "ema", "optimizer_states", "global_step"):
         tiny.assert_same(ours[part], theirs[part], part)
     assert rows(tmp_path / "requeued") == rows(tmp_path / "whole")
-    assert [row["step"] for row in rows(tmp_path / "whole")] == ["1", "3", "5", "7", "9", "11"]
-    grids = {name: sorted((tmp_path / name / "samples").iterdir()) for name in jobs}
-    assert [path.name for path in grids["whole"]] == [f"step={step:08d}.png" for step in (4, 8, 12)]
+    assert [row["step"] for row in rows(tmp_path / "whole")] == ["1", "3", "5"]
+    grids = {name: sorted((tmp_path / name / "samples").iterdir()) for name in ("whole", "requeued")}
+    assert [path.name for path in grids["whole"]] == [f"step={step:08d}.png" for step in (3, 6)]
     assert [(path.name, path.read_bytes()) for path in grids["requeued"]] == [
         (path.name, path.read_bytes()) for path in grids["whole"]
     ]
-    for name in jobs:
+    for name in grids:
         assert not (tmp_path / name / "run.lock").exists()
+
+
+if __name__ == "__main__":  # run by ``run_ranks``: one rank
+    main(sys.argv[1:])
