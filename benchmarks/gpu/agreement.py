@@ -143,12 +143,14 @@ def networks(context: Context) -> None:
         "generator",
         lambda: {"net": tiny.gan().generator, "z": z},
         lambda made: {"images": made["net"](made["z"]), "w": made["net"].mapping(made["z"])},
+        bf16=not context.dry,
     )
     compare(
         context,
         "discriminator",
-        lambda: {"net": tiny.gan().discriminator, "x": images(8, 32)},
+        lambda: {"net": tiny.gan().discriminator, "x": images(4 if context.dry else 8, 32)},
         lambda made: {"logits": made["net"](made["x"])},
+        bf16=not context.dry,
     )
 
 
@@ -195,7 +197,7 @@ def samplers(context: Context) -> None:
 
     @torch.no_grad()
     def drawn_learned(made: dict[str, Any]) -> dict[str, Tensor]:
-        denoiser, x = Denoiser(process(made, "5"), made["module"].unet.eval()), made["x"]
+        denoiser, x = Denoiser(process(made, "2" if context.dry else "5"), made["module"].unet.eval()), made["x"]
         return {"ddpm": sample_ddpm(denoiser, x), "bits": bits_per_dim(denoiser, x.clamp(-1, 1)).total}
 
     compare(
@@ -232,21 +234,21 @@ def metrics(context: Context) -> None:
 
 def measured_twice(context: Context, kind: Any) -> Values:
     """The values of one metric on the CPU and on the device, of the same images."""
-    reports = []
+    reports, share = [], 2 if context.dry else 1
     for device in (torch.device("cpu"), context.device):
         torch.manual_seed(1)
         metric = kind("random").to(device)
         metric.prepare()
         with ieee(), SameDraws():
             if hasattr(metric, "images_per_path"):
-                both = images(6 * metric.images_per_path, 32, seed=6).view(6, metric.images_per_path, 3, 32, 32)
-                for part in both.split(4):
+                both = images(6 // share * metric.images_per_path, 32, seed=6)
+                for part in both.unflatten(0, (-1, metric.images_per_path)).split(4 // share):
                     metric.update(part.to(device))
             else:
-                for part in images(24, 32, seed=7).split(9):
+                for part in images(24 // share, 32, seed=7).split(9):
                     metric.update(part.to(device))
                 if metric.compares:
-                    metric.update(images(12, 32, seed=8).to(device), real=True)
+                    metric.update(images(12 // share, 32, seed=8).to(device), real=True)
             reports.append(metric.report().values)
     return alike(*reports)
 

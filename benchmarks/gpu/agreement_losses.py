@@ -133,8 +133,12 @@ def adversarial(context: Context) -> None:
             compare(
                 context,
                 f"loss {term}{suffix}",
-                lambda a=augmentation: {"module": tiny.gan(augmentation=a), "x": random_images(8, 32)},
+                lambda a=augmentation: {
+                    "module": tiny.gan(augmentation=a),
+                    "x": random_images(4 if context.dry else 8, 32),
+                },
                 partial(player, term),
+                bf16=not context.dry,
             )
 
 
@@ -153,8 +157,9 @@ def mixed(context: Context) -> None:
         compare(
             context,
             f"loss MixDL {term}",
-            lambda: {"module": tiny.gan(MixDL), "x": random_images(8, 32)},
+            lambda: {"module": tiny.gan(MixDL), "x": random_images(4 if context.dry else 8, 32)},
             partial(mixdl, term),
+            bf16=not context.dry,
         )
 
     def distance(made: dict[str, Any]) -> Outcome:
@@ -168,4 +173,4 @@ def mixed(context: Context) -> None:
     def pair() -> dict[str, Any]:
         return {"module": tiny.gan(), "source": tiny.randomised(tiny.gan(), 3).generator.requires_grad_(False)}
 
-    compare(context, "loss CDC distance", pair, distance)
+    compare(context, "loss CDC distance", pair, distance, bf16=not context.dry)

@@ -58,7 +58,7 @@ def own_environment() -> Iterator[None]:
 
 def diffusion(context: Context, name: str = "DDPM", **arguments: Any) -> Config:
     """Model of a diffusion method with a small network."""
-    unet = UNET | ({"channel_mult": [1, 2], "attention_resolutions": []} if context.dry else {})
+    unet = UNET | ({"channel_mult": [1], "attention_resolutions": []} if context.dry else {})
     start: Config = {} if "init_from" in arguments else {"unet": unet}
     sampling = {"sampler": DDIM, "preview_sampler": {"method": "dpm_solver", "steps": "4"}}
     return {"class_path": name, "init_args": start | {"optimizer": ADAM} | sampling | arguments}
@@ -109,6 +109,14 @@ def faces(**arguments: Any) -> Config:
     """Drawn faces with other options."""
     common = {"image_size": 32, "batch_size": 4, "num_images": 64, "num_val": 0}
     return {"class_path": "SyntheticFaces", "init_args": common | arguments}
+
+
+def source_of(context: Context, model: Config) -> Path:
+    """A run of a few steps to adapt; dry, one for all stages, which are in one process."""
+    run = (context.folder.parent if context.dry else context.folder) / f"source_{model['class_path']}"
+    if not run.exists():
+        tenshot("fit", "--config", config_file(context, model, 2), "--trainer.default_root_dir", run)
+    return run
 
 
 def logged(run: Path) -> Values:

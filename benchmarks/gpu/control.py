@@ -36,7 +36,9 @@ class Worker:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=os.environ | {"OMP_NUM_THREADS": "8" if stages[0].alone and not dry else "1"},
+                env=os.environ
+                | {"OMP_NUM_THREADS": "8" if stages[0].alone and not dry else "1"}
+                | ({"CUDA_VISIBLE_DEVICES": ""} if dry else {}),  # no threads for GPUs: it can fork
             )
 
     def begin(self, stage: Stage) -> None:

@@ -1,10 +1,9 @@
 """What several GPUs need, on one: sharded weights, DDP, every collective, and preemption."""
 
 import csv
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,21 @@ import torch
 import torch.distributed as dist
 from torch.distributed.nn.functional import all_gather, all_reduce
 
-from benchmarks.gpu.commands import checkpoint, config_file, diffusion, faces, gan, logged, own_environment, tenshot
+from benchmarks.gpu.commands import (
+    checkpoint,
+    config_file,
+    diffusion,
+    faces,
+    gan,
+    logged,
+    own_environment,
+    source_of,
+    tenshot,
+)
 from benchmarks.gpu.record import Context, Values
 from tenshot.callbacks.preemption import EXIT_STATUS
 from tenshot.checkpoints.runs import newest_checkpoint
+from tenshot.cli import main
 from tenshot.distributed.gathering import gather_objects, gather_rows, reduce_sum
 from tenshot.metrics import FrechetDistance, IntraLPIPS, KernelDistance
 from tenshot.models.pretrained import read_checkpoint
@@ -71,10 +81,10 @@ def sharded(context: Context) -> Values:
 
 def under_ddp(context: Context, kind: str) -> Values:
     """Some steps in a group of one rank, with every loss finite."""
-    start = context.folder / "start"
     if kind == "ddpmpa":
-        tenshot("fit", "--config", config_file(context, diffusion(context), 1), "--trainer.default_root_dir", start)
-        model = diffusion(context, "DDPMPA", init_from=str(start), pairwise={"pairs": "all"})
+        model = diffusion(
+            context, "DDPMPA", init_from=str(source_of(context, diffusion(context))), pairwise={"pairs": "all"}
+        )
     else:
         model = diffusion(context) if kind == "ddpm" else gan(context)
     steps = 2 if context.dry else 4
@@ -153,28 +163,36 @@ def _is(found: Any, expected: Any) -> None:
 def preempted(context: Context) -> Values:
     """A process in training gets SIGUSR1: it saves and ends with the documented status, and the run can go on."""
     config = config_file(context, diffusion(context), 100_000, faces(), log_every_n_steps=2)
-    folder = context.folder / "preempted"
+    folder, log = context.folder / "preempted", context.folder / "preempted.log"
     argv = ["fit", "--config", str(config), "--trainer.default_root_dir", str(folder)]
-    program = "import sys; from tenshot.cli import main; main(sys.argv[1:])"
-    with (context.folder / "preempted.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-c", program, *argv], stdout=log, stderr=subprocess.STDOUT)
+    method = "fork" if context.dry else "spawn"  # where there is no GPU, one that has imported everything
+    process = multiprocessing.get_context(method).Process(target=_training, args=(argv, log))
+    process.start()
     try:
         start = time.monotonic()
         while not _trained(folder):
-            assert process.poll() is None, (context.folder / "preempted.log").read_text()[-1000:]
+            assert process.is_alive(), log.read_text()[-1000:]
             assert time.monotonic() - start < LONG, "no step was logged"
             time.sleep(0.1)
         asked = time.monotonic()
-        os.kill(process.pid, signal.SIGUSR1)
-        status = process.wait(timeout=LONG)
+        os.kill(process.pid or 0, signal.SIGUSR1)
+        process.join(LONG)
     finally:
         process.kill()
-    seconds = time.monotonic() - asked
-    assert status == EXIT_STATUS, f"exit status {status}: {(context.folder / 'preempted.log').read_text()[-1000:]}"
+    seconds, status = time.monotonic() - asked, process.exitcode
+    assert status == EXIT_STATUS, f"exit status {status}: {log.read_text()[-1000:]}"
     step = checkpoint(folder)["global_step"]
     tenshot(*argv, "--ckpt_path", "last", "--trainer.max_steps", str(step + 1))
     assert checkpoint(folder)["global_step"] == step + 1
     return {"left_at_step": step, "seconds_to_leave": seconds}
+
+
+def _training(argv: list[str], log: Path) -> None:
+    """The command line in a process of its own, which prints to a file."""
+    with log.open("wb") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    main(argv)
 
 
 def _trained(folder: Path) -> bool:

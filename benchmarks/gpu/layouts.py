@@ -26,13 +26,14 @@ def run(context: Context) -> None:
 
 
 def start(context: Context, model: Config, side: int) -> Values:
-    """Train two steps from a file, and draw."""
+    """Train two steps from a file, and draw, dry only the first."""
     folder = context.folder / f"layout{len(list(context.folder.glob('layout*')))}"
     data = faces(image_size=side, domain="sunglasses", shots=10)
     config = config_file(context, model, 2, data, log_every_n_steps=1)
     tenshot("fit", "--config", config, "--trainer.default_root_dir", folder)
-    tenshot("predict", "--ckpt_path", folder, "--images.count", "2")
-    assert len(list((folder / "images").glob("*.png"))) == 2
+    if not context.dry or folder.name == "layout0":
+        tenshot("predict", "--ckpt_path", folder, "--images.count", "2")
+        assert len(list((folder / "images").glob("*.png"))) == 2
     return {}
 
 

@@ -9,14 +9,24 @@ import torch
 from PIL import Image
 
 from benchmarks.gpu import layouts
-from benchmarks.gpu.commands import Config, checkpoint, config_file, diffusion, faces, gan, logged, tenshot
+from benchmarks.gpu.commands import (
+    Config,
+    checkpoint,
+    config_file,
+    diffusion,
+    faces,
+    gan,
+    logged,
+    source_of,
+    tenshot,
+)
 from benchmarks.gpu.record import Context, Values
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 LEARNED = {"num_steps": 1000, "schedule": "cosine", "variance": "learned_range"}
 CLASSES = 9
-THOROUGH = ("ddpm", "ada")
-"""Methods that draw and are measured dry too."""
+THOROUGH = "ddpm"
+"""The method that draws and is measured dry too."""
 ADAPTED = {"ddpmpa": "DDPMPA", "tgan": "StyleGAN2", "cdc": "CDC"}
 
 
@@ -32,7 +42,7 @@ def run(context: Context, part: str) -> None:
     if part in ADAPTED or part == "classifier":
         with context.check("methods", f"source of {part}"):
             model = diffusion(context) if part in ("ddpmpa", "classifier") else gan(context)
-            source.append(fit(context, f"source_{part}", model, 2, "32-true")[0])
+            source.append(source_of(context, model))
         if not source:
             return
     dry = PRECISIONS[:1] if part in ("learned", "ddpmpa", "classifier") else PRECISIONS[1:2]
@@ -43,7 +53,7 @@ def run(context: Context, part: str) -> None:
             runs.append(folder)
             values.update(seen)
             assert all(isinstance(loss, float) for loss in seen["losses"]), "losses that are not finite"
-        if runs and (part in THOROUGH or not context.dry):
+        if runs and (part == THOROUGH or not context.dry):
             drawn_from = source[0] if part == "classifier" else runs[0]
             guide = ["--model.guidance.classifier", runs[0]] if part == "classifier" else []
             context.run("methods", f"{part} {precision} predict", lambda r=drawn_from, g=guide: drawn(context, r, *g))

@@ -119,9 +119,9 @@ class Context:
 
 def release() -> None:
     """Give back the GPU's memory that nothing refers to."""
-    gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
         try:
             torch.cuda.empty_cache()
         except RuntimeError:  # after an illegal access everything fails: the rows that follow say so

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmarks.gpu.commands import Config, checkpoint, config_file, diffusion, faces, gan, tenshot
+from benchmarks.gpu.commands import Config, checkpoint, config_file, diffusion, faces, gan, source_of, tenshot
 from benchmarks.gpu.compared import difference
 from benchmarks.gpu.record import Context, Values
 
@@ -24,9 +24,7 @@ def run(context: Context, part: str) -> None:
     source: list[Path] = []
     if part == "ddpmpa":
         with context.check("resume", "source of ddpmpa"):
-            config = config_file(context, diffusion(context), 1)
-            tenshot("fit", "--config", config, "--trainer.default_root_dir", context.folder / "source")
-            source.append(context.folder / "source")
+            source.append(source_of(context, diffusion(context)))
         if not source:
             return
     models: dict[str, Config] = {

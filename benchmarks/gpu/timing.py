@@ -72,7 +72,7 @@ def longest_kernels(step: Callable[[], object], device: torch.device, count: int
     activities = [torch.profiler.ProfilerActivity.CPU]
     if device.type == "cuda":
         activities = [torch.profiler.ProfilerActivity.CUDA]
-    step()
+        step()
     with torch.profiler.profile(activities=activities) as profile:
         step()
         if device.type == "cuda":
