@@ -31,7 +31,7 @@ from tenshot.run import FullySharded, fully_sharded
 PAIRWISE = Pairwise(image=3, high_frequency=2, high_frequency_mse=1e-4, pairs="all")
 SMALL: dict[str, Any] = {"channel_mult": (1,), "attention_resolutions": ()}
 VARIANTS: dict[str, dict[str, Any]] = {  # of training: how
-    "long": {"steps": 50, "val_check_interval": 25, "gradient_clip_val": 0.4, "lr": 0.1, "unet": SMALL},
+    "long": {"steps": 12, "val_check_interval": 6, "gradient_clip_val": 0.4, "lr": 0.1, "unet": SMALL},
     "accumulated": {
         "steps": 2,
         "accumulate_grad_batches": 2,
@@ -46,7 +46,7 @@ SHARDED: dict[str, Any] = {"trainer": {"devices": 2, "strategy": {"class_path": 
 CHANGES: dict[str, Any] = {
     "model": {
         "init_args": {
-            "unet": {"dropout": 0.2},
+            "unet": {"dropout": 0.2, "channel_mult": [1], "attention_resolutions": []},
             "diffusion": {"num_steps": 50},
             "objective": "vlb",
             "timesteps": "loss_aware",
