@@ -167,6 +167,15 @@ class NoisyClassifier(LightningModule):
 
     test_step = predict_step  # that measures images
 
+    def setup(self, stage: str) -> None:
+        """Refuse so before real images are looked at, to compare with those that are not drawn.
+
+        Raises:
+            InputError: It is to predict or to test.
+        """
+        if stage in ("predict", "test"):
+            self.predict_step({}, 0)
+
     def configure_optimizers(self) -> Any:
         """The optimiser of the network's weights, with its schedule in optimiser steps."""
         optimizer = build_optimizer("--model.optimizer", self.optimizer, self.classifier.parameters())

@@ -12,6 +12,7 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from tenshot.callbacks.metric_inputs import MetricInputs
 from tenshot.cli import main
 
 
@@ -57,10 +58,16 @@ def test_validate_measures_its_checkpoint(tenshot: tiny.Run, run: Path):
 @pytest.mark.parametrize(
     "words", [["predict", "--images.count", "1"], ["test", "--evaluate.samples", "2", "--evaluate.features", "random"]]
 )
-def test_there_is_nothing_to_draw_or_to_measure(tenshot: tiny.Run, run: Path, words: list[str]):
+def test_there_is_nothing_to_draw_or_to_measure(
+    tenshot: tiny.Run, run: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Which is said before real images are shown to a metric."""
+    shown: list[object] = []
+    monkeypatch.setattr(MetricInputs, "show_real", lambda *arguments: shown.append(arguments))
     complaint = tenshot(*words, "--ckpt_path", run).complaint
     assert "NoisyClassifier draws no images: draw from a diffusion model" in complaint
     assert not (run / "images").exists()
+    assert not shown
 
 
 def test_converted_it_has_the_averaged_weights_and_their_description(run: Path, converted: Path):
