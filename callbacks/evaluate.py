@@ -48,9 +48,10 @@ class EvaluateGenerator(Callback):
         features: ``published``: Inception for FID and KID, VGG16 for LPIPS and precision/recall; ``pytorch_fid``: the
             same, but images resized for Inception as pytorch-fid does, for FID of CDC, MixDL and CRDI; ``adm``: the
             same, but precision and recall on Inception, as ADM's tables; ``efficientnet_lite0``: that network, trained
-            too, whose file comes with a package; ``random``: fixed networks with random weights; under names that say
-            so. ``auto``: those that the run was evaluated with before; else the published ones, if their files are
-            there or soon downloaded, else efficientnet_lite0.
+            too, whose file comes with a package; ``random``: fixed networks with random weights; ``dinov2``, ``clip``:
+            of the file vit_weights, for all but distances of images, which are efficientnet_lite0's then; with CLIP the
+            kernel distance is CMMD. Names say which it was. ``auto``: those that the run was evaluated with before;
+            else the published ones, if their files are there or soon downloaded, else efficientnet_lite0.
         inception_weights: File of the Inception weights; by default torch's cache, or a download.
         vgg16_weights: File of the VGG16 weights; by default torch's cache, or a download.
         lpips_resize: Side to which images are resized for LPIPS; published numbers are of 256.
@@ -73,6 +74,7 @@ class EvaluateGenerator(Callback):
             ``checkpoints/best.ckpt``.
         patience: During fit, stop after so many evaluations in a row that were no better than the best one; none: do
             all steps.
+        vit_weights: File of DINOv2's or CLIP's weights, for these features.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class EvaluateGenerator(Callback):
         fit_samples: int = 100,
         keep_best: str | None = None,
         patience: int | None = None,
+        vit_weights: str | None = None,
     ) -> None:
         for name, value, least in (
             ("samples", samples, 2), ("reference", reference, 2), ("batch_size", batch_size, 1), ("seed", seed, 0),
@@ -107,7 +110,9 @@ class EvaluateGenerator(Callback):
             check_range("--evaluate.patience", patience, 1)
             if keep_best is None:
                 raise InputError("--evaluate.patience needs a value that is to become better: set --evaluate.keep_best")
-        self.requests = Requests(metrics, features, inception_weights, vgg16_weights, lpips_resize, path_length)
+        self.requests = Requests(
+            metrics, features, inception_weights, vgg16_weights, lpips_resize, path_length, vit_weights
+        )
         self.samples, self.reference, self.paths = samples, reference, paths
         self.batch_size, self.seed, self.conditions = batch_size, seed, Conditions("evaluate", label, labels)
         self.save, self.every_n_steps, self.fit_samples = save, every_n_steps, fit_samples

@@ -7,7 +7,16 @@ from typing import Literal, get_args
 from lightning.pytorch.utilities import rank_zero_info
 
 from tenshot.errors import InputError, did_you_mean
-from tenshot.metrics import METRICS, ImageMetric, MetricName, PathMetric, PerceptualPathLength, PrecisionRecall
+from tenshot.metrics import (
+    CMMD,
+    METRICS,
+    ImageMetric,
+    KernelDistance,
+    MetricName,
+    PathMetric,
+    PerceptualPathLength,
+    PrecisionRecall,
+)
 from tenshot.metrics.base import Need
 from tenshot.metrics.feature_metric import FeatureMetric
 from tenshot.metrics.latent_paths import Space
@@ -16,7 +25,7 @@ from tenshot.models.features import FeatureName
 
 __all__ = ["Features", "PathName", "Requests", "build", "chosen_metrics"]
 
-Features = Literal["auto", "published", "efficientnet_lite0", "random", "pytorch_fid", "adm"]
+Features = Literal["auto", "published", "efficientnet_lite0", "dinov2", "clip", "random", "pytorch_fid", "adm"]
 PathName = Literal["wend", "wfull", "zend", "zfull"]
 PATHS: dict[PathName, tuple[Space, Literal["end", "full"]]] = {
     "wend": ("w", "end"), "wfull": ("w", "full"), "zend": ("z", "end"), "zfull": ("z", "full"),
@@ -49,6 +58,7 @@ class Requests:
     vgg16_weights: str | None
     lpips_resize: int | None
     path_length: PathName
+    vit_weights: str | None = None
 
     def __post_init__(self) -> None:
         for name in self.metrics or ():
@@ -63,9 +73,14 @@ class Requests:
                 ", ".join(get_args(Features)),
             )
             raise InputError(f"--evaluate.features {self.features!r} is unknown{renamed}: choose one of {known}")
-        if self.features == "efficientnet_lite0" and self.lpips_resize is not None:
+        if self.features in ("efficientnet_lite0", "dinov2", "clip") and self.lpips_resize is not None:
             raise InputError(
                 "--evaluate.lpips_resize is for LPIPS, but efficientnet_lite0 resizes images by itself: leave it out"
+            )
+        if (self.features in ("dinov2", "clip")) != (self.vit_weights is not None):
+            raise InputError(
+                "--evaluate.vit_weights is the file of --evaluate.features dinov2 or clip, which need one, and of no "
+                "others: docs/evaluation.md says which files"
             )
 
 
@@ -105,9 +120,15 @@ def build(name: str, requests: Requests) -> ImageMetric:
     lpips: LPIPSName = "vgg"
     if requests.features == "efficientnet_lite0" or requests.features == "random":
         of_fid = of_precision = lpips = requests.features
-    inception, vgg16 = (of_fid, requests.inception_weights), (of_precision, requests.vgg16_weights)
+    elif requests.features == "dinov2" or requests.features == "clip":
+        of_fid = of_precision = requests.features
+        lpips = "efficientnet_lite0"
+    inception = (of_fid, requests.vit_weights or requests.inception_weights)
+    vgg16 = (of_precision, requests.vit_weights or requests.vgg16_weights)
     lpips_arguments = (lpips, requests.vgg16_weights, requests.lpips_resize)
     metric = METRICS[name]
+    if issubclass(metric, KernelDistance) and requests.features == "clip":
+        return CMMD(*inception)
     if issubclass(metric, PerceptualPathLength):
         return metric(*lpips_arguments, *PATHS[requests.path_length])
     if issubclass(metric, LPIPSMetric | PathMetric):

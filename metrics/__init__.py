@@ -2,6 +2,7 @@
 
 from tenshot.metrics.base import ImageMetric, Report
 from tenshot.metrics.bits_per_dim import BitsPerDim
+from tenshot.metrics.cmmd import CMMD
 from tenshot.metrics.frechet import FrechetDistance
 from tenshot.metrics.inception_score import InceptionScore
 from tenshot.metrics.intra_lpips import IntraLPIPS
@@ -15,6 +16,7 @@ from tenshot.metrics.precision_recall import PrecisionRecall
 from tenshot.metrics.registry import METRICS, MetricName
 
 __all__ = [
+    "CMMD",
     "METRICS",
     "BitsPerDim",
     "FrechetDistance",

@@ -1,5 +1,7 @@
 """Frozen networks that turn images into feature rows, for metrics."""
 
+from tenshot.models.features.clip import CLIPFeatures
+from tenshot.models.features.dinov2 import DINOv2Features
 from tenshot.models.features.efficientnet_lite0 import EfficientNetLite0Features
 from tenshot.models.features.factory import FeatureName, check_feature_name, feature_network
 from tenshot.models.features.inception import InceptionFeatures
@@ -8,6 +10,8 @@ from tenshot.models.features.random import RandomFeatures
 from tenshot.models.features.vgg16 import VGG16Features
 
 __all__ = [
+    "CLIPFeatures",
+    "DINOv2Features",
     "EfficientNetLite0Features",
     "FeatureName",
     "FeatureNetwork",

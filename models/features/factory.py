@@ -5,6 +5,8 @@ from typing import Literal, get_args
 from weakref import WeakValueDictionary
 
 from tenshot.errors import InputError, did_you_mean
+from tenshot.models.features.clip import CLIPFeatures
+from tenshot.models.features.dinov2 import DINOv2Features
 from tenshot.models.features.efficientnet_lite0 import EfficientNetLite0Features
 from tenshot.models.features.inception import InceptionFeatures, PytorchFidFeatures
 from tenshot.models.features.network import FeatureNetwork
@@ -13,10 +15,11 @@ from tenshot.models.features.vgg16 import VGG16Features
 
 __all__ = ["FeatureName", "check_feature_name", "feature_network"]
 
-FeatureName = Literal["inception", "inception_pytorch_fid", "vgg16", "efficientnet_lite0", "random"]
+FeatureName = Literal["inception", "inception_pytorch_fid", "vgg16", "dinov2", "clip", "efficientnet_lite0", "random"]
 
 OF_FILES: dict[str, Callable[[str | None], FeatureNetwork]] = {
-    "inception": InceptionFeatures, "inception_pytorch_fid": PytorchFidFeatures, "vgg16": VGG16Features
+    "inception": InceptionFeatures, "inception_pytorch_fid": PytorchFidFeatures, "vgg16": VGG16Features,
+    "dinov2": DINOv2Features, "clip": CLIPFeatures,
 }  # fmt: skip
 THERE: dict[str, Callable[[], FeatureNetwork]] = {
     "efficientnet_lite0": EfficientNetLite0Features, "random": RandomFeatures
@@ -43,8 +46,9 @@ def feature_network(name: FeatureName, weights: str | None = None) -> FeatureNet
     """The network of that name; all metrics that ask for the same one share it, as long as one of them is there.
 
     Args:
-        name: ``inception``; ``inception_pytorch_fid``, with that package's resizing; ``vgg16``;
-            ``efficientnet_lite0``, whose file comes with a package; or ``random``, which needs none.
+        name: ``inception``; ``inception_pytorch_fid``, with that package's resizing; ``vgg16``; ``dinov2`` and
+            ``clip``, whose files are given; ``efficientnet_lite0``, whose file comes with a package; or ``random``,
+            which needs none.
         weights: Weight file; none for the public one, see :func:`tenshot.models.pretrained.weight_file`.
 
     Raises:

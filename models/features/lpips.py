@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision import models as torchvision_models
 
 from tenshot.errors import InputError, did_you_mean
 from tenshot.models.features.embedding import EmbeddingNetwork, Rows, unit_rows
 from tenshot.models.features.network import weights_hash
+from tenshot.models.features.resize import resize_like_pillow
 from tenshot.models.pretrained import Trunk, fill, read_state_dict, sha256, weight_file
 
 __all__ = ["LPIPSNetwork"]
@@ -138,7 +138,7 @@ class LPIPSNetwork(EmbeddingNetwork):
         """
         self.check_size(*images.shape[-2:])
         if self.resize is not None:
-            images = _resized(images, self.resize)
+            images = resize_like_pillow(images, self.resize, "bilinear")
         x = ((images - self.shift) / self.scale).contiguous(memory_format=torch.channels_last)
         taps = TRUNKS[self.trunk].taps
         rows: Rows = []
@@ -178,16 +178,3 @@ def _read_heads(path: Path) -> list[Tensor]:
     if any(head.min() < 0 for head in heads):
         raise InputError(f"{path}: has negative weights, which no LPIPS heads have: install the package lpips again")
     return heads
-
-
-def _resized(images: Tensor, side: int) -> Tensor:
-    """What Pillow's bilinear filter makes of the images, which is antialiased.
-
-    (N, 3, H, W) in [-1, 1]  ->  (N, 3, side, side)
-    """
-    if images.shape[-2:] == (side, side):
-        return images
-    for size in ((images.shape[-2], side), (side, side)):  # across, then down, rounded each time
-        images = F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
-        images = ((images + 1) * 127.5).round() / 127.5 - 1
-    return images

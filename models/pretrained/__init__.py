@@ -14,7 +14,7 @@ from tenshot.models.pretrained.reading import (
 )
 from tenshot.models.pretrained.stylegan2 import StyleGAN2File, holds_stylegan2, load_stylegan2, read_stylegan2
 from tenshot.models.pretrained.stylegan2_writing import channel_multiplier, save_rosinality
-from tenshot.models.pretrained.weight_files import Trunk, WeightFile, have_quickly, weight_file
+from tenshot.models.pretrained.weight_files import Trunk, WeightFile, given_file, have_quickly, weight_file
 
 __all__ = [
     "AdmCheckpoint",
@@ -25,6 +25,7 @@ __all__ = [
     "broken_named",
     "channel_multiplier",
     "fill",
+    "given_file",
     "have_quickly",
     "holds_stylegan2",
     "is_classifier",

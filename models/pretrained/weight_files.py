@@ -23,7 +23,7 @@ from rich.progress import wrap_file
 from tenshot.errors import InputError, did_you_mean
 from tenshot.models.pretrained.reading import sha256
 
-__all__ = ["Trunk", "WeightFile", "have_quickly", "weight_file"]
+__all__ = ["Trunk", "WeightFile", "given_file", "have_quickly", "weight_file"]
 
 Trunk = Literal["inception", "vgg16", "alexnet", "squeezenet"]
 
@@ -103,6 +103,20 @@ def weight_file(name: Trunk, path: str | Path | None = None, download: bool = Tr
             f"{_remedy(name)}"
         )
     return WeightFile(target, digest, published=True)
+
+
+def given_file(name: str, path: str | None, url: str) -> Path:
+    """A weight file that is not looked for: the user gives it.
+
+    Raises:
+        InputError: None is given, or it is not there; with where the public one is from.
+    """
+    if path is None:
+        raise InputError(f"features {name} need a file of weights, which is not looked for: give that of {url}")
+    given = Path(path).expanduser()
+    if not given.is_file():
+        raise InputError(f"{given}: no such file of {name} weights: give that of {url}")
+    return given
 
 
 def have_quickly(name: Trunk) -> None:

@@ -13,6 +13,7 @@ from tenshot.callbacks.feature_choice import features_decided
 from tenshot.callbacks.metric_choice import Requests, build, chosen_metrics
 from tenshot.cli.renamed_options import without_former_options
 from tenshot.errors import InputError
+from tenshot.metrics import CMMD, KernelDistance
 from tenshot.models.pretrained import weight_files
 
 EVERY = ["frechet", "kernel", "precision_recall", "intra_lpips", "nearest_lpips", "pairwise_lpips"]
@@ -161,12 +162,21 @@ def test_a_side_for_lpips_is_refused_where_there_is_no_lpips():
         ("adm", "inception", "inception", "vgg"),
         ("efficientnet_lite0", *["efficientnet_lite0"] * 3),
         ("random", *["random"] * 3),
+        ("dinov2", "dinov2", "dinov2", "efficientnet_lite0"),
+        ("clip", "clip", "clip", "efficientnet_lite0"),
     ],
 )
 def test_each_choice_has_its_networks(features: str, of_frechet: str, of_precision: str, of_distance: str):
-    asked = requests(features=features)
+    asked = requests(features=features, vit_weights="a.pth" if features in ("dinov2", "clip") else None)
     metrics = {name: build(name, asked) for name in chosen_metrics(asked, ("reference", "shots"), thorough=True)}
     used = {name: metric.features._asked for name, metric in metrics.items()}  # type: ignore[attr-defined]
     assert used["frechet"] == used["kernel"] == of_frechet
     assert used["precision_recall"] == of_precision
+    assert isinstance(metrics["kernel"], CMMD if features == "clip" else KernelDistance)
     assert used["intra_lpips"] == used["nearest_lpips"] == used["pairwise_lpips"] == of_distance
+
+
+@pytest.mark.parametrize("changes", [{"features": "dinov2"}, {"features": "clip"}, {"vit_weights": "a.pth"}])
+def test_the_file_of_a_transformer_goes_with_its_features(changes: dict[str, str]):
+    with pytest.raises(InputError, match=r"vit_weights is the file of --evaluate\.features dinov2 or clip"):
+        requests(**changes)

@@ -16,6 +16,7 @@ from torch import Tensor
 from tenshot.errors import InputError
 from tenshot.models.features import lpips as ours
 from tenshot.models.features.lpips import LPIPSNetwork
+from tenshot.models.features.resize import resize_like_pillow
 
 TRUNKS = ("vgg", "alex", "squeeze")
 
@@ -110,7 +111,7 @@ def test_only_published_weights_are_called_lpips(networks, tmp_path, monkeypatch
 
 def test_images_are_resized_as_pillow_does(networks):
     x = random_images(2, 96)
-    resized = ours._resized(x, 40)
+    resized = resize_like_pillow(x, 40, "bilinear")
     for image, small in zip(x, resized, strict=True):
         pixels = ((image + 1) * 127.5).round().permute(1, 2, 0).numpy().astype(np.uint8)
         theirs = np.asarray(Image.fromarray(pixels).resize((40, 40), Image.Resampling.BILINEAR)).astype(int)
