@@ -38,6 +38,14 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Checkpoints of tests need not outlive the machine; beside another test that writes much, one took seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _this_checkout() -> None:
     """What a test starts as a process imports what the test does, not an installed copy."""
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)

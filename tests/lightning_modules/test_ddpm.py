@@ -204,14 +204,14 @@ def test_every_validation_starts_anew(tmp_path: Path):
 @pytest.mark.parametrize("method", [Sampler("ddpm", "3"), Sampler("ddim", "ddim4", eta=0.5), Sampler("dpm_solver", 3)])
 def test_an_image_depends_on_its_seed_alone_to_the_last_bit(method: Sampler):
     module = tiny.randomised(tiny.ddpm(sampler=method))
-    seeds = torch.tensor([4, 9, 2, 7, 5, 11, 3])
+    seeds = torch.tensor([4, 9, 2, 7, 5])
     together = module.sample(seeds)
 
     assert len({image.numpy().tobytes() for image in together}) == len(seeds)
-    for batch in (1, 2, 3):
+    for batch in (1, 2):
         assert torch.equal(torch.cat([module.sample(part) for part in seeds.split(batch)]), together)
     assert torch.equal(module.sample(seeds.flip(0)).flip(0), together)
-    assert together.shape == (7, 3, 16, 16)
+    assert together.shape == (5, 3, 16, 16)
     assert together.dtype == torch.float32
     assert together.abs().max() <= 1
 

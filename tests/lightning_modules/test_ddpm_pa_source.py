@@ -29,11 +29,11 @@ def test_resuming_changes_nothing_and_needs_the_same_source(tmp_path: Path, sour
         trainer.fit(module, tiny.faces(), ckpt_path=checkpoint)
         return torch.load(folder / "checkpoints" / f"step={steps:08d}.ckpt", weights_only=True)
 
-    whole = run(tmp_path / "whole", source, 4)
+    whole = run(tmp_path / "whole", source, 3)
     run(tmp_path / "halves", source, 2)
     copy = tmp_path / "moved.safetensors"
     shutil.copy(source, copy)
-    resumed = run(tmp_path / "halves", copy, 4, resume=True)  # the same weights from another place will do
+    resumed = run(tmp_path / "halves", copy, 3, resume=True)  # the same weights from another place will do
     for part in ("state_dict", "optimizer_states", "ema"):
         tiny.assert_same(resumed[part], whole[part], part)
 
