@@ -1,8 +1,5 @@
-"""MixDL: which steps mix, what judges them, the two distances; killed and resumed."""
+"""MixDL: which steps mix, what judges them, the two distances; stopped and resumed."""
 
-import os
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,41 +7,16 @@ import pytest
 import tiny
 import torch
 import torch.nn.functional as F
-from ranks import Started
 from torch import Tensor
 
-from tenshot.callbacks import StepSeed
-from tenshot.cli import main
+from tenshot.callbacks import EMA, StepCheckpoint
 from tenshot.errors import InputError
 from tenshot.lightning_modules import MixDL, Mixup, Regularization
 from tenshot.lightning_modules import mixdl as module_of_mixdl
+from tenshot.models.augmentation import AdaptiveAugment
 
 QUIET = Regularization(r1=0.0, path_length=0.0)
 R1_ONLY = Regularization(r1=10.0, r1_every=2, path_length=0.0)
-COMMAND: dict[str, Any] = {
-    "model": {
-        "class_path": "MixDL",
-        "init_args": {
-            "stylegan2": {
-                "image_size": 32, "channel_base": 256, "max_channels": 16, "latent_dim": 8, "mapping_layers": 2,
-            },
-            "augmentation": {
-                "class_path": "tenshot.models.augmentation.AdaptiveAugment",
-                "init_args": {"images_to_full": 100, "target": -1.0},
-            },
-        },
-    },
-    "data": {
-        "class_path": "SyntheticFaces",
-        "init_args": {"image_size": 32, "batch_size": 4, "shots": 10, "num_val": 0},
-    },
-    "trainer": {
-        "max_steps": 7, "accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False,
-    },
-    "checkpoint": {"every_n_steps": 3},
-    "ema": {"half_life": 40},
-    "grid": {"every_n_steps": 0},
-}  # fmt: skip
 
 
 def moved_by_each_step(folder: Path, steps: int, module: MixDL) -> list[set[str]]:
@@ -189,46 +161,21 @@ def test_latents_that_cannot_be_mixed_or_judged(tmp_path: Path, batch: int):
         tiny.trainer(tmp_path, 1).fit(tiny.gan(MixDL), tiny.faces(image_size=32, batch_size=batch))
 
 
-# Killed between an even and an odd step, with the augmentation's window open
+# Stopped between an even and an odd step, with the augmentation's window open
 
 
-@pytest.mark.slow
-def test_killed_mid_alternation_it_ends_in_the_same_bits(tmp_path: Path):
-    config = str(tiny.write_yaml(tmp_path / "config.yaml", COMMAND))
-    dying = Started(__file__, config, tmp_path / "killed")
-    fit(config, tmp_path / "whole")
-    assert dying.wait(timeout=180) == -signal.SIGKILL
-    assert [p.name for p in (tmp_path / "killed" / "checkpoints").iterdir()] == ["step=00000003.ckpt"]
-    fit(config, tmp_path / "killed")
+def test_stopped_mid_alternation_it_ends_in_the_same_bits(tmp_path: Path):
+    def fit(folder: Path, steps: int, resume: Path | None = None) -> Path:
+        module = tiny.gan(MixDL, augmentation=AdaptiveAugment(images_to_full=100, target=-1.0))
+        trainer = tiny.trainer(folder, steps, StepCheckpoint(every_n_steps=100), ema=EMA(half_life=40))
+        trainer.fit(module, tiny.faces(image_size=32, shots=10), ckpt_path=resume)
+        return folder / "checkpoints" / f"step={steps:08d}.ckpt"
 
-    whole, killed = (
-        torch.load(tmp_path / name / "checkpoints" / "step=00000007.ckpt", weights_only=True)
-        for name in ("whole", "killed")
-    )
+    paths = fit(tmp_path / "whole", 7), fit(tmp_path / "rest", 7, resume=fit(tmp_path / "half", 3))
+    whole, resumed = (torch.load(path, weights_only=True) for path in paths)
     for part in ("state_dict", "optimizer_states", "ema", "global_step"):
-        tiny.assert_same(killed[part], whole[part], part)
+        tiny.assert_same(resumed[part], whole[part], part)
     state = whole["state_dict"]
     assert state["augmentation.probability"] > 0.1
     assert state["path_length_mean"] > 0
     assert {"heads.heads.3.weight", "projection.weight"} <= state.keys()
-
-
-def fit(config: str, run: Path) -> None:
-    main(["fit", "--config", config, "--trainer.default_root_dir", str(run), "--ckpt_path", "last"])
-
-
-def die_in_step(step: int) -> None:
-    on_start = StepSeed.on_train_batch_start
-
-    def start(self: StepSeed, trainer: Any, *rest: Any) -> None:
-        if trainer.global_step == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-        on_start(self, trainer, *rest)
-
-    StepSeed.on_train_batch_start = start  # type: ignore[method-assign,assignment]
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    die_in_step(5)
-    fit(sys.argv[1], Path(sys.argv[2]))

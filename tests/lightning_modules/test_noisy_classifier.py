@@ -144,15 +144,14 @@ def test_what_is_easy_to_tell_apart_is_learnt_where_noise_leaves_it_visible(tmp_
     assert values["accuracy@5"] == 1
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_resumed_run_ends_in_the_same_bits(tmp_path: Path, accumulate: int):
+def test_a_resumed_run_ends_in_the_same_bits(tmp_path: Path):
     def run(folder: Path, steps: int, resume: bool = False) -> dict[str, Any]:
         schedule = lambda optimizer: OneCycleLR(optimizer, 1e-2, total_steps=4)  # noqa: E731
         network = tiny.unet_config(out_channels=9, dropout=0.3)
         module = tiny.randomised(tiny.classifier(classifier=network, lr_scheduler=schedule))
         path = max((folder / "checkpoints").glob("*.ckpt")) if resume else None
         callbacks = [StepCheckpoint(every_n_steps=100), SampleGrid(every_n_steps=1)]
-        trainer = tiny.trainer(folder, steps, *callbacks, ema=EMA(0.9), accumulate_grad_batches=accumulate)
+        trainer = tiny.trainer(folder, steps, *callbacks, ema=EMA(0.9), accumulate_grad_batches=2)
         trainer.fit(module, faces(), ckpt_path=path)
         assert not (folder / "samples").exists()  # there is nothing to draw
         return torch.load(folder / "checkpoints" / f"step={steps:08d}.ckpt", weights_only=True)
