@@ -24,7 +24,7 @@ def fit(folder: Path, shots: Path, evaluation: EvaluateGenerator, steps: int, re
     callbacks: list[Any] = [StepCheckpoint(every_n_steps=2, keep=9), evaluation]
     path = folder / "checkpoints" / "step=00000002.ckpt" if resume else None
     data = FewShot(str(shots), image_size=16, batch_size=2)
-    tiny.trainer(folder, steps, *callbacks, ema=EMA(0.5)).fit(tiny.ddpm(), data, ckpt_path=path)
+    tiny.trainer(folder, steps, *callbacks, ema=EMA(0.5)).fit(LinearGenerator(noise=0.1), data, ckpt_path=path)
 
 
 def during_fit(**options: Any) -> EvaluateGenerator:
