@@ -10,6 +10,7 @@ from tenshot.errors import InputError, did_you_mean
 from tenshot.metrics import (
     CMMD,
     METRICS,
+    DensityCoverage,
     ImageMetric,
     KernelDistance,
     MetricName,
@@ -32,7 +33,8 @@ PATHS: dict[PathName, tuple[Space, Literal["end", "full"]]] = {
 }  # fmt: skip
 
 UNASKED: tuple[str, ...] = (
-    "frechet", "kernel", "precision_recall", "intra_lpips", "nearest_lpips", "pairwise_lpips"
+    "frechet", "kernel", "precision_recall", "density_coverage", "vendi", "intra_lpips", "nearest_lpips",
+    "pairwise_lpips", "authenticity", "data_copying", "near_copies",
 )  # fmt: skip
 """What is computed where nothing is named: the Inception Score is of ImageNet's classes, which few-shot sets lack."""
 
@@ -133,6 +135,6 @@ def build(name: str, requests: Requests) -> ImageMetric:
         return metric(*lpips_arguments, *PATHS[requests.path_length])
     if issubclass(metric, LPIPSMetric | PathMetric):
         return metric(*lpips_arguments)
-    if issubclass(metric, PrecisionRecall):
+    if issubclass(metric, PrecisionRecall | DensityCoverage):
         return metric(*(inception if requests.features == "adm" else vgg16))
     return metric(*inception) if issubclass(metric, FeatureMetric) else metric()

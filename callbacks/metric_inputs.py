@@ -73,7 +73,7 @@ class MetricInputs:
             for start in range(0, len(mine), self.batch_size):
                 pixels = source.read(mine[start : start + self.batch_size])["image"].to(device)
                 for metric in waiting:
-                    metric.update(pixels, real=True)
+                    metric.update(pixels, real=compared_with if metric.compares_with_both else True)
         self._seen_real = True
 
     def show(self, images: Tensor, batch: dict[str, Any]) -> None:

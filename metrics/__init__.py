@@ -1,12 +1,16 @@
 """Metrics of images, exact however the images are sharded over ranks."""
 
+from tenshot.metrics.authenticity import Authenticity
 from tenshot.metrics.base import ImageMetric, Report
 from tenshot.metrics.bits_per_dim import BitsPerDim
 from tenshot.metrics.cmmd import CMMD
+from tenshot.metrics.data_copying import DataCopying
+from tenshot.metrics.density_coverage import DensityCoverage
 from tenshot.metrics.frechet import FrechetDistance
 from tenshot.metrics.inception_score import InceptionScore
 from tenshot.metrics.intra_lpips import IntraLPIPS
 from tenshot.metrics.kernel import KernelDistance
+from tenshot.metrics.near_copies import NearCopies
 from tenshot.metrics.nearest_lpips import NearestLPIPS
 from tenshot.metrics.pairwise_lpips import PairwiseLPIPS
 from tenshot.metrics.path_metric import PathMetric
@@ -14,17 +18,22 @@ from tenshot.metrics.path_uniformity import PathUniformity
 from tenshot.metrics.perceptual_path_length import PerceptualPathLength
 from tenshot.metrics.precision_recall import PrecisionRecall
 from tenshot.metrics.registry import METRICS, MetricName
+from tenshot.metrics.vendi import VendiScore
 
 __all__ = [
     "CMMD",
     "METRICS",
+    "Authenticity",
     "BitsPerDim",
+    "DataCopying",
+    "DensityCoverage",
     "FrechetDistance",
     "ImageMetric",
     "InceptionScore",
     "IntraLPIPS",
     "KernelDistance",
     "MetricName",
+    "NearCopies",
     "NearestLPIPS",
     "PairwiseLPIPS",
     "PathMetric",
@@ -32,4 +41,5 @@ __all__ = [
     "PerceptualPathLength",
     "PrecisionRecall",
     "Report",
+    "VendiScore",
 ]

@@ -12,11 +12,14 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from tenshot.distributed.gathering import gather_rows, reduce_sum
 
-__all__ = ["ImageMetric", "Need", "Report"]
+__all__ = ["ImageMetric", "Need", "Real", "Report"]
 
 Need = Literal["reference", "shots", "latents", "condition", "truth"]
 """Other images of the domain; the few training images; latents between which the method can go; what each sample was
 conditioned on; the true image that belongs to each sample."""
+
+Real = bool | Literal["shots", "reference"]
+"""Whether images are real, not generated; and which of the real ones."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,9 @@ class ImageMetric(Metric):
     needs: ClassVar[tuple[Need, ...]] = ()
     """What it needs besides the generated images (N, 3, H, W).
 
-    ``reference`` and ``shots`` come by calls of their own, ``update(images, real=True)``; the others with the generated
-    ones: ``condition`` as ``update(images, condition=...)``, tensors by name, each of first dimension N; ``truth`` as
+    ``reference`` and ``shots`` come by calls of their own: ``update(images, real=True)`` to a metric that needs one of
+    them, ``real="shots"`` and ``real="reference"`` to one that needs both. The others come with the generated ones:
+    ``condition`` as ``update(images, condition=...)``, tensors by name, each of first dimension N; ``truth`` as
     ``update(images, real=...)``, uint8 (N, 3, H, W).
     """
 
@@ -81,6 +85,11 @@ class ImageMetric(Metric):
     def compares(self) -> bool:
         """Whether it takes real images besides the generated ones: ``update(images, real=True)``."""
         return "reference" in self.needs or "shots" in self.needs
+
+    @property
+    def compares_with_both(self) -> bool:
+        """Whether it must be told which real images are shots and which are reference."""
+        return "reference" in self.needs and "shots" in self.needs
 
     @abstractmethod
     def names(self) -> tuple[str, ...]:

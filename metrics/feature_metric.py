@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tenshot.datamodules.pixels import from_pixels
 from tenshot.errors import InputError
-from tenshot.metrics.base import ImageMetric, Need
+from tenshot.metrics.base import ImageMetric, Need, Real
 from tenshot.metrics.pixels import checked_pixels
 from tenshot.models.features import FeatureName, FeatureNetwork, check_feature_name, feature_network, weights_hash
 from tenshot.models.float32 import float32_inference
@@ -147,8 +147,14 @@ class FeatureMetric(ImageMetric):
         self.features = Features(features, weights)
         self.worker = torch.device("cpu")
         self.width: int | None = None
-        for which in ("generated", "real") if self.compares else ("generated",):
+        for which in self.sets:
             self.add_rows(which)
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """States that hold rows: of generated images and, where it compares, of real ones."""
+        real = ("real_shots", "real_reference") if self.compares_with_both else ("real",) if self.compares else ()
+        return ("generated", *real)
 
     def prepare(self) -> None:
         """Load the network.
@@ -162,25 +168,28 @@ class FeatureMetric(ImageMetric):
         """Give back the accelerator's memory; what was counted stays."""
         self.features.release()
 
-    def update(self, images: Tensor, real: bool = False) -> None:
+    def update(self, images: Tensor, real: Real = False) -> None:
         """Add images.
 
         Args:
             images: (N, 3, H, W), float in [-1, 1] or uint8; or (N, d) features, for a module of the user.
-            real: Whether they are real, not generated.
+            real: Whether they are real, not generated; which of the real ones, where the metric compares with both.
 
         Raises:
             InputError: Not such images.
         """
         if real and not self.compares:
             raise InputError(f"{type(self).__name__} looks at generated images alone: leave real out")
+        which = (f"real_{real}" if self.compares_with_both else "real") if real else "generated"
+        if which not in self.sets:
+            raise InputError(f"{type(self).__name__} needs to know which real images: give real='shots' or 'reference'")
         if len(images):
             rows = self.rows_of(images)
             if self.width not in (None, rows.shape[1]):
                 raise InputError(f"{rows.shape[1]} features, but earlier images had {self.width}: give equal ones")
             self.width = rows.shape[1]
             self.worker = rows.device if rows.device.type != "mps" else torch.device("cpu")  # which has no float64
-            self.append("real" if real else "generated", rows)
+            self.append(which, rows)
 
     def rows_of(self, images: Tensor) -> Tensor:
         """The rows that are kept of these images, (N, d)."""
@@ -188,5 +197,5 @@ class FeatureMetric(ImageMetric):
 
     def counts(self) -> dict[str, Any]:
         """Numbers of images, as settings of a report."""
-        sets = ("generated", "real") if self.compares else ("generated",)
-        return {f"n_{which}": len(rows) if (rows := self.rows(which)) is not None else 0 for which in sets}
+        held = {which: self.rows(which) for which in self.sets}
+        return {f"n_{which.removeprefix('real_')}": 0 if rows is None else len(rows) for which, rows in held.items()}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from tenshot.distributed.gathering import gather_objects
-from tenshot.metrics.base import Report
+from tenshot.metrics.base import Real, Report
 from tenshot.metrics.feature_metric import FeatureMetric
 from tenshot.models.features import FeatureName, InceptionFeatures
 
@@ -37,7 +37,7 @@ class FrechetDistance(FeatureMetric):
         self.add_sum("generated_products", torch.zeros(0, 0, dtype=torch.float64))
         self.add_sum("real_products", torch.zeros(0, 0, dtype=torch.float64))
 
-    def update(self, images: Tensor, real: bool = False) -> None:
+    def update(self, images: Tensor, real: Real = False) -> None:
         """Add images, (N, 3, H, W), float in [-1, 1] or uint8; or (N, d) features, for a module of the user."""
         super().update(images, real)
         which = "real" if real else "generated"

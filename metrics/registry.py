@@ -2,22 +2,27 @@
 
 from typing import Literal
 
+from tenshot.metrics.authenticity import Authenticity
 from tenshot.metrics.base import ImageMetric
+from tenshot.metrics.data_copying import DataCopying
+from tenshot.metrics.density_coverage import DensityCoverage
 from tenshot.metrics.frechet import FrechetDistance
 from tenshot.metrics.inception_score import InceptionScore
 from tenshot.metrics.intra_lpips import IntraLPIPS
 from tenshot.metrics.kernel import KernelDistance
+from tenshot.metrics.near_copies import NearCopies
 from tenshot.metrics.nearest_lpips import NearestLPIPS
 from tenshot.metrics.pairwise_lpips import PairwiseLPIPS
 from tenshot.metrics.path_uniformity import PathUniformity
 from tenshot.metrics.perceptual_path_length import PerceptualPathLength
 from tenshot.metrics.precision_recall import PrecisionRecall
+from tenshot.metrics.vendi import VendiScore
 
 __all__ = ["METRICS", "MetricName"]
 
 MetricName = Literal[
-    "frechet", "kernel", "inception_score", "precision_recall", "intra_lpips", "nearest_lpips", "pairwise_lpips",
-    "path_length", "path_uniformity",
+    "frechet", "kernel", "inception_score", "precision_recall", "density_coverage", "vendi", "intra_lpips",
+    "nearest_lpips", "pairwise_lpips", "authenticity", "data_copying", "near_copies", "path_length", "path_uniformity",
 ]  # fmt: skip
 
 METRICS: dict[str, type[ImageMetric]] = {
@@ -25,9 +30,14 @@ METRICS: dict[str, type[ImageMetric]] = {
     "kernel": KernelDistance,
     "inception_score": InceptionScore,
     "precision_recall": PrecisionRecall,
+    "density_coverage": DensityCoverage,
+    "vendi": VendiScore,
     "intra_lpips": IntraLPIPS,
     "nearest_lpips": NearestLPIPS,
     "pairwise_lpips": PairwiseLPIPS,
+    "authenticity": Authenticity,
+    "data_copying": DataCopying,
+    "near_copies": NearCopies,
     "path_length": PerceptualPathLength,
     "path_uniformity": PathUniformity,
 }

@@ -16,7 +16,10 @@ from tenshot.errors import InputError
 from tenshot.metrics import CMMD, KernelDistance
 from tenshot.models.pretrained import weight_files
 
-EVERY = ["frechet", "kernel", "precision_recall", "intra_lpips", "nearest_lpips", "pairwise_lpips"]
+EVERY = [
+    "frechet", "kernel", "precision_recall", "density_coverage", "vendi", "intra_lpips", "nearest_lpips",
+    "pairwise_lpips", "authenticity", "data_copying", "near_copies",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -170,8 +173,9 @@ def test_each_choice_has_its_networks(features: str, of_frechet: str, of_precisi
     asked = requests(features=features, vit_weights="a.pth" if features in ("dinov2", "clip") else None)
     metrics = {name: build(name, asked) for name in chosen_metrics(asked, ("reference", "shots"), thorough=True)}
     used = {name: metric.features._asked for name, metric in metrics.items()}  # type: ignore[attr-defined]
-    assert used["frechet"] == used["kernel"] == of_frechet
-    assert used["precision_recall"] == of_precision
+    for name in ("frechet", "kernel", "vendi", "authenticity", "data_copying", "near_copies"):
+        assert used[name] == of_frechet
+    assert used["precision_recall"] == used["density_coverage"] == of_precision
     assert isinstance(metrics["kernel"], CMMD if features == "clip" else KernelDistance)
     assert used["intra_lpips"] == used["nearest_lpips"] == used["pairwise_lpips"] == of_distance
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
-from tenshot.metrics import PrecisionRecall, precision_recall
+from tenshot.metrics import PrecisionRecall, neighbours
 
 
 def features(count: int, seed: int, shift: float = 0.0) -> Tensor:
@@ -37,7 +37,7 @@ def by_force(generated: Tensor, real: Tensor, k: int) -> tuple[float, float]:
 
 @pytest.fixture(params=[4096, 7])
 def _tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision_recall, "TILE", request.param)
+    monkeypatch.setattr(neighbours, "TILE", request.param)
 
 
 @pytest.mark.usefixtures("_tile")

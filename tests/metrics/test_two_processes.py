@@ -17,7 +17,18 @@ from torch import Tensor, nn
 
 from tenshot.distributed import gathering
 from tenshot.errors import InputError
-from tenshot.metrics import FrechetDistance, ImageMetric, InceptionScore, KernelDistance, PrecisionRecall
+from tenshot.metrics import (
+    Authenticity,
+    DataCopying,
+    DensityCoverage,
+    FrechetDistance,
+    ImageMetric,
+    InceptionScore,
+    KernelDistance,
+    NearCopies,
+    PrecisionRecall,
+    VendiScore,
+)
 
 BATCH = 4
 METRICS: dict[str, Callable[[], ImageMetric]] = {
@@ -27,6 +38,11 @@ METRICS: dict[str, Callable[[], ImageMetric]] = {
     "subsets": lambda: KernelDistance(nn.Identity(), subsets=20, subset_size=7),
     "score": lambda: InceptionScore(nn.Identity(), splits=4),
     "precision": lambda: PrecisionRecall(nn.Identity()),
+    "density": lambda: DensityCoverage(nn.Identity()),
+    "authenticity": lambda: Authenticity(nn.Identity()),
+    "copying": lambda: DataCopying(nn.Identity()),
+    "near": lambda: NearCopies("random"),
+    "vendi": lambda: VendiScore(nn.Identity()),
 }
 # which images rank r of two holds
 ROUND = (slice(0, None, 2), slice(1, None, 2))
@@ -46,16 +62,28 @@ def sets(width: int) -> tuple[Tensor, Tensor]:
     return torch.randn(21, width, generator=generator), torch.randn(19, width, generator=generator) + 0.2
 
 
-def random_images() -> tuple[Tensor, Tensor]:
+def random_images(made: int = 9, given: int = 8) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return tuple(torch.rand(n, 3, 8, 8, generator=generator) * 2 - 1 for n in (9, 8))  # type: ignore[return-value]
+    return tuple(torch.rand(n, 3, 8, 8, generator=generator) * 2 - 1 for n in (made, given))  # type: ignore[return-value]
+
+
+def both_of(name: str, width: int) -> tuple[Tensor, Tensor]:
+    """Generated and real ones; some of them near-copies, where those are counted."""
+    if name == "near":
+        generated, real = random_images(given=100)
+        return torch.cat([generated, 0.95 * real[:6]]), real
+    return random_images() if name == "random" else sets(width)
 
 
 def add(metric: ImageMetric, generated: Tensor, real: Tensor) -> None:
     for batch in generated.split(BATCH) if len(generated) else ():
         metric.update(batch)
     for batch in real.split(BATCH) if len(real) and metric.compares else ():
-        metric.update(batch, real=True)
+        if metric.compares_with_both:
+            metric.update(batch, real="shots")
+            metric.update(0.9 * batch, real="reference")
+        else:
+            metric.update(batch, real=True)
 
 
 def values(metric: ImageMetric) -> dict[str, Any]:
@@ -72,7 +100,7 @@ def one_rank(folder: Path) -> None:
     for share, (made, given) in SHARES.items():
         for name, build in METRICS.items():
             for width, d in WIDTHS.items():
-                generated, real = random_images() if name == "random" else sets(d)
+                generated, real = both_of(name, d)
                 metric = build()
                 add(metric, generated[made[rank]], real[given[rank]])
                 results[f"{share}, {name}, {width}"] = [values(metric), values(metric)]
@@ -107,7 +135,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("share", SHARES)
 def test_results_are_those_of_one_process(ranks: list[dict[str, Any]], share: str, name: str, width: str):
     alone = METRICS[name]()
-    add(alone, *(random_images() if name == "random" else sets(WIDTHS[width])))
+    add(alone, *both_of(name, WIDTHS[width]))
     expected = values(alone)
     first = ranks[0][f"{share}, {name}, {width}"]
     assert first == ranks[1][f"{share}, {name}, {width}"]

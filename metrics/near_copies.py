@@ -1,0 +1,73 @@
+"""The share of samples that are nearer to a training image, or its mirror image, than true images are."""
+
+import torch
+from torch import Tensor, nn
+
+from tenshot.errors import InputError
+from tenshot.metrics import neighbours
+from tenshot.metrics.base import Real, Report
+from tenshot.metrics.feature_metric import FeatureMetric
+from tenshot.models.features import FeatureName
+
+__all__ = ["NearCopies"]
+
+ONE_IN = 100
+
+
+class NearCopies(FeatureMetric):
+    """The share of samples nearer to a shot or its mirror image than all but one in a hundred reference images.
+
+    ``near_copies_<features>``, by the distance of features; about 0.01 for new images of the domain, 1 for copies.
+    Mirrored shots count, for generators trained with flips copy them too. The limit is the distance below which one in
+    a hundred reference images lies (between two of them, in proportion), so a hundred are needed; they must not contain
+    the shots. ``details`` has the limit.
+
+    Args:
+        features: ``inception``, ``vgg16``, ``random``, or any module that takes images and returns rows (N, d).
+        weights: Weight file of a named network; none for the public one.
+    """
+
+    needs = ("shots", "reference")
+    more_is_better = (False,)
+
+    def __init__(self, features: FeatureName | nn.Module = "inception", weights: str | None = None) -> None:
+        super().__init__(features, weights)
+        self.add_rows("real_mirrored")
+
+    def update(self, images: Tensor, real: Real = False) -> None:
+        """Add images; of shots the mirror images too.
+
+        Args:
+            images: (N, 3, H, W), float in [-1, 1] or uint8.
+            real: ``shots`` or ``reference``, where they are real.
+
+        Raises:
+            InputError: Not such images.
+        """
+        if images.dim() != 4:
+            raise InputError(f"NearCopies mirrors shots: give it images (N, 3, H, W), not {tuple(images.shape)}")
+        super().update(images, real)
+        if real == "shots" and len(images):
+            self.append("real_mirrored", self.rows_of(images.flip(-1)))
+
+    def names(self) -> tuple[str, ...]:
+        """The share."""
+        return (f"near_copies_{self.features.name}",)
+
+    def evaluate(self) -> Report:
+        """The share; NaN where there are no samples, no shots or less than a hundred reference images."""
+        (name,), settings = self.names(), self.counts() | self.features.settings()
+        settings |= {"one_in": ONE_IN, "mirrored": True}
+        held = [self.rows(which) for which in ("generated", "real_shots", "real_mirrored", "real_reference")]
+        if settings["n_reference"] < ONE_IN or any(rows is None for rows in held):
+            why = (
+                f"samples, shots and {ONE_IN} reference images are needed, there are {settings['n_generated']} "
+                f"generated, {settings['n_shots']} shots, {settings['n_reference']} reference images"
+            )
+            return Report({name: float("nan")}, settings, {"why": why})
+        x, shots, mirrored, real = (rows.to(self.worker, torch.float64) for rows in held if rows is not None)
+        centre = real.mean(dim=0)  # near the origin products round less
+        both = torch.cat([shots, mirrored]) - centre
+        made, true = (neighbours.nearest(rows - centre, both)[0][:, 0].sqrt() for rows in (x, real))
+        limit = true.quantile(1 / ONE_IN)
+        return Report({name: (made < limit).double().mean().item()}, settings, {"limit": limit.item()})
