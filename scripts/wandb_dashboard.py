@@ -17,17 +17,18 @@ except ModuleNotFoundError:
     sys.exit("wandb_dashboard.py: error: wandb-workspaces is not installed: pip install 'tenshot[dashboard]'")
 
 STEP = "trainer/global_step"
+LITE0_PRECISION = ["eval/precision_efficientnet_lite0", "eval/recall_efficientnet_lite0"]
 SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
-    # section -> (title of a panel, what it shows)
+    # section -> (title of a panel, what it shows: the values of whichever networks measured)
     "Quality": [
-        ("FID", ["eval/fid"]),
-        ("KID", ["eval/kid"]),
-        ("Precision and recall", ["eval/precision", "eval/recall"]),
+        ("Fréchet distance", ["eval/fid", "eval/fd_efficientnet_lite0"]),
+        ("Kernel distance", ["eval/kid", "eval/kd_efficientnet_lite0"]),
+        ("Precision and recall", ["eval/precision", "eval/recall", *LITE0_PRECISION]),
     ],
     "Diversity": [
-        ("Intra-LPIPS", ["eval/intra_lpips"]),
-        ("LPIPS to the nearest shot", ["eval/nearest_lpips"]),
-        ("Pairwise LPIPS", ["eval/pairwise_lpips"]),
+        ("Among samples of one shot", ["eval/intra_lpips", "eval/intra_dist_efficientnet_lite0"]),
+        ("To the nearest shot", ["eval/nearest_lpips", "eval/nearest_dist_efficientnet_lite0"]),
+        ("Among all samples", ["eval/pairwise_lpips", "eval/pairwise_dist_efficientnet_lite0"]),
     ],
     "Losses": [("Training", ["train/loss"]), ("Validation", ["val/loss"])],
 }
@@ -46,7 +47,7 @@ def dashboard(entity: str, project: str) -> workspaces.Workspace:
     ]
     sections.append(
         workspaces.Section(
-            name="ImageDataModule", is_open=True, panels=[panels.MediaBrowser(media_keys=[key]) for key in IMAGES]
+            name="Images", is_open=True, panels=[panels.MediaBrowser(media_keys=[key]) for key in IMAGES]
         )
     )
     return workspaces.Workspace(

@@ -127,7 +127,7 @@ def test_images_are_measured_by_trained_features_without_a_network(tenshot: tiny
     assert "features: efficientnet_lite0, for " in outcome.log
     [path] = (tmp_path / "evaluations").iterdir()
     result = json.loads(path.read_text())
-    assert result["metrics"].keys() == set(EVERY)
+    assert result["metrics"].keys() >= set(EVERY)
     for name in ("fd", "kd", "precision", "recall", "intra_dist", "nearest_dist", "pairwise_dist"):
         assert f"{name}_efficientnet_lite0" in result["values"]
         assert f"{name}_efficientnet_lite0" in outcome.out

@@ -15,5 +15,12 @@ def test_it_can_be_looked_at_without_network():
     view = json.loads(printed)
     assert (view["entity"], view["project"]) == ("somebody", "tried")
     assert '"name": "model.value.class_path"' in printed  # how W&B spells a key within the configuration
-    for shown in ("eval/fid", "eval/intra_lpips", "train/loss", "samples", "trainer/global_step"):
+    for shown in (
+        "eval/fid",
+        "eval/intra_lpips",
+        "eval/fd_efficientnet_lite0",
+        "train/loss",
+        "samples",
+        "trainer/global_step",
+    ):
         assert f'"{shown}"' in printed
