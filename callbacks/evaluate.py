@@ -17,7 +17,7 @@ from tenshot.callbacks.ema import averaged
 from tenshot.callbacks.evaluation_result import publish_result, result_of
 from tenshot.callbacks.feature_choice import features_decided
 from tenshot.callbacks.image_writer import to_uint8, write_png
-from tenshot.callbacks.metric_choice import Features, PathName, Requests, build, chosen_metrics
+from tenshot.callbacks.metric_choice import Features, IntraName, PathName, Requests, build, chosen_metrics
 from tenshot.callbacks.metric_inputs import MetricInputs
 from tenshot.callbacks.path_drawing import show_paths
 from tenshot.callbacks.throughput import paused
@@ -67,6 +67,8 @@ class EvaluateGenerator(Callback):
         paths: How many pairs of latents to go between for path_length (published: 50,000, of 2 images each) and
             path_uniformity (5000, of 11); during fit at most fit_samples.
         path_length: Space and sampling of path_length.
+        intra_lpips: Whose pairs intra_lpips compares, of each cluster at most: ``random50``, as CDC's code; the
+            ``first50`` or ``first100`` samples, as CRDI's.
         save: Also write the samples to this folder, with ``drawn_by.json``, which says what drew them; those drawn
             during fit to ``step=00000500`` in it and so on.
         every_n_steps: During fit, optimiser steps between two evaluations; 0 for none.
@@ -93,6 +95,7 @@ class EvaluateGenerator(Callback):
         labels: Labels | None = None,
         paths: int = 500,
         path_length: PathName = "wend",
+        intra_lpips: IntraName = "random50",
         save: str | None = None,
         every_n_steps: int = 0,
         fit_samples: int = 100,
@@ -112,7 +115,7 @@ class EvaluateGenerator(Callback):
             if keep_best is None:
                 raise InputError("--evaluate.patience needs a value that is to become better: set --evaluate.keep_best")
         self.requests = Requests(
-            metrics, features, inception_weights, vgg16_weights, lpips_resize, path_length, vit_weights
+            metrics, features, inception_weights, vgg16_weights, lpips_resize, path_length, vit_weights, intra_lpips
         )
         self.samples, self.reference, self.paths = samples, reference, paths
         self.batch_size, self.seed, self.conditions = batch_size, seed, Conditions("evaluate", label, labels)

@@ -12,6 +12,7 @@ from tenshot.metrics import (
     METRICS,
     DensityCoverage,
     ImageMetric,
+    IntraLPIPS,
     KernelDistance,
     MetricName,
     PathMetric,
@@ -24,13 +25,19 @@ from tenshot.metrics.latent_paths import Space
 from tenshot.metrics.lpips_metric import LPIPSMetric, LPIPSName
 from tenshot.models.features import FeatureName
 
-__all__ = ["Features", "PathName", "Requests", "build", "chosen_metrics"]
+__all__ = ["Features", "IntraName", "PathName", "Requests", "build", "chosen_metrics"]
 
 Features = Literal["auto", "published", "efficientnet_lite0", "dinov2", "clip", "random", "pytorch_fid", "adm"]
 PathName = Literal["wend", "wfull", "zend", "zfull"]
 PATHS: dict[PathName, tuple[Space, Literal["end", "full"]]] = {
     "wend": ("w", "end"), "wfull": ("w", "full"), "zend": ("z", "end"), "zfull": ("z", "full"),
 }  # fmt: skip
+
+IntraName = Literal["random50", "first50", "first100"]
+MEMBERS: dict[IntraName, tuple[int, Literal["random", "first"]]] = {
+    "random50": (50, "random"), "first50": (50, "first"), "first100": (100, "first"),
+}  # fmt: skip
+"""Which members of a cluster count, at most: of CDC's protocol, and of CRDI's command and of its default."""
 
 UNASKED: tuple[str, ...] = (
     "frechet", "kernel", "precision_recall", "density_coverage", "vendi", "intra_lpips", "nearest_lpips",
@@ -61,6 +68,7 @@ class Requests:
     lpips_resize: int | None
     path_length: PathName
     vit_weights: str | None = None
+    intra_lpips: IntraName = "random50"
 
     def __post_init__(self) -> None:
         for name in self.metrics or ():
@@ -69,6 +77,10 @@ class Requests:
                     f"--evaluate.metrics {name!r} is unknown{did_you_mean(name, METRICS)}: choose of "
                     f"{', '.join(METRICS)}"
                 )
+        if self.intra_lpips not in MEMBERS:
+            raise InputError(
+                f"--evaluate.intra_lpips {self.intra_lpips!r} is unknown: choose one of {', '.join(MEMBERS)}"
+            )
         if self.features not in get_args(Features):
             renamed, known = (
                 " (now called published)" if self.features == "trained" else "",
@@ -133,6 +145,8 @@ def build(name: str, requests: Requests) -> ImageMetric:
         return CMMD(*inception)
     if issubclass(metric, PerceptualPathLength):
         return metric(*lpips_arguments, *PATHS[requests.path_length])
+    if issubclass(metric, IntraLPIPS):
+        return metric(*lpips_arguments, *MEMBERS[requests.intra_lpips])
     if issubclass(metric, LPIPSMetric | PathMetric):
         return metric(*lpips_arguments)
     if issubclass(metric, PrecisionRecall | DensityCoverage):

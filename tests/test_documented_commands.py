@@ -36,7 +36,12 @@ IMAGES = (
     "data/ffhq",
     "data/ffhq1024",
 )
-RUNS = ("runs/ddpm/faces32_source", "runs/ddpm/faces32_finetune", "runs/ddpm_pa/faces32_sunglasses")
+RUNS = (
+    "runs/ddpm/faces32_source",
+    "runs/ddpm/faces32_finetune",
+    "runs/ddpm_pa/faces32_sunglasses",
+    "runs/ddpm_pa/ffhq_babies256",
+)
 COMPARED = ("runs/a", "runs/b", "runs/c", "runs/a/seed1", "runs/b/seed1", "runs/ddpm_pa/seed1", "runs/finetune/seed1")
 GANS = ("StyleGAN2", "CDC", "MixDL")
 ELSEWHERE = ("configs/trainer/ddp.yaml", "configs/trainer/fsdp.yaml", "configs/trainer/slurm.yaml", "configs/logger/")

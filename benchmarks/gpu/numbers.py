@@ -28,6 +28,10 @@ CHECKED = {
 COSTS = {
     "ddpm/source256": ("unet256", "eager"),
     "ddpm/finetune256": ("adaptation", "DDPM, batch 3"),
+    "ddpm/ffhq_babies256": ("adaptation", "DDPM, batch 3"),
+    "ddpm/ffhq_metfaces256": ("adaptation", "DDPM, batch 3"),
+    "ddpm/ffhq_sketches256": ("adaptation", "DDPM, batch 3"),
+    "ddpm/ffhq_sunglasses256": ("adaptation", "DDPM, batch 3"),
     "ddpm/scratch256_10": ("adaptation", "DDPM, batch 6"),
     "ddpm/scratch256_100": ("adaptation", "DDPM, batch 6"),
     "ddpm/scratch256_1000": ("adaptation", "DDPM, batch 6"),
@@ -35,6 +39,7 @@ COSTS = {
     "ddpm_pa/church_landscapes256": ("adaptation", "DDPM-PA, all compared, batch 3"),
     "ddpm_pa/ffhq_amedeo256": ("adaptation", "DDPM-PA, all compared, batch 3"),
     "ddpm_pa/ffhq_babies256": ("adaptation", "DDPM-PA, all compared, batch 3"),
+    "ddpm_pa/ffhq_metfaces256": ("adaptation", "DDPM-PA, all compared, batch 3"),
     "ddpm_pa/ffhq_raphael256": ("adaptation", "DDPM-PA, all compared, batch 3"),
     "ddpm_pa/ffhq_sketches256": ("adaptation", "DDPM-PA, all compared, batch 3"),
     "ddpm_pa/ffhq_sunglasses256": ("adaptation", "DDPM-PA, all compared, batch 3"),

@@ -44,6 +44,7 @@ def test_the_numbers_are_those_of_the_images_that_predict_writes(tenshot: tiny.R
     faces = ["--data", "SyntheticFaces", "--data.image_size", "16", "--data.shots", "5", "--data.num_val", "0"]
     faces += ["--data.num_images", "12"]
     words = ["--config", trained / "config.yaml", "--ckpt_path", trained, *faces, *RANDOM, "--evaluate.seed", "3"]
+    words += ["--evaluate.intra_lpips", "first100"]
     result = evaluate(tenshot, tmp_path, *words, "--evaluate.samples", "9", "--evaluate.save", tmp_path / "saved")
 
     drawn = tmp_path / "drawn"
@@ -64,6 +65,7 @@ def test_the_numbers_are_those_of_the_images_that_predict_writes(tenshot: tiny.R
     assert result["step"] == 4
     assert result["metrics"]["frechet"]["settings"]["n_real"] == 20
     assert result["metrics"]["intra_lpips"]["settings"]["n_real"] == 5
+    assert result["metrics"]["intra_lpips"]["settings"].items() >= {"cap": 100, "subset": "first"}.items()
     assert result["sampler"]["steps"] == "ddim2"
     assert "fid" not in result["values"]
     assert "intra_lpips" not in result["values"]

@@ -17,6 +17,8 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 FRAGMENTS = [path for folder in ("trainer", "logger", "debug") for path in sorted((CONFIGS / folder).glob("*.yaml"))]
 RECIPES = [path for path in sorted(CONFIGS.glob("**/*.yaml")) if path not in FRAGMENTS]
 
+PUBLIC = ("checkpoints/ffhq.pt", "checkpoints/source_ffhq.pt")
+
 
 def trained_alike(path: Path) -> str:
     """What decides how a recipe trains at debug size: its method, and its kind of data; not which images, how long."""
@@ -117,6 +119,15 @@ def test_a_recipe_says_what_it_is(path: Path):
         assert any(line.startswith(beginning) for line in head), f"{path.name} has no line '{beginning}'"
     assert f"configs/{path.relative_to(CONFIGS)}" in path.read_text()
     assert recipe["trainer"]["default_root_dir"] == f"runs/{path.relative_to(CONFIGS).with_suffix('')}"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=ids(RECIPES))
+def test_a_recipe_that_starts_from_a_public_file_says_where_that_is(path: Path):
+    recipe = yaml.safe_load(path.read_text())
+    public = str(recipe["model"]["init_args"].get("init_from")) in PUBLIC
+    sources = [line for line in path.read_text().splitlines() if line.startswith("# Source: ")]
+    assert len(sources) == public or path.stem == "finetune256"
+    assert all("github.com/" in line for line in sources)
 
 
 PUBLISHED = [path for path in RECIPES if "faces32" not in path.name and "classifier" not in path.name]

@@ -67,6 +67,15 @@ def test_copies_of_images_are_decided_as_brute_force_decides_them(far: float):
     assert both(y[:1].expand(10, 5), y) == pytest.approx(by_force(y[:1].expand(10, 5), y, 3))
 
 
+@pytest.mark.usefixtures("_tile")
+def test_as_far_as_the_neighbour_is_inside():
+    """Of the last two real images, whatever tile they are in; their mean is 26, so that nothing is rounded."""
+    y = torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0], [6.0], [106.0], [107.0]])
+    precision, _ = both(torch.tensor([[105.0], [108.0]]), y, k=1)
+    assert precision == 1
+    assert both(torch.tensor([[105.0], [108.1]]), y, k=1)[0] == 0.5
+
+
 def test_a_collapsed_generator_is_precise_and_covers_nothing():
     y = features(50, 1)
     x = y.mean(0) + 1e-3 * features(50, 0)
