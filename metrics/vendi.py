@@ -14,8 +14,9 @@ class VendiScore(FeatureMetric):
     """The exponential of the entropy of the eigenvalues of K/n, with the cosine of features as the kernel K (Friedman
     and Dieng 2023, order 1), in float64. n equal images: 1; n of orthogonal features: n.
 
-    ``vendi_<features>``. It knows no real images: noise is diverse. It grows with the number of samples, and features
-    that are never negative have cosines near 1, so that only results of equal numbers and features can be compared.
+    ``vendi_<features>``. It knows no real images, and says nothing of quality. It grows with the number of samples, and
+    features that are never negative have cosines near 1, so that only results of equal numbers and features can be
+    compared.
 
     Args:
         features: ``inception``, ``vgg16``, ``random``, or any module that returns rows (N, d).
