@@ -76,6 +76,8 @@ def test_else_efficientnet_lite0_does_and_says_why_in_one_line(
 ):
     caplog.set_level(logging.INFO)
     put(cache, "vgg16")
+    assert decided(tmp_path, ["intra_lpips", "path_length"]).features == "published"
+    caplog.clear()
     asked = decided(tmp_path, lpips_resize=256)
     assert asked == requests(features="efficientnet_lite0")
     [line] = [record.getMessage() for record in caplog.records]
