@@ -190,6 +190,27 @@ def test_names_that_nobody_resolves_are_not_waited_for(cache: Path, monkeypatch:
     over.set()
 
 
+def test_a_download_that_stands_still_is_given_up(cache: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(weight_files, "QUICK_ANSWER", 0.2)
+    over = threading.Event()
+
+    def begin() -> None:
+        connection, _ = standing.accept()
+        with connection:
+            connection.recv(2**16)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nthe beginning")
+            over.wait(5)
+
+    with socket.create_server(("127.0.0.1", 0)) as standing:
+        server = threading.Thread(target=begin)
+        server.start()
+        monkeypatch.setitem(weight_files.URLS, "alexnet", f"http://127.0.0.1:{standing.getsockname()[1]}/{FILE}")
+        assert "timed out" in reason()
+        over.set()
+        server.join()
+    assert [path.name for path in cache.iterdir() if not path.name.endswith(".lock")] == []
+
+
 def test_a_network_that_refuses_is_asked_once(cache: Path, server: Server, tmp_path: Path):
     (tmp_path / "public" / FILE).unlink()
     assert "404" in reason()
