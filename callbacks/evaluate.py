@@ -43,9 +43,9 @@ class EvaluateGenerator(Callback):
 
     Args:
         metrics: Which to compute; none: all that data and method allow (a reference set is needed for frechet, kernel,
-            precision_recall and density_coverage, a few shots for intra_lpips, nearest_lpips and authenticity, both for
-            data_copying and near_copies, a method with latents for path_length and path_uniformity, which during fit
-            are computed only if named).
+            precision_recall and density_coverage, a few shots for intra_lpips, nearest_lpips, authenticity and
+            nearness, both for data_copying and near_copies, a method with latents for path_length and path_uniformity,
+            which during fit are computed only if named).
         features: ``published``: Inception for FID and KID, VGG16 for LPIPS and precision/recall; ``pytorch_fid``: the
             same, but images resized for Inception as pytorch-fid does, for FID of CDC, MixDL and CRDI; ``adm``: the
             same, but precision and recall on Inception, as ADM's tables; ``efficientnet_lite0``: that network, trained

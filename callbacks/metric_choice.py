@@ -41,7 +41,7 @@ MEMBERS: dict[IntraName, tuple[int, Literal["random", "first"]]] = {
 
 UNASKED: tuple[str, ...] = (
     "frechet", "kernel", "precision_recall", "density_coverage", "vendi", "intra_lpips", "nearest_lpips",
-    "pairwise_lpips", "authenticity", "data_copying", "near_copies",
+    "pairwise_lpips", "authenticity", "data_copying", "near_copies", "nearness",
 )  # fmt: skip
 """What is computed where nothing is named: the Inception Score is of ImageNet's classes, which few-shot sets lack."""
 

@@ -12,6 +12,7 @@ from tenshot.metrics.intra_lpips import IntraLPIPS
 from tenshot.metrics.kernel import KernelDistance
 from tenshot.metrics.near_copies import NearCopies
 from tenshot.metrics.nearest_lpips import NearestLPIPS
+from tenshot.metrics.nearness import Nearness
 from tenshot.metrics.pairwise_lpips import PairwiseLPIPS
 from tenshot.metrics.path_metric import PathMetric
 from tenshot.metrics.path_uniformity import PathUniformity
@@ -35,6 +36,7 @@ __all__ = [
     "MetricName",
     "NearCopies",
     "NearestLPIPS",
+    "Nearness",
     "PairwiseLPIPS",
     "PathMetric",
     "PathUniformity",

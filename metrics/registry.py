@@ -12,6 +12,7 @@ from tenshot.metrics.intra_lpips import IntraLPIPS
 from tenshot.metrics.kernel import KernelDistance
 from tenshot.metrics.near_copies import NearCopies
 from tenshot.metrics.nearest_lpips import NearestLPIPS
+from tenshot.metrics.nearness import Nearness
 from tenshot.metrics.pairwise_lpips import PairwiseLPIPS
 from tenshot.metrics.path_uniformity import PathUniformity
 from tenshot.metrics.perceptual_path_length import PerceptualPathLength
@@ -22,7 +23,8 @@ __all__ = ["METRICS", "MetricName"]
 
 MetricName = Literal[
     "frechet", "kernel", "inception_score", "precision_recall", "density_coverage", "vendi", "intra_lpips",
-    "nearest_lpips", "pairwise_lpips", "authenticity", "data_copying", "near_copies", "path_length", "path_uniformity",
+    "nearest_lpips", "pairwise_lpips", "authenticity", "data_copying", "near_copies", "nearness", "path_length",
+    "path_uniformity",
 ]  # fmt: skip
 
 METRICS: dict[str, type[ImageMetric]] = {
@@ -38,6 +40,7 @@ METRICS: dict[str, type[ImageMetric]] = {
     "authenticity": Authenticity,
     "data_copying": DataCopying,
     "near_copies": NearCopies,
+    "nearness": Nearness,
     "path_length": PerceptualPathLength,
     "path_uniformity": PathUniformity,
 }

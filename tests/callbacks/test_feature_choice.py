@@ -18,7 +18,7 @@ from tenshot.models.pretrained import weight_files
 
 EVERY = [
     "frechet", "kernel", "precision_recall", "density_coverage", "vendi", "intra_lpips", "nearest_lpips",
-    "pairwise_lpips", "authenticity", "data_copying", "near_copies",
+    "pairwise_lpips", "authenticity", "data_copying", "near_copies", "nearness",
 ]  # fmt: skip
 
 

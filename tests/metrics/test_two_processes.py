@@ -26,6 +26,7 @@ from tenshot.metrics import (
     InceptionScore,
     KernelDistance,
     NearCopies,
+    Nearness,
     PrecisionRecall,
     VendiScore,
 )
@@ -42,6 +43,7 @@ METRICS: dict[str, Callable[[], ImageMetric]] = {
     "authenticity": lambda: Authenticity(nn.Identity()),
     "copying": lambda: DataCopying(nn.Identity()),
     "near": lambda: NearCopies("random"),
+    "nearness": lambda: Nearness("random"),
     "vendi": lambda: VendiScore(nn.Identity()),
 }
 # which images rank r of two holds
@@ -72,7 +74,7 @@ def both_of(name: str, width: int) -> tuple[Tensor, Tensor]:
     if name == "near":
         generated, real = random_images(given=100)
         return torch.cat([generated, 0.95 * real[:6]]), real
-    return random_images() if name == "random" else sets(width)
+    return random_images() if name in ("random", "nearness") else sets(width)
 
 
 def add(metric: ImageMetric, generated: Tensor, real: Tensor) -> None:
