@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import Logger
@@ -38,7 +37,6 @@ from tenshot.callbacks import (
 )
 from tenshot.callbacks.data_record import DataRecord, go_on_with_data_of
 from tenshot.callbacks.image_writer import MissingSamples
-from tenshot.checkpoints.registry import configurations
 from tenshot.checkpoints.shipped import shipped_file
 from tenshot.cli.argv import values, with_config
 from tenshot.cli.image_size import image_size_of
@@ -50,12 +48,11 @@ from tenshot.cli.run_folder import for_evaluation, for_training
 from tenshot.cli.run_record import RunRecord, dumped
 from tenshot.cli.schedule import fit_schedule
 from tenshot.cli.trainer_checks import check_method, check_seed, check_strategy, check_trainer
-from tenshot.cli.weights import from_weights
+from tenshot.cli.weights import describe_by, from_weights
 from tenshot.cli.yaml_files import check_yaml
 from tenshot.datamodules import Samples
 from tenshot.errors import InputError
 from tenshot.lightning_modules import FolderGenerator
-from tenshot.models.pretrained import read_checkpoint
 from tenshot.run import AtomicCheckpointIO, RunLock, RunLog, RunWandb
 from tenshot.run.launched import end_with_launcher, none_left_behind
 
@@ -141,7 +138,7 @@ class App(LightningCLI):
         self.asked_for = config.clone()
         config.ckpt_path = str(checkpoint) if checkpoint else None
         if checkpoint is not None:
-            _describe_by(config.model.init_args, checkpoint)
+            describe_by(config.model.init_args, checkpoint)
         if (
             config.data is not None
             and "image_size" in config.data.init_args
@@ -259,19 +256,6 @@ class App(LightningCLI):
 def _is_first_rank() -> bool:
     """Before there is a process group; ranks that Lightning starts on other nodes count from 0 there."""
     return getattr(rank_zero_only, "rank", 0) == 0 and os.environ.get("NODE_RANK", "0") == "0"
-
-
-def _describe_by(init_args: Namespace, checkpoint: Path) -> None:
-    """Let a checkpoint say what network it holds, so that the file the run once started from is not needed."""
-    if init_args.get("init_from") is None:
-        return
-    ours = read_checkpoint(checkpoint).get("tenshot", {})
-    for name, fields in configurations(ours).items():
-        if name in init_args:
-            init_args[name] = Namespace(**fields)
-    if "source" in init_args and init_args.source is None:
-        init_args.source = ours.get("source", {}).get("path", init_args.init_from)
-    init_args.init_from = None
 
 
 def run(argv: list[str]) -> None:

@@ -1,18 +1,19 @@
-"""Draw from weights that are no run's checkpoint: converted, public, or a checkpoint copied out of its run."""
+"""Which weights are drawn from, and what they say of themselves: those of no run too, converted, public or copied."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
+from jsonargparse import Namespace
 
-from tenshot.checkpoints.registry import kind_in, own_words
+from tenshot.checkpoints.registry import configurations, kind_in, own_words
 from tenshot.checkpoints.runs import run_of
 from tenshot.checkpoints.shipped import shipped_file
 from tenshot.cli.argv import values
 from tenshot.errors import InputError
 from tenshot.models.pretrained import read_checkpoint
 
-__all__ = ["from_weights"]
+__all__ = ["describe_by", "from_weights"]
 
 
 def from_weights(argv: list[str]) -> list[str]:
@@ -36,6 +37,19 @@ def from_weights(argv: list[str]) -> list[str]:
     if argv[0] == "predict" and values(argv, "--model.init_from") and not _told(argv, "data"):
         argv = [*argv, "--data", "tenshot.datamodules.Samples", "--data.count", "1"]  # replaced by --images.count
     return argv
+
+
+def describe_by(init_args: Namespace, checkpoint: Path) -> None:
+    """Let a checkpoint say what network it holds, so that the file the run once started from is not needed."""
+    if init_args.get("init_from") is None:
+        return
+    ours = read_checkpoint(checkpoint).get("tenshot", {})
+    for name, fields in configurations(ours).items():
+        if name in init_args:
+            init_args[name] = Namespace(**fields)
+    if "source" in init_args and init_args.source is None:
+        init_args.source = ours.get("source", {}).get("path", init_args.init_from)
+    init_args.init_from = None
 
 
 def _is_of_no_run(given: str, configured: bool) -> bool:
