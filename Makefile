@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo evidence test coverage lint wheel bench gpu gpu-dry gpu-page gpu-numbers gpu-wheels clean
+.PHONY: help demo evidence test pytest coverage lint wheel bench gpu gpu-dry gpu-page gpu-numbers gpu-wheels clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -24,8 +24,10 @@ evidence: $(READY)  ## repeat docs/evidence.md: hours on two cores
 	$(BIN)/python scripts/evidence/main.py
 	$(BIN)/python scripts/evidence/draw.py
 
-test: $(READY)  ## lint, check types and imports, run the tests
-	$(MAKE) --no-print-directory lint
+test: $(READY)  ## lint, check types and imports, and run the tests beside it
+	$(MAKE) --no-print-directory --jobs=2 --keep-going lint pytest
+
+pytest: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 coverage: $(READY)  ## run the tests, half as long again, and print the coverage of each floor

@@ -31,7 +31,7 @@ from tenshot.run import FullySharded, fully_sharded
 PAIRWISE = Pairwise(image=3, high_frequency=2, high_frequency_mse=1e-4, pairs="all")
 SMALL: dict[str, Any] = {"channel_mult": (1,), "attention_resolutions": ()}
 VARIANTS: dict[str, dict[str, Any]] = {  # of training: how
-    "long": {"steps": 12, "val_check_interval": 6, "gradient_clip_val": 0.4, "lr": 0.1, "unet": SMALL},
+    "long": {"steps": 8, "val_check_interval": 4, "gradient_clip_val": 0.4, "lr": 0.1, "unet": SMALL},
     "accumulated": {
         "steps": 2,
         "accumulate_grad_batches": 2,
@@ -116,10 +116,10 @@ def whole(value: Tensor) -> Tensor:
 
 def classify(folder: Path, strategy: Any) -> list[float]:
     """Train a classifier of noisy images."""
-    module = NoisyClassifier(tiny.unet_config(out_channels=9), tiny.process(), optimizer=tiny.adam(1e-3))
+    module = NoisyClassifier(tiny.unet_config(out_channels=9, **SMALL), tiny.process(), optimizer=tiny.adam(1e-3))
     follow = Follow()
     torch.manual_seed(0)
-    trainer = tiny.trainer(folder, 4, follow, devices=2, strategy=strategy)
+    trainer = tiny.trainer(folder, 2, follow, devices=2, strategy=strategy)
     trainer.fit(module, tiny.faces(labels=True, batch_size=2))
     return follow.losses
 
@@ -145,7 +145,7 @@ def complaints(folder: Path, rank: int) -> list[str]:
         callbacks = [*([Spoil()] if spoiled else []), StepCheckpoint()]
         trainer = tiny.trainer(folder / name, 1, *callbacks, devices=2, strategy=FullySharded())
         try:
-            trainer.fit(DDPM(tiny.unet_config(), preview_sampler=tiny.QUICK), tiny.faces())
+            trainer.fit(DDPM(tiny.unet_config(**SMALL), preview_sampler=tiny.QUICK), tiny.faces())
         except InputError as error:
             said.append(str(error))
     fully_sharded.written = on_the_disk  # type: ignore[attr-defined]

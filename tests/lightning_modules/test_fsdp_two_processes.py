@@ -68,8 +68,8 @@ def test_the_loss_curve_is_that_of_one_process(ranks: Path, alone: dict[str, dic
         assert rank["val_losses"] == pytest.approx(expected["val_losses"], rel=relative)
         assert rank["alike"] == pytest.approx(expected["alike"], abs=relative)
     if variant == "long":
-        assert len(losses) == 12
-        assert losses[-6:].mean() < 0.95 * losses[:6].mean()
+        assert len(losses) == 8
+        assert losses[-4:].mean() < 0.95 * losses[:4].mean()
 
 
 @pytest.mark.parametrize("variant", ["long", "accumulated"])
@@ -97,7 +97,7 @@ def test_half_precision_gathers_blocks_in_it_and_keeps_the_weights(ranks: Path):
 def test_a_classifier_trains_as_under_ddp(ranks: Path):
     for rank in range(2):
         ddp, shared = torch.load(ranks / f"classifier{rank}.pt")
-        assert len(ddp) == 4
+        assert len(ddp) == 2
         assert shared == pytest.approx(ddp, rel=1e-5)
 
 
