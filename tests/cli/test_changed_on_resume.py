@@ -159,6 +159,7 @@ def steps_of(log: Path) -> list[int]:
 
 def test_what_came_after_an_older_checkpoint_is_set_aside(resume: Any, run_copy: Path):
     every = ["--trainer.log_every_n_steps", "1", "--grid.every_n_steps", "1", "--grid.count", "1"]
+    every += ["--model.preview_sampler.steps", "2"]
     resume(6, *every)
     (run_copy / "evaluations").mkdir()
     for step in (2, 3):
