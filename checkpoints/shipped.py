@@ -22,6 +22,6 @@ def shipped_file(path: str | Path) -> Path | None:
     name = str(path).removeprefix(PREFIX)
     there = sorted(file.stem for file in FOLDER.glob("*.safetensors"))
     if name not in there:
-        named = f"take one of {', '.join(there)}" if there else "this installation has none, install tenshot again"
+        named = f"take one of {', '.join(there)}" if there else "this version has none yet, give a run or a file"
         raise InputError(f"{path}: no source of that name comes with tenshot{did_you_mean(name, there)}: {named}")
     return FOLDER / f"{name}.safetensors"

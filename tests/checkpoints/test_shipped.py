@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from tenshot.checkpoints import shipped
+from tenshot.errors import InputError
 from tenshot.lightning_modules import DDPM
 
 QUIET = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
@@ -78,7 +79,11 @@ def test_a_name_that_is_none_is_refused(tenshot: tiny.Run, folder: Path):
     outcome = tenshot("fit", "--model", "DDPM", "--model.init_from", "tenshot:face16", *SMALL, *STEP)
     assert "tenshot:face16: no source of that name" in outcome.complaint
     assert "did you mean 'faces16'" in outcome.complaint
-    assert "avatars16, faces16" in outcome.complaint
+    assert "take one of avatars16, faces16" in outcome.complaint
+    for file in folder.iterdir():
+        file.unlink()
+    with pytest.raises(InputError, match="give a run or a file"):
+        shipped.shipped_file("tenshot:faces16")
 
 
 def test_half_the_size_with_weights_to_three_digits(tenshot: tiny.Run, folder: Path, tmp_path: Path):
