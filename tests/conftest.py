@@ -1,5 +1,6 @@
 """What the tests of methods, callbacks and command line share."""
 
+import gc
 import os
 import shutil
 import sys
@@ -24,6 +25,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     tests = Counter(item.path for item in items)
     items.sort(key=lambda item: (item.path not in slow, -tests[item.path]))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the collector, which runs often here, need not look at it again each time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)
