@@ -15,6 +15,8 @@ __all__ = ["Threads", "busy_seconds", "seconds_of_others"]
 STAT = Path("/proc/stat")
 EVERY = 2.0
 """Seconds in which other processes are looked at before threads are chosen by what was seen."""
+FIRST = 0.2
+"""The same before the first choice: a batch of images that is drawn may take minutes, so the first is not to wait."""
 ROUNDING = 0.3
 """A core that others use for less than this share of the time counts as free."""
 
@@ -32,24 +34,24 @@ class Threads(Callback):
     def __init__(self) -> None:
         self._most = torch.get_num_threads()
         self._chooses = False
-        self._others, self._at = 0.0, 0.0
+        self._others, self._at, self._wait = 0.0, 0.0, FIRST
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begin to look, where there is a choice."""
         alone_on_cpu = trainer.strategy.root_device.type == "cpu" and trainer.world_size == 1
         self._chooses = alone_on_cpu and self._most > 1 and "OMP_NUM_THREADS" not in os.environ and STAT.exists()
         if self._chooses:
-            self._others, self._at = seconds_of_others(), monotonic()
+            self._others, self._at, self._wait = seconds_of_others(), monotonic(), FIRST
 
     def _choose(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         elapsed = monotonic() - self._at
-        if not self._chooses or elapsed < EVERY:
+        if not self._chooses or elapsed < self._wait:
             return
         others = seconds_of_others()
         used = max(0.0, (others - self._others) / elapsed)
-        self._others, self._at = others, self._at + elapsed
+        self._others, self._at, self._wait = others, self._at + elapsed, EVERY
         threads = min(self._most, max(1, floor(len(os.sched_getaffinity(0)) - used + ROUNDING)))
         if threads != torch.get_num_threads():
             torch.set_num_threads(threads)
@@ -59,6 +61,10 @@ class Threads(Callback):
             )
 
     on_train_batch_start = on_validation_batch_start = on_test_batch_start = on_predict_batch_start = _choose
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave PyTorch as it was."""
+        self.teardown(trainer, pl_module, "")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave PyTorch as it was."""

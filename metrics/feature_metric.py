@@ -141,6 +141,8 @@ class FeatureMetric(ImageMetric):
     """
 
     needs: ClassVar[tuple[Need, ...]] = ("reference",)
+    mirrors: ClassVar[bool] = False
+    """Whether it keeps the rows of mirrored shots too, as ``real_mirrored``; then it takes images alone."""
 
     def __init__(self, features: FeatureName | nn.Module, weights: str | None = None) -> None:
         super().__init__()
@@ -149,6 +151,8 @@ class FeatureMetric(ImageMetric):
         self.width: int | None = None
         for which in self.sets:
             self.add_rows(which)
+        if self.mirrors:
+            self.add_rows("real_mirrored")
 
     @property
     def sets(self) -> tuple[str, ...]:
@@ -183,6 +187,10 @@ class FeatureMetric(ImageMetric):
         which = (f"real_{real}" if self.compares_with_both else "real") if real else "generated"
         if which not in self.sets:
             raise InputError(f"{type(self).__name__} needs to know which real images: give real='shots' or 'reference'")
+        if self.mirrors and images.dim() != 4:
+            raise InputError(
+                f"{type(self).__name__} mirrors shots: give it images (N, 3, H, W), not {tuple(images.shape)}"
+            )
         if len(images):
             rows = self.rows_of(images)
             if self.width not in (None, rows.shape[1]):
@@ -190,6 +198,8 @@ class FeatureMetric(ImageMetric):
             self.width = rows.shape[1]
             self.worker = rows.device if rows.device.type != "mps" else torch.device("cpu")  # which has no float64
             self.append(which, rows)
+            if self.mirrors and which in ("real", "real_shots"):
+                self.append("real_mirrored", self.rows_of(images.flip(-1)))
 
     def rows_of(self, images: Tensor) -> Tensor:
         """The rows that are kept of these images, (N, d)."""

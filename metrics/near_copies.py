@@ -1,11 +1,10 @@
 """The share of samples that are nearer to a training image, or its mirror image, than true images are."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tenshot.errors import InputError
 from tenshot.metrics import neighbours
-from tenshot.metrics.base import Real, Report
+from tenshot.metrics.base import Report
 from tenshot.metrics.feature_metric import FeatureMetric
 from tenshot.models.features import FeatureName
 
@@ -29,26 +28,10 @@ class NearCopies(FeatureMetric):
 
     needs = ("shots", "reference")
     more_is_better = (False,)
+    mirrors = True
 
     def __init__(self, features: FeatureName | nn.Module = "inception", weights: str | None = None) -> None:
         super().__init__(features, weights)
-        self.add_rows("real_mirrored")
-
-    def update(self, images: Tensor, real: Real = False) -> None:
-        """Add images; of shots the mirror images too.
-
-        Args:
-            images: (N, 3, H, W), float in [-1, 1] or uint8.
-            real: ``shots`` or ``reference``, where they are real.
-
-        Raises:
-            InputError: Not such images.
-        """
-        if images.dim() != 4:
-            raise InputError(f"NearCopies mirrors shots: give it images (N, 3, H, W), not {tuple(images.shape)}")
-        super().update(images, real)
-        if real == "shots" and len(images):
-            self.append("real_mirrored", self.rows_of(images.flip(-1)))
 
     def names(self) -> tuple[str, ...]:
         """The share."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from tenshot.metrics import neighbours
-from tenshot.metrics.base import Real, Report
+from tenshot.metrics.base import Report
 from tenshot.metrics.feature_metric import FeatureMetric
 from tenshot.models.features import FeatureName
 
@@ -38,24 +38,10 @@ class Nearness(FeatureMetric):
 
     needs = ("shots",)
     more_is_better = (None, False)
+    mirrors = True
 
     def __init__(self, features: FeatureName | nn.Module = "inception", weights: str | None = None) -> None:
         super().__init__(features, weights)
-        self.add_rows("real_mirrored")
-
-    def update(self, images: Tensor, real: Real = False) -> None:
-        """Add images; of shots the mirror images too.
-
-        Args:
-            images: (N, 3, H, W), float in [-1, 1] or uint8.
-            real: Whether they are shots, not generated.
-
-        Raises:
-            InputError: Not such images.
-        """
-        super().update(images, real)
-        if real and len(images):
-            self.append("real_mirrored", self.rows_of(images.flip(-1)))
 
     def names(self) -> tuple[str, ...]:
         """The probability, and its distance from 0.5."""

@@ -74,6 +74,25 @@ def test_it_ends_with_the_threads_it_began_with(tmp_path: Path, two_cores: list[
     assert torch.get_num_threads() == 2
 
 
+def test_the_first_choice_is_soon_and_later_ones_are_rarer(
+    tmp_path: Path, two_cores: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    """A step takes five seconds here."""
+    monkeypatch.setattr(threads, "EVERY", 12.0)
+    assert taken(tmp_path, two_cores, [1.0, 0.0, 0.0, 0.0]) == [1, 1, 1, 2]
+
+
+def test_threads_are_given_back_after_an_error(tmp_path: Path, two_cores: list[float]):
+    class Broken(Callback):
+        def on_train_batch_start(self, *_: object) -> None:
+            raise RuntimeError("broken")
+
+    two_cores[0] = 1.0
+    with pytest.raises(RuntimeError, match="broken"):
+        tiny.trainer(tmp_path, 2, Threads(), Broken()).fit(tiny.ddpm(), tiny.faces())
+    assert torch.get_num_threads() == 2
+
+
 def test_a_number_of_the_users_stays(tmp_path: Path, two_cores: list[float], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert taken(tmp_path, two_cores, [1.0, 1.0]) == [2, 2]

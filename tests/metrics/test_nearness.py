@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tenshot.errors import InputError
 from tenshot.metrics import Nearness, Report
 
 
@@ -77,6 +78,11 @@ def test_the_gap_is_the_distance_from_one_half():
     for generated in (images(8, 1), images(10, 0)):
         value, gap = report(generated, images(10, 0)).values.values()
         assert gap == abs(value - 0.5)
+
+
+def test_features_which_cannot_be_mirrored_are_refused():
+    with pytest.raises(InputError, match=r"Nearness mirrors shots: give it images .*, not \(4, 5\)"):
+        Nearness(nn.Identity()).update(torch.zeros(4, 5), real=True)
 
 
 @pytest.mark.parametrize(("samples", "shots"), [(0, 5), (5, 1), (5, 0)])
