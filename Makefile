@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo evidence test pytest coverage lint wheel bench gpu gpu-dry gpu-page gpu-numbers gpu-wheels clean
+.PHONY: help demo avatars sources evidence test pytest coverage lint wheel bench gpu gpu-dry gpu-page gpu-numbers gpu-wheels clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -19,6 +19,25 @@ $(READY): pyproject.toml
 
 demo: $(READY)  ## train, adapt and compare on the drawn faces: a table, an image, a page; about 20 minutes on two cores
 	$(BIN)/python scripts/demo.py
+
+AVATARS := data/avataaars64.zip data/avataaars64_held_out.zip data/openpeeps64.zip data/lorelei64.zip
+avatars: $(AVATARS)  ## draw the public avatars of docs/sources.md into data/; needs node and npm, a few minutes
+
+data/avataaars64.zip: DRAWN = avataaars 4000 64 data/avataaars64
+data/avataaars64_held_out.zip: DRAWN = avataaars 1000 64 data/avataaars64_held_out 4000
+data/openpeeps64.zip: DRAWN = openPeeps 1500 64 data/openpeeps64
+data/lorelei64.zip: DRAWN = lorelei 1500 64 data/lorelei64
+$(AVATARS): | scripts/avatars/node_modules/.ready
+	node scripts/avatars/draw.mjs $(DRAWN)
+	$(PYTHON) -m zipfile -c $@.part $(basename $@)/
+	mv $@.part $@
+
+scripts/avatars/node_modules/.ready: scripts/avatars/package.json
+	npm install --prefix scripts/avatars --no-audit --no-fund --no-package-lock
+	touch $@
+
+sources: $(READY) avatars  ## train the sources that come with the package again, and write docs/sources.md: hours on two cores
+	$(BIN)/python scripts/sources.py
 
 evidence: $(READY)  ## repeat docs/evidence.md: hours on two cores
 	$(BIN)/python scripts/evidence/main.py

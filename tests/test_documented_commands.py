@@ -22,7 +22,9 @@ from PIL import Image
 from run_folders import config, evaluation, make_run
 
 from tenshot.callbacks import StepCheckpoint
+from tenshot.checkpoints import shipped
 from tenshot.cli import HELP, main
+from tenshot.cli.convert import convert_file
 
 TOP = Path(__file__).parents[1]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
@@ -85,6 +87,12 @@ def place(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
     tiny.trainer(place / "runs/ddpm/faces32_classifier", 1, StepCheckpoint()).fit(classifier, tiny.faces(labels=True))
     shutil.copy(place / "RUN/checkpoints/step=00000001.ckpt", place / "FILE")
     shutil.copy(tiny.config_file(place), place / "RECIPE")
+    shutil.make_archive(str(place / "data/avataaars64"), "zip", place / "FOLDER")
+    (place / "package").mkdir()
+    for name in ("faces64", "avatars64"):
+        tiny.weights_file(place / f"package/{name}.safetensors", tiny.randomised(tiny.ddpm()))
+    for name, run in (("faces64_stylegan2", "RUN"), ("faces64_classifier", "runs/ddpm/faces32_classifier")):
+        convert_file(str(place / run), str(place / f"package/{name}.safetensors"))
     public = tiny.ddpm(
         unet=tiny.unet_config(image_size=256, channels=64, head_channels=64, attention_resolutions=(128,))
     )
@@ -100,7 +108,8 @@ def appended(words: list[str], place: Path) -> list[str]:
         if any(config.startswith(ELSEWHERE) for config in configs):
             return ["--print_config"]
         recipe = yaml.safe_load((place / configs[0]).read_text())
-        if start := given.get("--model.init_from"):  # public files are larger; ours are read under any name
+        start = given.get("--model.init_from")
+        if start and not start.startswith(shipped.PREFIX):  # public files are larger; ours are read under any name
             adversarial = recipe["model"]["class_path"] in GANS
             if not (place / start).exists():
                 run = place / ("RUN" if adversarial else RUNS[0])
@@ -122,6 +131,7 @@ def test_a_command_of_tenshot_runs_as_written(
 ):
     copy = Path(shutil.copytree(place, tmp_path / "place", symlinks=True))
     monkeypatch.chdir(copy)
+    monkeypatch.setattr(shipped, "FOLDER", copy / "package")
     words = [word for part in shlex.split(command) for word in (sorted(glob.glob(part)) if "*" in part else [part])]
     outcome = tenshot(*words[1:], *appended(words, copy))
     assert outcome.status == 0, outcome.err

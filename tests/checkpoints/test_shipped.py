@@ -98,3 +98,6 @@ def test_half_the_size_with_weights_to_three_digits(tenshot: tiny.Run, folder: P
     assert any(not torch.equal(exact[name], rounded[name]) for name in exact)
     for name, value in exact.items():
         torch.testing.assert_close(rounded[name], value, rtol=2**-10, atol=1e-7)
+    with torch.inference_mode():
+        images, others = (module.eval().sample(torch.arange(4)) for module in modules)
+    assert 0 < (images - others).abs().max() < 4 / 255 < (images[0] - images[1]).abs().max()  # of the same noise
