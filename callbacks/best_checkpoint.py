@@ -28,6 +28,7 @@ class BestCheckpoint:
     def __init__(self, by: str | None, condition: dict[str, Any] | None, patience: int | None = None) -> None:
         self.by, self.condition, self.patience = by, condition, patience
         self._value: float | None = None
+        self._step: int | None = None  # where that value was; older checkpoints do not say
         self._worse = 0  # evaluations since the best one
         self._more_is_better = True
 
@@ -57,7 +58,17 @@ class BestCheckpoint:
     def resume(self, trainer: Trainer) -> None:
         """Begin anew where the best one was set aside with later steps. On all ranks."""
         if self.by and not trainer.strategy.broadcast((Path(trainer.default_root_dir) / BEST).exists()):
-            self._value, self._worse = None, 0
+            self._value, self._step, self._worse = None, None, 0
+
+    @property
+    def advice(self) -> str:
+        """What serves whom training on does not serve."""
+        if self._value is None:
+            return (
+                "--evaluate.keep_best nearness_gap_… keeps an earlier step, with --evaluate.patience 3 training stops"
+            )
+        kept = f"{BEST} is the best so far by {self.by}" + ("" if self._step is None else f", of step {self._step}")
+        return kept if self.patience else f"{kept}; --evaluate.patience 3 would stop training"
 
     @property
     def exhausted(self) -> bool:
@@ -72,7 +83,7 @@ class BestCheckpoint:
         if self._value is not None and sign * value <= sign * self._value:
             self._worse += 1
             return
-        self._value, self._worse = value, 0
+        self._value, self._step, self._worse = value, trainer.global_step, 0
         said = f"step {trainer.global_step}: best {self.by} so far, {value:.4g}: {BEST}"
 
         def done(failure: InputError | None) -> None:
@@ -85,11 +96,13 @@ class BestCheckpoint:
             trainer.save_checkpoint(path, weights_only=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far, of what, and how many were no better since."""
-        return {"best": self._value, "keep_best": self.by, "condition": self.condition, "worse": self._worse}
+        """The best value so far, of what, at which step, and how many were no better since."""
+        value = {"best": self._value, "best_step": self._step, "worse": self._worse}
+        return value | {"keep_best": self.by, "condition": self.condition}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from it, unless another value counts now, or that of other samples."""
         then = (state.get("keep_best", self.by), state.get("condition"))
         same = then == (self.by, self.condition)
-        self._value, self._worse = (state["best"], state.get("worse", 0)) if same else (None, 0)
+        self._value, self._step = (state["best"], state.get("best_step")) if same else (None, None)
+        self._worse = state.get("worse", 0) if same else 0

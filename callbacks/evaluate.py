@@ -7,10 +7,11 @@ from typing import Any, cast
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from tenshot.callbacks.best_checkpoint import BestCheckpoint
+from tenshot.callbacks.copying_watch import CopyingWatch
 from tenshot.callbacks.drawn_by import DrawnBy, drawn_by
 from tenshot.callbacks.drawn_folder import DrawnFolder
 from tenshot.callbacks.ema import averaged
@@ -126,6 +127,7 @@ class EvaluateGenerator(Callback):
         self._condition_of: ConditionOf | None = None
         self._evaluated_step, self._step_of_checkpoint = -1, 0
         self._best = BestCheckpoint(keep_best, self.conditions.recorded, patience)
+        self._copying = CopyingWatch()
         self._by: DrawnBy | None = None
         self._folder: DrawnFolder | None = None
 
@@ -231,7 +233,10 @@ class EvaluateGenerator(Callback):
                 self._add(images, batch)
             result = self._finish(trainer, pl_module, self.fit_samples)
         publish_result(trainer, result)
+        began = self._copying.began(result)
         self._best.keep(trainer, result["values"])
+        if began:
+            rank_zero_warn(f"{began}: {self._best.advice}")
         if self._best.exhausted:
             rank_zero_info(
                 f"step {trainer.global_step}: stopping, {self._best.by} was no better {self._best.patience} times"
@@ -239,12 +244,13 @@ class EvaluateGenerator(Callback):
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far, and of what."""
-        return self._best.state_dict()
+        """The best value so far, and of what; whether copying has begun."""
+        return self._best.state_dict() | self._copying.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from it."""
         self._best.load_state_dict(state_dict)
+        self._copying.load_state_dict(state_dict)
 
     # The work
 

@@ -1,7 +1,7 @@
 """What all metrics of images share: states that add up exactly over ranks, and a report."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -101,6 +101,18 @@ class ImageMetric(Metric):
     def better(self) -> dict[str, bool | None]:
         """Name of each value -> whether more is better; None where neither is."""
         return dict(zip(self.names(), self.more_is_better, strict=True))
+
+    @classmethod
+    def copying_limit(cls, settings: Mapping[str, Any]) -> float | None:
+        """The headline above which images are copies of the shots: new images of the domain hardly exceed it.
+
+        Args:
+            settings: Of a report, which say how many images there were.
+
+        Returns:
+            It; None where the headline does not tell copies, or not with so few images.
+        """
+        return None
 
     @abstractmethod
     def evaluate(self) -> Report:

@@ -1,5 +1,9 @@
 """The share of samples that are nearer to a training image, or its mirror image, than true images are."""
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -11,6 +15,8 @@ from tenshot.models.features import FeatureName
 __all__ = ["NearCopies"]
 
 ONE_IN = 100
+CHANCE = 0.001
+"""That a set of new images of the domain is taken for one with copies."""
 
 
 class NearCopies(FeatureMetric):
@@ -37,6 +43,24 @@ class NearCopies(FeatureMetric):
         """The share."""
         return (f"near_copies_{self.features.name}",)
 
+    @classmethod
+    def copying_limit(cls, settings: Mapping[str, Any]) -> float | None:
+        """The share that m new images of the domain exceed once in a thousand times: 0.065 for 100.
+
+        The limit of distance is at the place r = 1 + (R - 1) / 100 of R reference images in order, so whatever the
+        distances are, the share of all images below it has the distribution Beta(r, R + 1 - r), and the number of
+        copies among m images the beta-binomial one. The limit lies between two numbers of images.
+        """
+        m, references = settings["n_generated"], settings["n_reference"]
+        if m < 1 or references < ONE_IN:
+            return None
+        r = 1 + (references - 1) / ONE_IN
+        rest, count = 1.0, -1
+        while rest > CHANCE:
+            count += 1
+            rest -= math.exp(_log_beta_binomial(count, m, r, references + 1 - r))
+        return (count + 0.5) / m
+
     def evaluate(self) -> Report:
         """The share; NaN where there are no samples, no shots or less than a hundred reference images."""
         (name,), settings = self.names(), self.counts() | self.features.settings()
@@ -54,3 +78,12 @@ class NearCopies(FeatureMetric):
         made, true = (neighbours.nearest(rows - centre, both)[0][:, 0].sqrt() for rows in (x, real))
         limit = true.quantile(1 / ONE_IN)
         return Report({name: (made < limit).double().mean().item()}, settings, {"limit": limit.item()})
+
+
+def _log_beta_binomial(k: int, m: int, a: float, b: float) -> float:
+    """Log of the probability of k successes in m trials whose chance has the distribution Beta(a, b)."""
+
+    def beta(x: float, y: float) -> float:
+        return math.lgamma(x) + math.lgamma(y) - math.lgamma(x + y)
+
+    return math.log(math.comb(m, k)) + beta(k + a, m - k + b) - beta(a, b)

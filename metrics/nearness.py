@@ -1,5 +1,9 @@
 """Nearness: whether samples are as far from the shots as the shots are from each other."""
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -46,6 +50,20 @@ class Nearness(FeatureMetric):
     def names(self) -> tuple[str, ...]:
         """The probability, and its distance from 0.5."""
         return f"nearness_{self.features.name}", f"nearness_gap_{self.features.name}"
+
+    @classmethod
+    def copying_limit(cls, settings: Mapping[str, Any]) -> float | None:
+        """Two standard deviations above 0.5, of n shots and m samples: 0.77 for 10 and 100.
+
+        The variance of a Mann-Whitney statistic is at most about 1 / 12n + 1 / 12m. Leaving the shots out in turn
+        makes its first term twice as large: simulated, a standard deviation of 0.32 to 0.41 over the root of n. Of less
+        than five shots even copies do not exceed the limit, so there is none.
+        """
+        n, m = settings["n_real"], settings["n_generated"]
+        if min(n, m) < 1:
+            return None
+        limit = 0.5 + 2 * math.sqrt(1 / (6 * n) + 1 / (12 * m))
+        return limit if limit < 1 - 1 / (2 * n) else None
 
     def evaluate(self) -> Report:
         """Both; NaN where there are no samples, or less than two shots."""

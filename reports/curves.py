@@ -5,9 +5,10 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -15,14 +16,37 @@ from tenshot.errors import InputError
 from tenshot.reports.comparison import basis, differences
 from tenshot.reports.groups import Group
 from tenshot.reports.run import Run
+from tenshot.reports.stopping import Stopping, stopping_of
 
-__all__ = ["Chart", "charts", "logged"]
+__all__ = ["Chart", "Mark", "charts", "logged"]
 
 POINTS = 200
 """Points of a line; more are averaged."""
 
 Line = list[tuple[float, float]]
 """(step, value), by step."""
+
+Kind = Literal["best", "copying"]
+"""Of a mark: ``best.ckpt`` is of that step; samples begin to be copies there."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point of a line that is to be seen.
+
+    Args:
+        method: Whose line.
+        kind: What it says.
+        step: Where it is.
+        value: Likewise.
+        title: What it is, in words.
+    """
+
+    method: str
+    kind: Kind
+    step: float
+    value: float
+    title: str
 
 
 @dataclass
@@ -34,12 +58,14 @@ class Chart:
         note: How it was measured, where that needs saying.
         lines: By method, one line a run.
         minor: Whether it only splits up another one, as the loss of a timestep bin does.
+        marks: Points of lines.
     """
 
     title: str
     note: str = ""
     lines: dict[str, list[Line]] = field(default_factory=dict)
     minor: bool = False
+    marks: list[Mark] = field(default_factory=list)
 
 
 def logged(run: Run) -> dict[str, Line]:
@@ -79,9 +105,11 @@ def charts(groups: Sequence[Group]) -> list[Chart]:
     found: dict[tuple[str, str], Chart] = {}
     for group in groups:
         for run in group.runs:
+            stopping = stopping_of(run)
             for (value, way), line in _evaluated(run).items():
                 chart = found.setdefault((value, way), Chart(value))
                 chart.lines.setdefault(group.name, []).append(line)
+                chart.marks += _marks(group, run, stopping, dict(line))
     _tell_apart(found)
     losses: dict[str, Chart] = {}
     for group in groups:
@@ -94,6 +122,16 @@ def charts(groups: Sequence[Group]) -> list[Chart]:
                     chart.lines.setdefault(group.name, []).append(thinned(line))
     order = sorted(losses.values(), key=lambda chart: (chart.minor, not chart.title.endswith("/loss"), chart.title))
     return [*found.values(), *order]
+
+
+def _marks(group: Group, run: Run, stopping: Stopping, line: Mapping[float, float]) -> Iterator[Mark]:
+    steps: tuple[tuple[Kind, int | None, str], ...] = (
+        ("best", stopping.best, "best.ckpt"), ("copying", stopping.copying, "copying begins"),
+    )  # fmt: skip
+    for kind, step, what in steps:
+        if step is not None and step in line:
+            title = f"{group.title(run)}: {what}, step {step}, {line[step]:.4g}"
+            yield Mark(group.name, kind, step, line[step], title)
 
 
 def _evaluated(run: Run) -> dict[tuple[str, str], Line]:

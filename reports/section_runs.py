@@ -10,7 +10,8 @@ from tenshot.reports.cost import Cost, cost_of
 from tenshot.reports.curves import charts
 from tenshot.reports.groups import Group, config_differences
 from tenshot.reports.markup import render
-from tenshot.reports.svg import chart
+from tenshot.reports.stopping import Stopping, stopping_of
+from tenshot.reports.svg import chart, mark_sign
 
 __all__ = ["config_section", "cost_section", "curves_section", "runs_section"]
 
@@ -18,10 +19,19 @@ ABSENT = "–"
 
 
 def curves_section(groups: Sequence[Group], colours: Mapping[str, int]) -> Markup:
-    """Evaluations and losses over the steps."""
+    """Evaluations and losses over the steps, and where the runs are best or begin to copy."""
     drawn = charts(groups)
-    major, minor = [one for one in drawn if not one.minor], [one for one in drawn if one.minor]
-    return render("curves.html", groups=groups, colours=colours, major=major, minor=minor, drawn=chart)
+    stops = [(group, run, stopping_of(run)) for group in groups for run in group.runs]
+    return render(
+        "curves.html",
+        groups=groups,
+        colours=colours,
+        major=[one for one in drawn if not one.minor],
+        minor=[one for one in drawn if one.minor],
+        stops=[stop for stop in stops if stop[2] != Stopping()],
+        drawn=chart,
+        sign=mark_sign,
+    )
 
 
 def cost_section(groups: Sequence[Group], colours: Mapping[str, int]) -> Markup:

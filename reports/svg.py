@@ -5,12 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 from markupsafe import Markup
 
-from tenshot.reports.curves import Chart, Line
+from tenshot.reports.curves import Chart, Kind, Line
 
-__all__ = ["COLOURS", "chart", "dots"]
+__all__ = ["COLOURS", "chart", "dots", "mark_sign"]
 
 COLOURS = 8
 """Methods have colour 0 ... 7 of page.css in turn, and after these the same colours dashed."""
+
+MARKS: dict[Kind, str] = {"best": "m-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0 -9 0z", "copying": "m0 -6.5l5.5 10h-11z"}
+"""By what a point says, its shape: a disc, an empty triangle."""
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 360, 200, 52, 10, 8, 22
 LOG_BEYOND = 50.0
@@ -30,7 +33,8 @@ def dots(values: Sequence[float], extent: tuple[float, float], mean: float | Non
 
 
 def chart(drawn: Chart, colours: Mapping[str, int]) -> Markup:
-    """A line a run, in the colour of its method; the axis is logarithmic where values span a large factor."""
+    """A line a run, in the colour of its method, and its marks; the axis is logarithmic where values span a large
+    factor."""
     points = [point for lines in drawn.lines.values() for line in lines for point in line]
     steps, values = [step for step, _ in points], [value for _, value in points]
     logarithmic = min(values) > 0 and max(values) / min(values) > LOG_BEYOND
@@ -55,10 +59,20 @@ def chart(drawn: Chart, colours: Mapping[str, int]) -> Markup:
     for name, lines in drawn.lines.items():
         one = Markup('<path class="line {}" d="{}"><title>{}</title></path>')
         parts += [one.format(colour_class(colours[name]), _path(line, x, y), name) for line in lines]
+    for mark in drawn.marks:
+        shape = Markup('<path class="mark {} {}" d="M{} {}{}"><title>{}</title></path>')
+        place, colour = (f"{x(mark.step):.1f}", f"{y(mark.value):.1f}"), colour_class(colours[mark.method])
+        parts.append(shape.format(mark.kind, colour, *place, MARKS[mark.kind], mark.title))
     about = f"{drawn.title} over steps {first:,.0f} to {last:,.0f}, of {', '.join(drawn.lines)}"
     svg = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>')
     note = Markup(' <small class="note">logarithmic</small>') if logarithmic else ""
     return svg.format(WIDTH, HEIGHT, about, Markup("".join(parts))) + note
+
+
+def mark_sign(kind: Kind) -> Markup:
+    """The shape of a mark, for the key."""
+    shape = f'<path class="mark {kind}" d="M8 9{MARKS[kind]}"/>'
+    return Markup(f'<svg class="sign" viewBox="0 0 16 16" aria-hidden="true">{shape}</svg>')
 
 
 def colour_class(colour: int) -> str:
