@@ -20,7 +20,7 @@ class Arguments(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong, and exit with status 2."""
-        say(f"{message}: see tenshot compare --help")
+        say(f"{message}: see {self.prog} --help")
         sys.exit(2)
 
 

@@ -60,7 +60,9 @@ def test_every_recipe_and_command_that_texts_name_exists():
             assert command in COMMANDS, f"{name} names tenshot {command}, which is not there"
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("convert", "prepare", "compare")])
+@pytest.mark.parametrize(
+    "command", [name for name in COMMANDS if name not in ("convert", "prepare", "adapt", "compare")]
+)
 def test_the_options_of_a_command(tenshot: tiny.Run, command: str):
     outcome = tenshot(command, "--help")
     assert outcome.status == 0
