@@ -16,8 +16,6 @@ from PIL import Image
 from tenshot.checkpoints import shipped
 from tenshot.cli import adapt as command
 from tenshot.cli import main
-from tenshot.cli.adapt import commands
-from tenshot.errors import InputError
 from tenshot.lightning_modules import DDPM
 
 SMALL = {
@@ -277,42 +275,3 @@ def test_of_several_sources_the_one_is_taken_whose_samples_are_most_like_the_ima
         assert outcome.status == 0, outcome.err
         assert f"  source   tenshot:{name}, 16 px: its samples are most like the images" in outcome.out
         assert f"--model.init_from tenshot:{name} " in outcome.out
-
-
-def script(place: Path, text: str) -> str:
-    path = place / "script"
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return str(path)
-
-
-def test_a_command_is_a_process_of_its_own(place: Path, capfd: pytest.CaptureFixture[str]):
-    commands.run(["--version"])
-    assert capfd.readouterr().out.startswith("tenshot ")
-    with pytest.raises(SystemExit) as end:
-        commands.run(["fitt"])
-    assert end.value.code == 1
-
-
-@pytest.mark.parametrize(
-    ("text", "status"),
-    [
-        ("trap 'exit 85' TERM; kill -TERM $PPID; for n in 1 2 3 4 5 6 7 8 9; do sleep 0.3; done; exit 3", 85),
-        ("trap 'exit 129' HUP; kill -HUP $PPID; for n in 1 2 3 4 5 6 7 8 9; do sleep 0.3; done; exit 3", 129),
-        ("sleep 0.5; kill -INT $PPID; sleep 0.2; exit 130", 130),
-    ],
-)
-def test_it_answers_signals_and_its_status_is_ours(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], text: str, status: int
-):
-    monkeypatch.setattr(sys, "executable", script(place, f"sleep 0.3; {text}"))
-    with pytest.raises(SystemExit) as end:
-        commands.run(["fit"])
-    assert end.value.code == status
-    assert capfd.readouterr().err == "tenshot: the same tenshot adapt command goes on\n"
-
-
-def test_one_that_is_killed_is_told_in_a_line(place: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sys, "executable", script(place, "kill -KILL $$"))
-    with pytest.raises(InputError, match=r"tenshot fit was killed \(SIGKILL\), perhaps for want of memory"):
-        commands.run(["fit"])
