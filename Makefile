@@ -39,9 +39,8 @@ scripts/avatars/node_modules/.ready: scripts/avatars/package.json
 sources: $(READY) avatars  ## train the sources that come with the package again, and write docs/sources.md: hours on two cores
 	$(BIN)/python scripts/sources.py
 
-evidence: $(READY)  ## repeat docs/evidence.md: hours on two cores
-	$(BIN)/python scripts/evidence/main.py
-	$(BIN)/python scripts/evidence/draw.py
+evidence: $(READY)  ## repeat docs/evidence.md: hours on two cores, goes on where it was stopped (SET=faces|avatars, DRY=1)
+	$(BIN)/python -m scripts.evidence $(if $(SET),--set $(SET)) $(if $(DRY),--dry) $(EVIDENCE_OPTIONS)
 
 test: $(READY)  ## lint, check types and imports, and run the tests beside it
 	$(MAKE) --no-print-directory --jobs=2 --keep-going lint pytest

@@ -1,16 +1,22 @@
 """A network that reads off a drawn face what was drawn: a measure of what generated faces keep of the source."""
 
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torchvision.transforms.functional import pil_to_tensor
 
 from tenshot.datamodules import SyntheticFaces
 from tenshot.datamodules.pixels import from_pixels
 from tenshot.errors import InputError
+from tenshot.metrics import FrechetDistance
+
+from .sets import FAR, SHOTS, SIZE, TRUE
 
 DOMAINS = ("faces", "sunglasses", "babies")
 GROUPS = {
@@ -25,7 +31,10 @@ SEED = 77  # of heads that no generator was trained on
 
 
 class AttributeNetwork(nn.Module):
-    """Images (N, 3, 32, 32) float32 in [-1, 1]  ->  features (N, 128), for metrics that take any feature network."""
+    """Images (N, 3, 64, 64) float32 in [-1, 1]  ->  features (N, 128), for metrics that take any feature network.
+
+    It looks at the means of 2 x 2 pixels.
+    """
 
     name = "attributes"
 
@@ -40,18 +49,18 @@ class AttributeNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The features."""
-        return self.trunk(x)
+        return self.trunk(F.avg_pool2d(x, SIZE // 32))
 
     @torch.no_grad()
     def read(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (N, 3, 32, 32)  ->  standardised attributes (N, A), domain probabilities (N, D)."""
-        features = torch.cat([self.trunk(from_pixels(part)) for part in pixels.split(256)])
+        """uint8 (N, 3, 64, 64)  ->  standardised attributes (N, A), domain probabilities (N, D)."""
+        features = torch.cat([self(from_pixels(part)) for part in pixels.split(256)])
         return self.attributes(features), self.domain(features).softmax(dim=1)
 
 
 def truth(domain: str, start: int, count: int) -> tuple[Tensor, Tensor]:
-    """Images uint8 (N, 3, 32, 32) and their attributes (N, A)."""
-    source = SyntheticFaces(domain=domain, seed=SEED, num_val=0).reference(count, start=start)
+    """Images uint8 (N, 3, 64, 64) and their attributes (N, A)."""
+    source = SyntheticFaces(domain=domain, seed=SEED, num_val=0, image_size=SIZE).reference(count, start=start)
     numbers = range(count)
     a = source.attributes(numbers)
     single = [a.skin_tone, a.head_x, a.head_y, a.turn]
@@ -72,7 +81,7 @@ def train() -> tuple[AttributeNetwork, dict[str, float]]:
     for step in range(STEPS):
         chosen = torch.randint(len(pixels), (BATCH,))
         x = from_pixels(pixels[chosen])
-        x = x + torch.randn_like(x) * 0.1 * torch.rand(BATCH, 1, 1, 1)  # generated images are not as clean
+        x = x + torch.randn_like(x) * 0.2 * torch.rand(BATCH, 1, 1, 1)  # generated images are not as clean
         features = network(x.contiguous(memory_format=torch.channels_last))
         loss = F.mse_loss(network.attributes(features), (values[chosen] - mean) / std)
         loss = loss + 0.3 * F.cross_entropy(network.domain(features), kinds[chosen])
@@ -108,3 +117,55 @@ def load(folder: Path) -> AttributeNetwork:
     except (OSError, RuntimeError) as error:
         raise InputError(f"{file}: not the attribute network of this code ({error}): delete it") from None
     return network
+
+
+def images_in(folder: Path) -> Tensor:
+    """(N, 3, H, W) uint8."""
+    return torch.stack([pil_to_tensor(Image.open(path)) for path in sorted(folder.glob("*.png"))])
+
+
+@dataclass
+class Truth:
+    """A target domain as it is, and what is measured against it.
+
+    Args:
+        shots: (K, 3, H, W) uint8.
+        copy_limit: Distance to the nearest shot below which an image is called a near-copy: that of the nearest one
+            in a hundred true images.
+        spread: Of each attribute, as the network reads it off true images.
+    """
+
+    shots: Tensor
+    copy_limit: float
+    spread: Tensor
+    real: Tensor = field(repr=False)
+
+    @classmethod
+    def of(cls, network: AttributeNetwork, target: str, seed: int) -> "Truth":
+        """Draw it."""
+        data = SyntheticFaces(domain=target, seed=seed, shots=SHOTS, num_val=0, image_size=SIZE)
+        shots = data.train_source.read(range(SHOTS))["image"]
+        real = data.reference(TRUE, start=2 * FAR).read(range(TRUE))["image"]
+        limit = to_nearest(real, shots).quantile(0.01).item()
+        return cls(shots, limit, network.read(real)[0].std(0), real)
+
+    def measure(self, network: AttributeNetwork, images: Tensor, target: str) -> dict[str, float]:
+        """Spread of attributes relative to true images (1: as varied), near-copies, transfer, distance."""
+        values, domains = network.read(images)
+        relative = dict(zip(NAMES, (values.std(0) / self.spread).tolist(), strict=True))
+        measured = {
+            f"spread of {group}": sum(relative[n] for n in names) / len(names) for group, names in GROUPS.items()
+        }
+        measured["spread"] = sum(relative.values()) / len(relative)
+        measured["near_copies_pixels"] = (to_nearest(images, self.shots) < self.copy_limit).float().mean().item()
+        measured["transfer"] = domains[:, DOMAINS.index(target)].mean().item()
+        distance = FrechetDistance(network)
+        distance.update(self.real, real=True)
+        distance.update(images)
+        return measured | distance.report().values
+
+
+def to_nearest(images: Tensor, shots: Tensor) -> Tensor:
+    """Root mean squared distance to the nearest shot or its mirror image, in grey levels: (N,)."""
+    both = torch.cat([shots, shots.flip(-1)]).flatten(1).float()
+    return torch.cdist(images.flatten(1).float(), both).amin(1) / both.shape[1] ** 0.5

@@ -1,0 +1,1 @@
+"""The evidence of docs/evidence.md, by one command: ``make evidence``."""

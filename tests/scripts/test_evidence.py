@@ -1,0 +1,348 @@
+"""The command of docs/evidence.md: what it plans, how it goes on, and that the page says what the rows say."""
+
+import csv
+import json
+import os
+import signal
+import sys
+import time
+import zipfile
+from dataclasses import dataclass, field
+from io import BytesIO
+from multiprocessing import get_context
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+
+import pytest
+import tiny
+import yaml
+from PIL import Image
+
+TOP = Path(__file__).parents[2]
+sys.path.append(str(TOP))
+
+from scripts.evidence import __main__ as command  # noqa: E402
+from scripts.evidence import page, plan, results, work  # noqa: E402
+from scripts.evidence.plan import TOY, Run, Task, runs  # noqa: E402
+from scripts.evidence.sets import SETS, SHOTS, TRUE, Avatars  # noqa: E402
+from tenshot.datamodules import FewShot  # noqa: E402
+
+# The page
+
+
+def test_the_page_says_what_the_rows_say():
+    text = (TOP / "docs" / page.PAGE).read_text()
+    assert page.filled(text, results.read(TOP / "docs" / results.FILE)) == text
+
+
+def test_the_page_has_a_place_for_all_that_is_run():
+    found = {tuple(match) for match in page.BLOCK.findall((TOP / "docs" / page.PAGE).read_text())}
+    places = {(kind, name, target) for kind, name, target, _ in found}
+    for of in SETS.values():
+        assert {(kind, of.name, target) for kind in ("table", "picture") for target in of.targets} <= places
+        assert {(kind, of.name, "") for kind in ("protocol", "order", "sweep", "trade_off", "omitted")} <= places
+
+
+def rows() -> list[results.Row]:
+    """Of two methods with three seeds and one with two, made up."""
+    values = {
+        "fine-tuned": [(10.0, 2.0), (20.0, 4.0), (30.0, 6.0)], "DDPM-PA": [(9.0, 3.0), (21.0, 5.0), (29.0, 5.0)],
+        "CDC": [(1.0, 1.0), (2.0, "")],
+    }  # fmt: skip
+    about = {"set": "avatars", "target": "lorelei", "group": "methods", "minutes": "60", "near_copies": "0.5"}
+    return [
+        about | {"method": method, "seed": str(seed), "fd": str(fd), "intra_dist": str(diversity)}
+        for method, pairs in values.items()
+        for seed, (fd, diversity) in enumerate(pairs, start=1)
+    ]
+
+
+def test_a_table_has_means_and_deviations_of_what_is_there():
+    marked = (
+        "a\n<!-- evidence: table avatars lorelei -->\nold\n<!-- end -->\nb\n<!-- evidence: table faces babies -->\n"
+    )
+    made = page.filled(marked + "older\n<!-- end -->\n", rows())
+    assert "old" not in made
+    assert "| lorelei | n | fd | intra_dist | near_copies |" in made
+    assert "| fine-tuned | 3 | 20.0 ± 10.0 | 4.00 ± 2.00 | 0.500 ± 0.000 |" in made
+    assert "| CDC | 2 | 1.5 ± 0.7 | 1.00 | 0.500 ± 0.000 |" in made  # where one value is undefined
+    assert made.startswith("a\n<!-- evidence: table avatars lorelei -->\n\n| lorelei")
+    assert made.endswith("b\n<!-- evidence: table faces babies -->\n<!-- end -->\n")
+
+
+def test_the_order_is_counted_over_seeds_that_both_have():
+    made = page.filled("<!-- evidence: order avatars -->\n<!-- end -->", rows())
+    assert "| lorelei: DDPM-PA than fine-tuned | 2 of 3 | 2 of 3 | 0 of 3 |" in made  # less of fd, more of intra_dist
+    assert "| lorelei: DDPM-PA than CDC | 0 of 2 | 1 of 1 | 0 of 2 |" in made
+    assert "TGAN" not in made
+
+
+def test_what_is_omitted_is_said():
+    made = page.filled("<!-- evidence: omitted avatars -->\n<!-- end -->", rows())
+    assert "StyleGAN2" in made
+    assert "Not run yet: CDC on lorelei with seed 3." in made
+    assert "Not run yet: MixDL on openpeeps with seed 1." in made
+    assert "MixDL on openpeeps with seed 2" not in made  # not planned
+    assert "CDC on lorelei with seed 2" not in made
+
+
+def test_the_sweep_stands_beside_what_it_varies():
+    swept = rows()[0] | {"group": "sweep", "method": "DDPM-PA 0.667, 3 x steps", "fd": "7"}
+    made = page.filled("<!-- evidence: sweep avatars -->\n<!-- end -->", [*rows(), swept])
+    lines = [line for line in made.splitlines() if line.startswith("| ")]
+    assert [line.split(" | ")[:3] for line in lines[1:]] == [
+        ["| DDPM-PA", "1", "9.0"],
+        ["| DDPM-PA 0.667, 3 x steps", "1", "7.0"],
+    ]
+
+
+# Rows
+
+
+def finished(run: Run, where: str, **values: float | None) -> None:
+    folder = run.folder / where / "evaluations"
+    folder.mkdir(parents=True)
+    (folder / "step=00000004.json").write_text(json.dumps({"values": values, "step": 4, "samples": 24}))
+
+
+def test_rows_are_of_what_is_finished(tmp_path: Path):
+    watched = next(run for run in runs(tmp_path, ["avatars"]) if run.name == "fine-tuned")
+    finished(watched, "last", fd_efficientnet_lite0=3.5, near_copies_efficientnet_lite0=None)
+    finished(watched, "best", fd_efficientnet_lite0=2.5, intra_dist_efficientnet_lite0_std=0.25)
+    (watched.folder / "seconds.csv").write_text("train,60.0\ntrain,30.0\nlast,60.0\nbest,120.0\n")
+    last, best = results.gathered(tmp_path, runs(tmp_path, ["avatars"]))
+    assert (last["method"], last["fd"], last["near_copies"]) == ("fine-tuned", "3.5", "")
+    assert (best["method"], best["fd"], best["intra_dist_std"]) == ("fine-tuned, stopped", "2.5", "0.25")
+    assert float(last["minutes"]) + float(best["minutes"]) == pytest.approx(4.5)  # the training counts once
+
+
+def test_rows_of_the_other_set_are_kept(tmp_path: Path):
+    kept = [{"set": "faces", "fd": "1"}, {"set": "avatars", "fd": "2"}]
+    merged = results.with_new(kept, [{"set": "avatars", "fd": "3", "vendi": "4"}])
+    results.write(merged, tmp_path / "rows.csv")
+    found = list(csv.DictReader((tmp_path / "rows.csv").read_text().splitlines()))
+    assert [(row["set"], row["fd"], row["vendi"]) for row in found] == [("faces", "1", ""), ("avatars", "3", "4")]
+    assert results.read(tmp_path / "nothing.csv") == []
+
+
+# The plan
+
+
+def test_the_plan_is_whole_and_fits_ten_hours_of_two_cores(tmp_path: Path):
+    planned = runs(tmp_path)
+    assert len({run.folder for run in planned}) == len(planned)
+    compared = [run for run in planned if run.method and run.method.group == "methods" and run.target != "source"]
+    for target in ("sunglasses", "babies", "openpeeps", "lorelei"):
+        names = [(run.name, run.seed) for run in compared if run.target == target]
+        three = ("from scratch", "fine-tuned", "DDPM-PA", "TGAN", "CDC")
+        assert sorted(names) == sorted([(name, seed) for name in three for seed in (1, 2, 3)] + [("MixDL", 1)])
+    assert sum(run.method is not None and run.method.group == "sweep" for run in planned) <= 6
+    assert plan.hours(planned) < 20
+    for run in planned:
+        assert run.method is None or (TOP / run.method.recipe).is_file()
+
+
+def test_the_estimate_is_arithmetic_and_leaves_out_what_is_finished(tmp_path: Path):
+    run = next(run for run in runs(tmp_path, ["faces"]) if run.name == "TGAN")
+    train, last = run.tasks()
+    assert train.seconds == pytest.approx(12 + 600 * 4 * 0.11)
+    assert last.seconds == pytest.approx(12 + (300 + 1000) * 0.035 + 300 * (0.035 + 0.02))
+    assert plan.hours([run]) == pytest.approx((train.seconds + last.seconds) / 3600)
+    (run.folder / "train/checkpoints").mkdir(parents=True)
+    (run.folder / "train/checkpoints/step=00000300.ckpt").touch()
+    assert plan.hours([run]) == pytest.approx((train.seconds + last.seconds) / 3600)  # half of it
+    (run.folder / "train/checkpoints/step=00000600.ckpt").touch()
+    assert plan.hours([run]) == pytest.approx(last.seconds / 3600)
+
+
+def test_the_watch_is_of_the_training_that_is_measured_at_its_end_too(tmp_path: Path):
+    run = next(run for run in runs(tmp_path, ["avatars"]) if run.name == "fine-tuned")
+    train, last, best = run.tasks()
+    assert "--evaluate.keep_best nearness_gap_efficientnet_lite0" in train.line
+    assert f"{run.folder}/train/checkpoints/step=00000400.ckpt" in last.argv
+    assert f"{run.folder}/train/checkpoints/best.ckpt" in best.argv
+    assert run.measured == {"fine-tuned": "last", "fine-tuned, stopped": "best"}
+
+
+@pytest.mark.parametrize("method", ["from scratch", "fine-tuned", "MixDL"])  # the others are made as these
+def test_tenshot_takes_the_options(tenshot: tiny.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str):
+    monkeypatch.chdir(TOP)
+    run = next(run for run in runs(tmp_path, ["avatars"], TOY) if run.name == method)
+    outcome = tenshot(*run.tasks()[0].argv, "--print_config")
+    assert outcome.status == 0, outcome.err
+    asked = yaml.safe_load(outcome.out)
+    assert asked["data"]["init_args"]["root"] == str(run.of.folder(tmp_path, run.target, 1) / "shots")
+    assert (asked["data"]["init_args"]["image_size"], asked["trainer"]["max_steps"]) == (64, 4)
+    network = asked["model"]["init_args"]
+    assert all(part.get("image_size", 64) == 64 for part in network.values() if isinstance(part, dict))
+
+
+def test_some_runs_are_chosen_with_what_they_need(tmp_path: Path):
+    planned = runs(tmp_path)
+    assert [run.title for run in command.chosen(planned, "CDC/2/lorelei")] == [
+        "source of the GANs/0/source",
+        "CDC/2/lorelei",
+    ]
+    assert [run.title for run in command.chosen(planned, "*/3/babies")] == [
+        f"{name}/3/babies" for name in ("true images", "from scratch", "fine-tuned", "DDPM-PA", "TGAN", "CDC")
+    ]
+    tiny.refusal(lambda: command.chosen(planned, "CDD/2/lorelei"), "--only", "did you mean 'CDC/2/lorelei'")
+
+
+# The images
+
+
+def test_avatars_are_split_as_few_shot_chooses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    avatars = Avatars()
+    monkeypatch.setattr(Avatars, "archives", tmp_path)
+    every, number = tmp_path / "every", SHOTS + 2 * TRUE
+    every.mkdir()
+    with zipfile.ZipFile(tmp_path / "lorelei64.zip", "w") as archive:
+        for index in range(number):
+            buffer = BytesIO()
+            Image.new("RGB", (16, 16), (index % 256, index // 256, 0)).save(buffer, "PNG")
+            archive.writestr(f"lorelei64/{index:06d}.png", buffer.getvalue())
+            (every / f"{index:06d}.png").write_bytes(buffer.getvalue())
+    parts = {}
+    for seed in (1, 2):
+        avatars.prepare(tmp_path / "root", "lorelei", seed)
+        folder = avatars.folder(tmp_path / "root", "lorelei", seed)
+        found = {name: {file.name for file in (folder / name).iterdir()} for name in ("shots", "others/measured")}
+        found["rest"] = {file.name for file in (folder / "others/rest").iterdir()}
+        assert set.union(*found.values()) == {file.name for file in every.iterdir()}
+        assert sum(map(len, found.values())) == number  # none twice
+        assert len(found["others/measured"]) == TRUE
+        chosen = FewShot(root=str(every), shots=SHOTS, seed=seed, image_size=16).data_record()["train"]["names"]
+        assert found["shots"] == set(chosen)
+        parts[seed] = found["shots"]
+        assert (folder / "shots" / chosen[0]).read_bytes() == (every / chosen[0]).read_bytes()
+    assert parts[1] != parts[2]
+
+
+def test_what_is_missing_is_said_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Avatars, "archives", tmp_path)
+    monkeypatch.setattr(Avatars, "sources", {"ddpm": None, "stylegan2": None})
+    tiny.refusal(Avatars().check, "avataaars64.zip", "make avatars")
+    monkeypatch.setattr(Avatars, "sources", {"ddpm": "tenshot:no_such_source"})
+    tiny.refusal(Avatars().check, "tenshot:no_such_source", "make sources")
+
+
+# The work
+
+
+@dataclass(frozen=True)
+class Pretended:
+    """A run of commands that append a letter to a file, then make what they are to make."""
+
+    title: str
+    folder: Path
+    needs: Path | None = None
+    words: tuple[str, ...] = ("train", "last")
+    of: object = field(default=SETS["faces"])
+
+    def tasks(self) -> list[Task]:
+        return [Task(word, [str(self.folder), word], f"{word}.done", 1.0) for word in self.words]
+
+    @property
+    def calls(self) -> list[str]:
+        file = self.folder / "calls"
+        return file.read_text().split() if file.exists() else []
+
+
+PRETENDED = """
+import pathlib, sys, time
+folder, word = pathlib.Path(sys.argv[1]), sys.argv[2]
+with open(folder / "calls", "a") as file:
+    file.write(word + "\\n")
+if word == "bad":
+    sys.exit("no luck")
+if word != "idle":
+    (folder / f"{word}.done").touch()
+"""
+
+
+def pretend(
+    monkeypatch: pytest.MonkeyPatch, *pretended: Pretended, jobs: int = 2, program: str = PRETENDED
+) -> work.Outcome:
+    monkeypatch.setattr(work, "PROGRAM", program)
+    return work.Workers(pretended, jobs).work()  # type: ignore[arg-type]
+
+
+def test_what_is_finished_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = Pretended("a", tmp_path / "a")
+    assert pretend(monkeypatch, run).finished == ["a"]
+    (run.folder / "last.done").unlink()
+    assert pretend(monkeypatch, run).finished == ["a"]
+    assert run.calls == ["train", "last", "last"]
+    assert [line.split(",")[0] for line in (run.folder / "seconds.csv").read_text().split()] == run.calls
+
+
+def test_a_failure_is_told_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    bad = Pretended("bad", tmp_path / "bad", words=("bad", "last"))
+    idle = Pretended("idle", tmp_path / "idle", words=("idle", "last"))
+    outcome = pretend(monkeypatch, bad, idle, Pretended("good", tmp_path / "good"), jobs=1)
+    assert outcome.finished == ["good"]
+    assert set(outcome.failed) == {"bad", "idle"}  # also what ended well but left nothing
+    assert "no luck" in outcome.failed["bad"]
+    assert (bad.calls, idle.calls) == (["bad"], ["idle"])
+
+
+def test_runs_wait_for_their_source_and_others_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    source = Pretended("source", tmp_path / "source", words=("train",))
+    child = Pretended("child", tmp_path / "child", needs=source.folder / "train.done")
+    other = Pretended("other", tmp_path / "other")
+    assert pretend(monkeypatch, child, other, source, jobs=1).finished == ["other", "source", "child"]
+    orphan = Pretended("orphan", tmp_path / "orphan", needs=tmp_path / "nowhere")
+    outcome = pretend(monkeypatch, orphan)
+    assert "nowhere" in outcome.failed["orphan"]
+    assert orphan.calls == []
+
+
+def test_two_do_not_work_on_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run, other = Pretended("a", tmp_path / "a"), Pretended("b", tmp_path / "b")
+    with work.held(run.folder / "work.lock") as lock:
+        assert lock is not None
+        outcome = pretend(monkeypatch, run, other)
+    assert (outcome.elsewhere, outcome.finished, run.calls) == (["a"], ["b"], [])
+    assert pretend(monkeypatch, run).finished == ["a"]
+
+
+SLOW = """
+import os, pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[1])
+signal.signal(signal.SIGTERM, lambda *_: sys.exit((folder / "saved").touch() or 85))
+(folder / "partial").write_text(str(os.getpid()))
+(folder / "partial").rename(folder / "begun")
+time.sleep(60)
+"""
+
+
+def test_a_stop_reaches_what_runs_and_a_killed_command_leaves_its_run_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    run = Pretended("a", tmp_path / "a")
+    begun = run.folder / "begun"
+
+    def started() -> ForkProcess:
+        process = get_context("fork").Process(target=pretend, args=(monkeypatch, run), kwargs={"program": SLOW})
+        process.start()
+        while not begun.exists():
+            assert process.is_alive()
+            time.sleep(0.01)
+        return process
+
+    first = started()
+    first.terminate()
+    first.join()
+    assert first.exitcode == 130
+    assert "the same command goes on" in capfd.readouterr().out
+    assert (run.folder / "saved").exists()
+    begun.unlink()
+    second = started()
+    second.kill()
+    second.join()
+    assert pretend(monkeypatch, run).elsewhere == ["a"]  # its child lives on, and holds the lock
+    os.kill(int(begun.read_text()), signal.SIGKILL)
+    with work.held(run.folder / "work.lock", wait=True):
+        pass
+    assert pretend(monkeypatch, run).finished == ["a"]
