@@ -46,6 +46,9 @@ sources: $(READY) avatars  ## train the sources that come with the package again
 evidence: $(READY)  ## repeat docs/evidence.md: hours on two cores, goes on where it was stopped (SET=faces|avatars, DRY=1)
 	$(BIN)/python -m scripts.evidence $(if $(SET),--set $(SET)) $(if $(DRY),--dry) $(EVIDENCE_OPTIONS)
 
+stopping: $(READY)  ## repeat docs/stopping.md, whether an adaptation is stopped near its optimum: hours on two cores
+	$(BIN)/python scripts/stopping.py
+
 test: $(READY)  ## lint, check types and imports, and run the tests beside it
 	$(MAKE) --no-print-directory --jobs=2 --keep-going lint pytest
 
