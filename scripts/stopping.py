@@ -129,9 +129,15 @@ def least_gap(nearness: Sequence[float]) -> int:
 
 
 def first_crossing(nearness: Sequence[float]) -> int:
-    """A rival: the evaluation at which 0.5 is reached for the first time, or that before it, whichever is nearer."""
-    reached = next((i for i, value in enumerate(nearness) if value >= 0.5), len(nearness) - 1)
-    return max(0, reached - 1) + least_gap(nearness[max(0, reached - 1) : reached + 1])
+    """A rival: the evaluation at which 0.5 is reached for the first time, or that before it, whichever is nearer.
+
+    The last one where it is not reached.
+    """
+    reached = next((i for i, value in enumerate(nearness) if value >= 0.5), None)
+    if reached is None:
+        return len(nearness) - 1
+    before = max(0, reached - 1)
+    return before + least_gap(nearness[before : reached + 1])
 
 
 def copying(row: Row) -> bool:
@@ -184,7 +190,8 @@ def table(rows: Sequence[Row], target: str) -> str:
     missing = [
         f"{run.method} {run.seed}" for run in RUNS if run.target == target and (run.method, run.seed) not in done
     ]
-    return "\n".join(lines) + (f"\n\nNot run yet (method, seed): {', '.join(missing)}." if missing else "")
+    parts = ["\n".join(lines)] if runs else []
+    return "\n\n".join(parts + [f"Not run yet (method, seed): {', '.join(missing)}."] * bool(missing))
 
 
 def fill(page: str, rows: Sequence[Row]) -> str:

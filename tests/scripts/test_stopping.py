@@ -34,7 +34,7 @@ def stopping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         ([0.1, 0.3, 0.68, 0.51, 0.9], 3, 2),  # it comes back, by chance
         ([0.1, 0.48, 0.2, 0.9], 1, 2),  # it turns round before
         ([0.1, 0.2, 0.3], 2, 2),
-        ([0.3, 0.2, 0.1], 0, 1),
+        ([0.3, 0.2, 0.1], 0, 2),
         ([0.6, 0.51, 0.7], 1, 0),
         ([0.4], 0, 0),
     ],
