@@ -12,8 +12,8 @@ PAGE = "evidence.md"
 BLOCK = re.compile(r"<!-- evidence: (\w+) (\w+)(?: (\w+))? -->\n(.*?)<!-- end -->", re.DOTALL)
 
 COLUMNS = {
-    "fd": 1, "precision": 2, "recall": 2, "coverage": 2, "intra_dist": 2, "nearest_dist": 2, "near_copies": 3,
-    "authenticity": 2, "nearness": 2, "vendi": 1,
+    "step": 0, "fd": 1, "precision": 2, "recall": 2, "coverage": 2, "intra_dist": 2, "nearest_dist": 2,
+    "near_copies": 3, "authenticity": 2, "nearness": 2, "vendi": 1,
 }  # fmt: skip
 """Name: digits after the point."""
 JUDGED = {"spread": 2, "near_copies_pixels": 3, "transfer": 2, "fd_attributes": 1}

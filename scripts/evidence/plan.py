@@ -19,7 +19,7 @@ RULE = "nearness_gap"
 # Seconds of one core where two processes with a thread each share two cores, at 64 px.
 TRAIN = {"DDPM": 0.09, "DDPMPA": 0.13, "StyleGAN2": 0.11, "CDC": 0.17, "MixDL": 0.18}  # of an image in a training step
 STEP_OF_SAMPLER, LATENT = 0.03, 0.02  # of an image: one step of a diffusion model's sampler, or a GAN's image
-FEATURES, DISTANCES = 0.035, 0.035  # of an image: by the feature network, and its maps for distances of images
+FEATURES, DISTANCES = 0.025, 0.035  # of an image: by the feature network, and its maps for distances of images
 START = 12.0  # of a command
 
 
@@ -187,14 +187,16 @@ class Run:
     def tasks(self) -> list[Task]:
         """What it takes, in order."""
         if self.method is None:
-            return [self._test("last", self.of.true_images(self.root, self.target, self.seed), 0.0)]
+            return [self._test("last", self.of.true_images(self.root, self.target, self.seed), 0.0, "*")]
         steps = min(self.method.steps, self.scale.most_steps or self.method.steps)
         checkpoint = f"train/checkpoints/step={steps:08d}.ckpt"
         tasks = [Task("train", self._fit(steps), checkpoint, self._seconds_of_training(steps))]
         for where in self.measured.values():
             file = checkpoint if where == "last" else "train/checkpoints/best.ckpt"
             data = self.of.truth(self.root, self.target, self.seed)
-            tasks.append(self._test(where, ["--ckpt_path", str(self.folder / file), *data], self._seconds_of_sample()))
+            result = f"step={steps:08d}*" if where == "last" else "*"
+            what = ["--ckpt_path", str(self.folder / file), *data]
+            tasks.append(self._test(where, what, self._seconds_of_sample(), result))
         return tasks
 
     @property
@@ -226,7 +228,7 @@ class Run:
             "false", "--trainer.default_root_dir", str(self.folder / "train"), "--ckpt_path", "last",
         ]  # fmt: skip
 
-    def _test(self, where: str, what: list[str], seconds_of_sample: float) -> Task:
+    def _test(self, where: str, what: list[str], seconds_of_sample: float, result: str) -> Task:
         argv = [
             "test", *what, "--evaluate.metrics", f"[{', '.join(METRICS)}]", "--evaluate.features", self.scale.features,
             "--evaluate.samples", str(self.scale.samples), "--trainer.enable_progress_bar", "false",
@@ -236,7 +238,7 @@ class Run:
             argv += ["--evaluate.save", str(self.folder / where / "images")]
         images = self.scale.samples + self.of.references(self.seed)
         seconds = START + images * FEATURES + self.scale.samples * (DISTANCES + seconds_of_sample)
-        return Task(where, argv, f"{where}/evaluations/*.json", seconds)
+        return Task(where, argv, f"{where}/evaluations/{result}.json", seconds)
 
     def _seconds_of_sample(self) -> float:
         assert self.method is not None

@@ -46,15 +46,16 @@ def gathered(root: Path, runs: Sequence[Run]) -> list[Row]:
     found: list[Row] = []
     network: AttributeNetwork | None = None
     for run in runs:
+        tasks = {task.name: task for task in run.tasks()}
         for name, where in run.measured.items():
-            result = next((run.folder / where / "evaluations").glob("*.json"), None)
-            if result is None:
+            files = sorted(run.folder.glob(tasks[where].done))
+            if not files:
                 continue
-            measured = json.loads(result.read_text())
+            measured = json.loads(files[0].read_text())
             row = {
                 "set": run.of.name, "target": run.target, "method": name, "seed": str(run.seed),
-                "group": run.method.group if run.method else "methods", "step": str(measured["step"]),
-                "features": run.scale.features, "samples": str(measured["samples"]),
+                "group": run.method.group if run.method else "methods",
+                "step": str(measured["step"] if run.method else ""), "features": run.scale.features, "samples": str(measured["samples"]),
                 "minutes": f"{minutes(run, where):.1f}",
             }  # fmt: skip
             values = {key.replace(f"_{run.scale.features}", ""): value for key, value in measured["values"].items()}

@@ -99,20 +99,24 @@ def test_the_sweep_stands_beside_what_it_varies():
 # Rows
 
 
-def finished(run: Run, where: str, **values: float | None) -> None:
+def finished(run: Run, where: str, step: int, **values: float | None) -> None:
     folder = run.folder / where / "evaluations"
-    folder.mkdir(parents=True)
-    (folder / "step=00000004.json").write_text(json.dumps({"values": values, "step": 4, "samples": 24}))
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"values": values, "step": step, "samples": 24}
+    (folder / f"step={step:08d}.json").write_text(json.dumps(content))
 
 
 def test_rows_are_of_what_is_finished(tmp_path: Path):
     watched = next(run for run in runs(tmp_path, ["avatars"]) if run.name == "fine-tuned")
-    finished(watched, "last", fd_efficientnet_lite0=3.5, near_copies_efficientnet_lite0=None)
-    finished(watched, "best", fd_efficientnet_lite0=2.5, intra_dist_efficientnet_lite0_std=0.25)
+    finished(watched, "last", 200, fd_efficientnet_lite0=9.5)  # of a plan with fewer steps
+    assert results.gathered(tmp_path, runs(tmp_path, ["avatars"])) == []
+    finished(watched, "last", 400, fd_efficientnet_lite0=3.5, near_copies_efficientnet_lite0=None)
+    finished(watched, "best", 160, fd_efficientnet_lite0=2.5, intra_dist_efficientnet_lite0_std=0.25)
     (watched.folder / "seconds.csv").write_text("train,60.0\ntrain,30.0\nlast,60.0\nbest,120.0\n")
     last, best = results.gathered(tmp_path, runs(tmp_path, ["avatars"]))
     assert (last["method"], last["fd"], last["near_copies"]) == ("fine-tuned", "3.5", "")
-    assert (best["method"], best["fd"], best["intra_dist_std"]) == ("fine-tuned, stopped", "2.5", "0.25")
+    assert (best["method"], best["step"], best["fd"]) == ("fine-tuned, stopped", "160", "2.5")
+    assert best["intra_dist_std"] == "0.25"
     assert float(last["minutes"]) + float(best["minutes"]) == pytest.approx(4.5)  # the training counts once
 
 
@@ -146,7 +150,7 @@ def test_the_estimate_is_arithmetic_and_leaves_out_what_is_finished(tmp_path: Pa
     run = next(run for run in runs(tmp_path, ["faces"]) if run.name == "TGAN")
     train, last = run.tasks()
     assert train.seconds == pytest.approx(12 + 600 * 4 * 0.11)
-    assert last.seconds == pytest.approx(12 + (300 + 1000) * 0.035 + 300 * (0.035 + 0.02))
+    assert last.seconds == pytest.approx(12 + (300 + 1000) * 0.025 + 300 * (0.035 + 0.02))
     assert plan.hours([run]) == pytest.approx((train.seconds + last.seconds) / 3600)
     (run.folder / "train/checkpoints").mkdir(parents=True)
     (run.folder / "train/checkpoints/step=00000300.ckpt").touch()
