@@ -55,7 +55,8 @@ def gathered(root: Path, runs: Sequence[Run]) -> list[Row]:
             row = {
                 "set": run.of.name, "target": run.target, "method": name, "seed": str(run.seed),
                 "group": run.method.group if run.method else "methods",
-                "step": str(measured["step"] if run.method else ""), "features": run.scale.features, "samples": str(measured["samples"]),
+                "step": str(measured["step"] if run.method else ""), "features": run.scale.features,
+                "samples": str(measured["samples"]),
                 "minutes": f"{minutes(run, where):.1f}",
             }  # fmt: skip
             values = {key.replace(f"_{run.scale.features}", ""): value for key, value in measured["values"].items()}
