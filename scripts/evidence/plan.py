@@ -257,16 +257,16 @@ def source_of(run: Run) -> Run:
 
 
 def runs(root: Path, sets: Sequence[str] = tuple(SETS), scale: Scale = FULL) -> list[Run]:
-    """All runs of these sets, in the order in which they are begun: sources, all methods of a seed, then the next."""
-    found: list[Run] = []
-    for of in (SETS[name] for name in sets):
-        first = Run(root, of, of.targets[0], scale.seeds[0], None, scale)
-        found += [source_of(first)] if None in of.sources.values() else []
-        for number, seed in enumerate(scale.seeds):
+    """All runs of these sets, in the order in which they are begun: sources, all methods with one seed, then the next."""
+    found = [
+        source_of(Run(root, SETS[name], "", 0, SOURCE, scale))
+        for name in sets if None in SETS[name].sources.values()
+    ]  # fmt: skip
+    for number, seed in enumerate(scale.seeds):
+        for of in (SETS[name] for name in sets):
             for target in of.targets:
                 own = [method for method in METHODS if number < method.seeds]
-                sweep = [replace(method, group="sweep", seeds=1) for method in SWEEP.get(target, ())]
-                own += sweep if number == 0 else []
+                own += [replace(swept, group="sweep") for swept in SWEEP.get(target, ())] if number == 0 else []
                 found += [Run(root, of, target, seed, method, scale) for method in (None, *own)]
     return found
 

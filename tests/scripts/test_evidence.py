@@ -142,6 +142,9 @@ def test_the_plan_is_whole_and_fits_ten_hours_of_two_cores(tmp_path: Path):
         assert sorted(names) == sorted([(name, seed) for name in three for seed in (1, 2, 3)] + [("MixDL", 1)])
     assert sum(run.method is not None and run.method.group == "sweep" for run in planned) <= 6
     assert plan.hours(planned) < 20
+    assert planned[0].target == "source"  # which others wait for
+    seeds = [run.seed for run in planned]
+    assert seeds == sorted(seeds)  # where time runs out, all methods have the first seeds
     for run in planned:
         assert run.method is None or (TOP / run.method.recipe).is_file()
 
