@@ -257,7 +257,7 @@ def source_of(run: Run) -> Run:
 
 
 def runs(root: Path, sets: Sequence[str] = tuple(SETS), scale: Scale = FULL) -> list[Run]:
-    """All runs of these sets, in the order in which they are begun: sources, all methods with one seed, then the next."""
+    """All runs of these sets in the order in which they are begun: sources, then all methods with one seed, …"""
     found = [
         source_of(Run(root, SETS[name], "", 0, SOURCE, scale))
         for name in sets if None in SETS[name].sources.values()
