@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+import torch
 import yaml
 from PIL import Image
 
@@ -22,7 +23,7 @@ TOP = Path(__file__).parents[2]
 sys.path.append(str(TOP))
 
 from scripts.evidence import __main__ as command  # noqa: E402
-from scripts.evidence import page, plan, results, work  # noqa: E402
+from scripts.evidence import attributes, page, plan, results, work  # noqa: E402
 from scripts.evidence.plan import TOY, Run, Task, runs  # noqa: E402
 from scripts.evidence.sets import SETS, SHOTS, TRUE, Avatars  # noqa: E402
 from tenshot.datamodules import FewShot  # noqa: E402
@@ -194,6 +195,22 @@ def test_some_runs_are_chosen_with_what_they_need(tmp_path: Path):
         f"{name}/3/babies" for name in ("true images", "from scratch", "fine-tuned", "DDPM-PA", "TGAN", "CDC")
     ]
     tiny.refusal(lambda: command.chosen(planned, "CDD/2/lorelei"), "--only", "did you mean 'CDC/2/lorelei'")
+
+
+def test_the_judge_knows_copies_and_variety(monkeypatch: pytest.MonkeyPatch):
+    """With a network that nobody trained: spread and distance are 1 and 0 for the true images themselves."""
+    monkeypatch.setattr(attributes, "TRUE", 60)
+    torch.manual_seed(0)
+    network = attributes.AttributeNetwork().eval()
+    truth = attributes.Truth.of(network, "babies", 1)
+    itself = truth.measure(network, truth.real, "babies")
+    assert (itself["spread"], itself["near_copies_pixels"]) == (pytest.approx(1), pytest.approx(1 / 60))
+    assert itself["fd_attributes"] == pytest.approx(0, abs=1e-3)
+    copies = truth.measure(network, truth.shots.repeat(6, 1, 1, 1).flip(-1), "babies")
+    assert copies["near_copies_pixels"] == 1  # mirrored ones too
+    assert copies["fd_attributes"] > 10 * abs(itself["fd_attributes"])
+    grey = truth.measure(network, truth.real[:1].expand_as(truth.real), "babies")
+    assert grey["spread"] == pytest.approx(0, abs=1e-4)
 
 
 # The images
