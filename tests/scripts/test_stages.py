@@ -68,12 +68,12 @@ def test_two_stages_run_side_by_side_and_the_commands_of_each_in_turn(
         stage(stages, "b", "fit b1 a1", "test b2 a2"),
         stage(stages, "c", "fit c1", "test c2"),
     ]
-    done = [one.name for one in stages.run_stages(plan, 2, 1)]
+    done = [one.name for one in stages.run_stages(plan, 2, 3)]
     assert sorted(done) == ["a", "b", "c"]
     assert (ended_before["a"], ended_before["b"]) == ([], [])
     assert ended_before["c"] != []
-    assert Path("a/log.txt").read_text().count("threads 1\n") == 2
-    assert "$ OMP_NUM_THREADS=1 tenshot fit a1 b1" in capsys.readouterr().out
+    assert Path("a/log.txt").read_text().count("threads 3\n") == 2
+    assert "$ OMP_NUM_THREADS=3 tenshot fit a1 b1" in capsys.readouterr().out
     assert list(map(list, plan[0].commands)) == json.loads(Path("a/done.json").read_text())
 
 
