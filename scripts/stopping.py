@@ -195,11 +195,13 @@ def table(rows: Sequence[Row], target: str) -> str:
 
 
 def fill(page: str, rows: Sequence[Row]) -> str:
-    """The page with the tables between its markers."""
-    for target in TARGETS:
-        pattern = rf"(<!-- table {target} -->\n).*?(<!-- end -->)"
-        page, count = re.subn(pattern, lambda m, t=target: f"{m[1]}{table(rows, t)}\n{m[2]}", page, flags=re.DOTALL)
-        assert count == 1, f"docs/stopping.md: no place for the table of {target}"
+    """The page with the tables and the plot between its markers."""
+    parts = {f"table {target}": f"{table(rows, target)}\n" for target in TARGETS}
+    parts["plot"] = "![Distance to the truth and nearness over steps](images/stopping.png)\n" if rows else ""
+    for name, part in parts.items():
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+        page, count = re.subn(pattern, lambda m, part=part: f"{m[1]}{part}{m[2]}", page, flags=re.DOTALL)
+        assert count == 1, f"docs/stopping.md: no place for the {name}"
     return page
 
 

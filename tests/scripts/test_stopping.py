@@ -66,7 +66,7 @@ def test_the_tables_are_of_finished_runs_and_of_those_that_were_there(
 ):
     monkeypatch.setattr(stopping, "draw", lambda rows, path: None)
     page = "a\n<!-- table sunglasses -->\n<!-- end -->\nb\n<!-- table babies -->\nold\n<!-- end -->\nc\n"
-    (tmp_path / "stopping.md").write_text(page)
+    (tmp_path / "stopping.md").write_text(f"{page}<!-- plot -->\n<!-- end -->\n")
     evaluations = [(50, 40.0, 0.2, 0.0), (100, 20.0, 0.45, 0.0), (150, 25.0, 0.6, 0.07), (200, 50.0, 0.9, 0.2)]
     finished(stopping, 2, [result(stopping, *one) for one in evaluations])
     stopping.publish(tmp_path)
@@ -76,6 +76,7 @@ def test_the_tables_are_of_finished_runs_and_of_those_that_were_there(
         "Not run yet (method, seed): fine-tuned 1, DDPM-PA 1, TGAN 1, CDC 1, fine-tuned 2, DDPM-PA 2, CDC 2," in written
     )
     assert "old" not in written
+    assert "(images/stopping.png)" in written
 
     monkeypatch.setattr(stopping, "ROOT", tmp_path / "elsewhere")
     finished(stopping, 1, [result(stopping, 50, 30.0, 0.3), result(stopping, 100, 10.0, 0.2)])
