@@ -1,16 +1,15 @@
 """``tenshot adapt``: from a folder of about ten images to samples, by commands that it prints and runs."""
 
-import shlex
 from pathlib import Path
 
 import torch
 
-from tenshot.checkpoints.runs import checkpoint_step
 from tenshot.checkpoints.shipped import PREFIX
-from tenshot.cli.adapt.choice import WAYS, Way, nearest, recipe_for, way_and_sources
-from tenshot.cli.adapt.commands import BEST, CRITERION, Plan, run
+from tenshot.cli.adapt.choice import WAYS, nearest, recipe_for, way_and_sources
+from tenshot.cli.adapt.commands import Plan, line_of, run
 from tenshot.cli.adapt.folder import Folder, folder_for
-from tenshot.cli.adapt.images import Shots, findings, read_shots
+from tenshot.cli.adapt.images import findings, read_shots
+from tenshot.cli.adapt.summary import choices, results
 from tenshot.cli.compare import Arguments
 from tenshot.datamodules.pixels import from_pixels
 from tenshot.errors import InputError, check_range
@@ -78,9 +77,9 @@ def adapt(argv: list[str]) -> None:
     )  # fmt: skip
 
     _print(findings(shots))
-    _print(_choices(plan, way, given.source is not None, distances))
+    _print(choices(plan, way, given.source is not None, distances))
     if given.dry_run:
-        print(*map(_line, plan.commands()), sep="\n")
+        print(*map(line_of, plan.commands()), sep="\n")
         return
     if source.size > NEEDS_GPU and not torch.cuda.is_available():
         raise InputError(
@@ -88,7 +87,7 @@ def adapt(argv: list[str]) -> None:
             "of 64 px, or run the commands that --dry_run prints on a machine with a GPU"
         )
     _do(plan, folder)
-    _print(_results(plan, shots))
+    _print(results(plan))
 
 
 def _do(plan: Plan, folder: Folder) -> None:
@@ -96,57 +95,15 @@ def _do(plan: Plan, folder: Folder) -> None:
     folder.claim()
     for words in plan.commands():
         if words in folder.done:
-            print(f"{_line(words)}   # done")
+            print(f"{line_of(words)}   # done")
             continue
-        print(_line(words), flush=True)
+        print(line_of(words), flush=True)
         run(words)
         folder.note(words)
 
 
-def _choices(plan: Plan, way: Way, told: bool, distances: dict[str, float]) -> list[tuple[str, str]]:
-    """What was chosen, and why."""
-    source, recipe = plan.source, plan.recipe
-    why = "as you say" if told else f"the {source.kind.words} that comes with tenshot"
-    if distances:
-        far = ", ".join(f"{name} {distance:.2f}" for name, distance in distances.items())
-        why = f"its samples are most like the images, by the cosine distance of features ({far})"
-    other_size = (
-        "" if recipe.size == source.size else f", whose numbers are for {recipe.size} px: --steps may need a change"
-    )
-    end = (
-        f"ends after {plan.patience} that are no better"
-        if plan.patience
-        else "the best one counts, --patience 4 ends early"
-    )
-    return [
-        ("source", f"{source.name}, {source.size} px: {why}"),
-        ("method", f"{way.name}: {way.about}"),
-        ("recipe", f"{recipe.path.parent.name}/{recipe.path.name}{other_size}"),
-        ("steps", f"{plan.steps}, samples are looked at every {plan.every}: {end}"),
-        ("output", str(plan.output)),
-    ]
-
-
-def _results(plan: Plan, shots: Shots) -> list[tuple[str, str]]:
-    """Where everything is."""
-    best = plan.output / BEST
-    step = checkpoint_step(best)
-    more = ["predict", "--ckpt_path", str(best), "--images.count", "1000"]
-    last = f"; the last one was the best, so more may help: --steps {2 * plan.steps}" if step == plan.steps else ""
-    return [
-        ("best", f"step {step} of {plan.steps}, by {CRITERION}: {best}{last}"),
-        ("grid", f"{plan.output / f'samples/step={step:08d}.png'}: the images, and samples of that step below them"),
-        ("samples", f"{plan.output / 'images'}: {plan.samples}; for more: {_line(more)[2:]}"),
-        ("page", f"{plan.output / 'comparison/index.html'}: measures, curves, samples beside the nearest images"),
-    ]
-
-
 def _told(source: str) -> str:
     return source if source.startswith(PREFIX) else str(Path(source).resolve())
-
-
-def _line(words: list[str]) -> str:
-    return f"$ {shlex.join(['tenshot', *words])}"
 
 
 def _print(lines: list[tuple[str, str]]) -> None:

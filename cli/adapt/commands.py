@@ -1,5 +1,6 @@
 """The commands of ``tenshot`` that an adaptation consists of, and running one as a process of its own."""
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from tenshot.callbacks.preemption import BY_HAND, EXIT_STATUS
 from tenshot.cli.adapt.choice import Recipe, Source
 from tenshot.errors import InputError
 
-__all__ = ["BEST", "Plan", "run"]
+__all__ = ["BEST", "CRITERION", "Plan", "line_of", "run"]
 
 BEST = "checkpoints/best.ckpt"
 EVALUATIONS = 10
@@ -107,6 +108,11 @@ def _short(path: Path) -> str:
 
 def _list(names: Sequence[str]) -> str:
     return f"[{','.join(names)}]"
+
+
+def line_of(words: Sequence[str]) -> str:
+    """A command as a shell takes it."""
+    return f"$ {shlex.join(['tenshot', *words])}"
 
 
 def run(words: Sequence[str]) -> None:
