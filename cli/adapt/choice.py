@@ -16,12 +16,16 @@ from tenshot.checkpoints import STYLEGAN2, UNET, Kind, read
 from tenshot.checkpoints.shipped import shipped_names
 from tenshot.cli.registry import METHODS
 from tenshot.errors import InputError
+from tenshot.metrics.nearness import nearness
 from tenshot.models.features.efficientnet_lite0 import EfficientNetLite0Features
 
-__all__ = ["WAYS", "Recipe", "Source", "Way", "nearest", "recipe_for", "way_and_sources"]
+__all__ = ["NEEDS_GPU", "WAYS", "Choice", "Recipe", "Source", "Way", "chosen", "recipe_for", "way_and_sources"]
 
-DRAWN = 8
+DRAWN = 16
 """Samples of each source that are compared with the images."""
+
+NEEDS_GPU = 128
+"""Side of images in pixels beyond which a CPU takes days."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,21 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """A source, and how it was chosen.
+
+    Args:
+        source: Which.
+        distances: The mean cosine distance of features of each source's samples to the images; empty for one alone.
+        nearness: Of its samples to the images (docs/evaluation.md); none where nothing was drawn.
+    """
+
+    source: Source
+    distances: Mapping[str, float]
+    nearness: float | None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A file in ``configs/``: where it is, the size of images that its numbers are for, and what it holds."""
 
@@ -113,25 +132,35 @@ def _described(name: str) -> Source:
     return Source(name, trained.kind, int(getattr(trained.config, trained.kind.image_size)))
 
 
-def nearest(sources: Sequence[Source], images: Tensor) -> tuple[Source, dict[str, float]]:
-    """The source whose samples are most like the images, and how far each is, by the mean cosine distance of features.
+def chosen(sources: Sequence[Source], images: Tensor) -> Choice:
+    """The source whose samples are most like the images, by the mean cosine distance of features.
 
     Args:
         sources: At least one.
-        images: (N, 3, H, W) float32 in [-1, 1].
+        images: (N, 3, H, W) float32 in [-1, 1], N >= 2.
     """
-    if len(sources) == 1:
-        return sources[0], {}
+    if max(source.size for source in sources) > NEEDS_GPU and not torch.cuda.is_available():
+        return Choice(sources[0], {}, None)  # to draw would take hours
     features = EfficientNetLite0Features()
-    classes = {each.__name__: each for each in METHODS}
-    ours, distances = F.normalize(features(images), dim=1), {}
-    for source in sources:
-        module: Any = classes[source.kind.method](init_from=source.name)
-        module.configure_model()
-        with torch.no_grad():
-            drawn = F.normalize(features(module.sample(torch.arange(DRAWN), preview=True)), dim=1)
-        distances[source.name] = 1 - (ours @ drawn.T).mean().item()
-    return min(sources, key=lambda source: distances[source.name]), distances
+    ours, mirrored = features(images), features(images.flip(3))
+    drawn = {source.name: features(samples_of(source)) for source in sources}
+    unit = F.normalize(ours, dim=1)
+    distances = {name: 1 - (unit @ F.normalize(rows, dim=1).T).mean().item() for name, rows in drawn.items()}
+    source = min(sources, key=lambda each: distances[each.name])
+    start = nearness(drawn[source.name].double(), ours.double(), mirrored.double())
+    return Choice(source, distances if len(sources) > 1 else {}, start)
+
+
+def samples_of(source: Source) -> Tensor:
+    """A few of its images: (DRAWN, 3, S, S) float32 in [-1, 1]."""
+    method = next(each for each in METHODS if each.__name__ == source.kind.method)
+    module: Any = method(init_from=source.name)
+    module.configure_model()
+    if torch.cuda.is_available():
+        module.cuda()
+    with torch.no_grad():
+        drawn: Tensor = module.sample(torch.arange(DRAWN, device=module.device), preview=True).cpu()
+    return drawn
 
 
 def recipe_for(way: Way, size: int) -> Recipe:

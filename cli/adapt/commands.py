@@ -14,7 +14,7 @@ from tenshot.callbacks.preemption import BY_HAND, EXIT_STATUS
 from tenshot.cli.adapt.choice import Recipe, Source
 from tenshot.errors import InputError
 
-__all__ = ["BEST", "CRITERION", "Plan", "line_of", "run"]
+__all__ = ["CRITERION", "FEATURES", "Plan", "line_of", "run"]
 
 BEST = "checkpoints/best.ckpt"
 EVALUATIONS = 10
@@ -25,9 +25,9 @@ MEASURED = 100
 """Samples of the best step that are measured."""
 FEATURES = "efficientnet_lite0"
 CRITERION = f"nearness_gap_{FEATURES}"
-WATCH = ("nearness", "nearest_lpips", "intra_lpips")
-MEASURES = (*WATCH, "pairwise_lpips", "authenticity", "vendi")
-"""All that the shots alone allow; what needs other images of the domain cannot be had."""
+WATCH = ("nearest_lpips", "intra_lpips")
+MEASURES = ("pairwise_lpips", "authenticity", "vendi")
+"""At the end too: all that the images alone allow; what needs others of the domain cannot be had."""
 
 STOPPED = (EXIT_STATUS, *BY_HAND.values())
 FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -46,6 +46,7 @@ class Plan:
         samples: How many images to draw at the end.
         seed: Of training and of its order of images.
         patience: Evaluations in a row without a better one after which training ends; none: it does all steps.
+        tells: Whether nearness tells which step to take; else it is the last one.
     """
 
     source: Source
@@ -56,6 +57,12 @@ class Plan:
     samples: int
     seed: int
     patience: int | None
+    tells: bool = True
+
+    @property
+    def weights(self) -> str:
+        """What to draw from: the checkpoint of the best step, or the folder of the run, of which the newest counts."""
+        return str(self.output / BEST if self.tells else self.output)
 
     @property
     def every(self) -> int:
@@ -64,14 +71,16 @@ class Plan:
 
     def commands(self) -> list[list[str]]:
         """The words after ``tenshot`` of each command, in order."""
-        best = str(self.output / BEST)
-        measure = ["test", "--ckpt_path", best, "--evaluate.samples", str(MEASURED)]
+        measure = ["test", "--ckpt_path", self.weights, "--evaluate.samples", str(MEASURED)]
         return [
             self._fit(),
-            ["predict", "--ckpt_path", best, "--images.count", str(self.samples)],
-            [*measure, "--evaluate.metrics", _list(MEASURES)],
+            ["predict", "--ckpt_path", self.weights, "--images.count", str(self.samples)],
+            [*measure, "--evaluate.metrics", _list([*self._watch(), *MEASURES])],
             ["compare", str(self.output), "--output", str(self.output / "comparison")],
         ]
+
+    def _watch(self) -> list[str]:
+        return [*(["nearness"] if self.tells else []), *WATCH]
 
     def _fit(self) -> list[str]:
         every = str(self.every)
@@ -80,9 +89,10 @@ class Plan:
         words += ["--seed_everything", str(self.seed), "--data.seed", str(self.seed)] if self.seed else []
         words += ["--trainer.max_steps", str(self.steps), "--trainer.default_root_dir", str(self.output)]
         words += ["--grid.every_n_steps", every, "--evaluate.every_n_steps", every]
-        words += ["--evaluate.fit_samples", str(WATCHED), "--evaluate.metrics", _list(WATCH)]
-        words += ["--evaluate.features", FEATURES, "--evaluate.keep_best", CRITERION]
-        words += ["--evaluate.patience", str(self.patience)] if self.patience is not None else []
+        words += ["--evaluate.fit_samples", str(WATCHED), "--evaluate.metrics", _list(self._watch())]
+        words += ["--evaluate.features", FEATURES]
+        words += ["--evaluate.keep_best", CRITERION] if self.tells else []
+        words += ["--evaluate.patience", str(self.patience)] if self.tells and self.patience is not None else []
         return [*words, "--ckpt_path", "last"]
 
 

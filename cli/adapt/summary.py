@@ -1,36 +1,42 @@
 """What an adaptation says before it begins and when it has ended."""
 
-from tenshot.cli.adapt.choice import Way
-from tenshot.cli.adapt.commands import BEST, CRITERION, Plan, line_of
+from tenshot.cli.adapt.choice import Choice, Way
+from tenshot.cli.adapt.commands import CRITERION, FEATURES, Plan, line_of
 from tenshot.errors import InputError
-from tenshot.reports import read_run
+from tenshot.reports import Run, read_run
 from tenshot.reports.stopping import Stopping, stopping_of
 
 __all__ = ["choices", "results"]
 
+COPIES = f"nearest_dist_{FEATURES}_copies"
 
-def choices(plan: Plan, way: Way, told: bool, distances: dict[str, float]) -> list[tuple[str, str]]:
+
+def choices(plan: Plan, way: Way, choice: Choice, told: bool) -> list[tuple[str, str]]:
     """What was chosen, and why: a heading of a word, and the text.
 
     Args:
         plan: What is to be done.
         way: The method.
-        told: Whether the user named the source.
-        distances: How far the samples of each source are from the images, where it was chosen by that.
+        choice: Of the source.
+        told: Whether the user named it.
     """
     source, recipe = plan.source, plan.recipe
     why = "as you say" if told else f"the {source.kind.words} that comes with tenshot"
-    if distances:
-        far = ", ".join(f"{name} {distance:.2f}" for name, distance in distances.items())
+    if choice.distances:
+        far = ", ".join(f"{name} {distance:.2f}" for name, distance in choice.distances.items())
         why = f"its samples are most like the images, by the cosine distance of features ({far})"
     other_size = (
         "" if recipe.size == source.size else f", whose numbers are for {recipe.size} px: --steps may need a change"
     )
-    end = (
-        f"ends after {plan.patience} that are no better"
-        if plan.patience
-        else "the best one counts, --patience 4 ends early"
-    )
+    if not plan.tells:
+        end = (
+            f"all are done and the last one counts: samples of the source are as near to the images as these are to "
+            f"each other (nearness {choice.nearness:.2f}), so that cannot tell when to stop"
+        )
+    elif plan.patience is not None:
+        end = f"ends after {plan.patience} that are no better"
+    else:
+        end = "the best one counts, --patience 4 ends early"
     return [
         ("source", f"{source.name}, {source.size} px: {why}"),
         ("method", f"{way.name}: {way.about}"),
@@ -46,20 +52,29 @@ def results(plan: Plan) -> list[tuple[str, str]]:
     Raises:
         InputError: The run cannot be read, or kept no best step.
     """
-    best, found = plan.output / BEST, stopping_of(read_run(plan.output))
+    run = read_run(plan.output)
+    found = stopping_of(run) if plan.tells else Stopping(best=plan.steps)
     if found.best is None:
-        raise InputError(f"{best}: not there, so no step could be kept: free space, and give another --output")
-    last = (
-        f"; the last one was the best, so more may help: --steps {2 * plan.steps}" if found.best == plan.steps else ""
-    )
-    more = ["predict", "--ckpt_path", str(best), "--images.count", "1000"]
+        raise InputError(f"{plan.weights}: not there, no step was kept: free space, and give another --output")
+    more = ["predict", "--ckpt_path", plan.weights, "--images.count", "1000"]
+    step = f"step {found.best} of {plan.steps}"
+    which = ("last", f"{step}: {plan.weights}")
+    if plan.tells:
+        more_steps = f"; the last one was the best, more may help: --steps {2 * plan.steps}"
+        which = ("best", f"{step}, by {CRITERION}: {plan.weights}{more_steps if found.best == plan.steps else ''}")
     return [
-        ("best", f"step {found.best} of {plan.steps}, by {CRITERION}: {best}{last}"),
-        *_copies(found),
+        which,
+        *(_copies(found) if plan.tells else _near(run)),
         ("grid", f"{plan.output / f'samples/step={found.best:08d}.png'}: the images, below them samples of that step"),
         ("samples", f"{plan.output / 'images'}: {plan.samples}; for more: {line_of(more)[2:]}"),
         ("page", f"{plan.output / 'comparison/index.html'}: measures, curves, samples beside the nearest images"),
     ]
+
+
+def _near(run: Run) -> list[tuple[str, str]]:
+    """How many samples of the last evaluation are copies by the distance of features alone."""
+    shares = [evaluation["values"][COPIES] for evaluation in run.evaluations if COPIES in evaluation["values"]]
+    return [("copies", f"{shares[-1]:.0%} of the samples are copies, by {COPIES}")] if shares else []
 
 
 def _copies(found: Stopping) -> list[tuple[str, str]]:

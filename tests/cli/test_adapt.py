@@ -16,6 +16,7 @@ from PIL import Image
 from tenshot.checkpoints import shipped
 from tenshot.cli import adapt as command
 from tenshot.cli import main
+from tenshot.cli.adapt import choice
 from tenshot.lightning_modules import DDPM
 
 SMALL = {
@@ -41,6 +42,8 @@ def place(tmp_path: Path, sources: Path, shots: Path, monkeypatch: pytest.Monkey
     """A folder to be in, with images; sources come with the package."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(shipped, "FOLDER", sources)
+    monkeypatch.setattr(choice, "DRAWN", 2)
+    monkeypatch.setattr(choice, "nearness", lambda *rows: 0.1)
     shutil.copytree(shots, "mine")
     return tmp_path
 
@@ -262,7 +265,6 @@ def test_mistakes_are_one_line_and_nothing_is_done(tenshot: tiny.Run, place: Pat
 def test_of_several_sources_the_one_is_taken_whose_samples_are_most_like_the_images(
     tenshot: tiny.Run, place: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("tenshot.cli.adapt.choice.DRAWN", 2)
     shipped.FOLDER = place / "package"
     shipped.FOLDER.mkdir()
     for seed, name in enumerate(("a", "b")):
@@ -275,3 +277,18 @@ def test_of_several_sources_the_one_is_taken_whose_samples_are_most_like_the_ima
         assert outcome.status == 0, outcome.err
         assert f"  source   tenshot:{name}, 16 px: its samples are most like the images" in outcome.out
         assert f"--model.init_from tenshot:{name} " in outcome.out
+
+
+@pytest.mark.parametrize("start", [0.1, 0.8])
+def test_the_last_step_is_taken_where_nearness_tells_nothing(
+    tenshot: tiny.Run, place: Path, monkeypatch: pytest.MonkeyPatch, start: float
+):
+    monkeypatch.setattr(choice, "nearness", lambda *rows: start)
+    outcome = tenshot("adapt", "mine", "--dry_run", "--output", "out", "--patience", "3")
+    fit, *others, _ = (" ".join(words) for words in printed(outcome.out))
+    told = start == 0.1
+    for option in ("--evaluate.keep_best", "--evaluate.patience", "[nearness,"):
+        assert (option in fit) == told
+    assert all(("--ckpt_path out/checkpoints/best.ckpt " in words) == told for words in others)
+    assert all("--ckpt_path out" in words for words in others)
+    assert ("(nearness 0.80)" in outcome.out) != told

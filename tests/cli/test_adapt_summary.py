@@ -13,11 +13,12 @@ from tenshot.cli.adapt.commands import Plan
 from tenshot.cli.adapt.summary import results
 
 
-def ended(folder: Path, best: int | None, nearness: dict[int, float], shots: int = 10) -> Plan:
+def ended(folder: Path, best: int | None, nearness: dict[int, float], shots: int = 10, tells: bool = True) -> Plan:
     """A run of 40 steps with this nearness by step, and the plan that it followed."""
     measured = []
     for step, value in nearness.items():
         result = evaluation(step, 1.0, 0.5)
+        result["values"]["nearest_dist_efficientnet_lite0_copies"] = step / 100
         result["metrics"]["nearness"] = {
             "values": {"nearness_x": value},
             "settings": {"n_real": shots, "n_generated": 50},
@@ -28,7 +29,7 @@ def ended(folder: Path, best: int | None, nearness: dict[int, float], shots: int
     if best is not None:
         torch.save({"global_step": best}, folder / "checkpoints/best.ckpt")
     recipe = recipe_for(WAYS["finetune"], 64)
-    return Plan(Source("a", UNET, 64), recipe, "mine", folder, 40, 5, 0, None)
+    return Plan(Source("a", UNET, 64), recipe, "mine", folder, 40, 5, 0, None, tells)
 
 
 @pytest.mark.parametrize(
@@ -51,9 +52,17 @@ def test_the_best_step_its_files_and_copies(
 
 
 def test_where_the_last_step_is_the_best_more_may_help(tmp_path: Path):
-    assert dict(results(ended(tmp_path / "run", 40, {40: 0.5})))["best"].endswith("so more may help: --steps 80")
+    assert dict(results(ended(tmp_path / "run", 40, {40: 0.5})))["best"].endswith("more may help: --steps 80")
     assert "--steps" not in dict(results(ended(tmp_path / "other", 20, {20: 0.5})))["best"]
 
 
 def test_a_run_that_kept_no_step_is_told_in_a_line(tmp_path: Path):
     tiny.refusal(lambda: results(ended(tmp_path / "run", None, {20: 0.5})), "best.ckpt: not there")
+
+
+def test_where_nearness_tells_nothing_the_last_step_counts(tmp_path: Path):
+    found = dict(results(ended(tmp_path / "run", None, {20: 0.9, 40: 0.9}, tells=False)))
+    assert found["last"] == f"step 40 of 40: {tmp_path / 'run'}"
+    assert found["copies"].startswith("40% of the samples are copies")
+    assert "samples/step=00000040.png" in found["grid"]
+    assert f"--ckpt_path {tmp_path / 'run'} " in found["samples"]
