@@ -27,7 +27,9 @@ AXES = {"intra_dist": "diversity (intra_dist)", "near_copies": "near-copies"}
 def trade_off(rows: Sequence[Row], name: str, folder: Path) -> None:
     """Diversity above, copies below, against the Fréchet distance: a point a seed, crosses for the sweep."""
     targets = list(dict.fromkeys(row["target"] for row in rows))
-    figure, axes = plt.subplots(len(AXES), len(targets), figsize=(6 * len(targets), 9), squeeze=False)
+    figure, axes = plt.subplots(
+        len(AXES), len(targets), figsize=(6 * len(targets), 9), squeeze=False, layout="constrained"
+    )
     for column, target in enumerate(targets):
         for line, (key, label) in enumerate(AXES.items()):
             place, told = axes[line][column], set()

@@ -45,6 +45,7 @@ def gathered(root: Path, runs: Sequence[Run]) -> list[Row]:
     """A row of each measurement that is finished; of faces with what the attribute network says."""
     found: list[Row] = []
     network: AttributeNetwork | None = None
+    truths: dict[tuple[str, int], Truth] = {}
     for run in runs:
         tasks = {task.name: task for task in run.tasks()}
         for name, where in run.measured.items():
@@ -63,8 +64,9 @@ def gathered(root: Path, runs: Sequence[Run]) -> list[Row]:
             if isinstance(run.of, Faces):
                 network = network or load(root)
                 images = run.folder / where / "images" if run.method else run.of.folder(root, run.target, run.seed)
-                truth = Truth.of(network, run.target, run.seed)
-                values = values | truth.measure(network, images_in(images), run.target)
+                if (run.target, run.seed) not in truths:  # drawing them takes seconds
+                    truths[run.target, run.seed] = Truth.of(network, run.target, run.seed)
+                values = values | truths[run.target, run.seed].measure(network, images_in(images), run.target)
             found.append(row | {key: "" if value is None else f"{value:.6g}" for key, value in values.items()})
     return found
 
