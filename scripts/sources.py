@@ -192,7 +192,8 @@ def held_out(source: Source, place: Path) -> tuple[list[str], Path]:
             images = [pil_to_tensor(Image.open(archive.open(name)).convert("RGB")) for name in some]
             write_all(images, folder)
     root = source.settings["data"]["init_args"]["root"]
-    return ["--data", "ImageFolder", "--data.root", root, "--data.val_root", str(reference)], truth
+    folders = ["--data.root", root, "--data.val_root", str(reference)]
+    return ["--data", "ImageFolder", *folders, "--data.image_size", size], truth
 
 
 def write_all(images: Iterable[Tensor], folder: Path) -> None:

@@ -4,12 +4,14 @@ import hashlib
 import importlib.util
 import json
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
+from PIL import Image
 
 from tenshot.checkpoints import shipped
 from tenshot.checkpoints.registry import kind_in
@@ -125,6 +127,26 @@ def test_a_source_is_trained_shipped_and_measured_once(
     sources.main()
     assert commands == ["predict"]
     assert json.loads(Path("record.json").read_text()) == record
+
+
+def test_of_an_archive_one_part_is_the_reference_and_another_the_truth(
+    sources: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with zipfile.ZipFile(tmp_path / "held_out.zip", "w") as archive:
+        for number in (3, 1, 0, 2, 4):
+            Image.new("RGBA", (16, 16), (number, 0, 0, 255)).save(tmp_path / "image.png")
+            archive.write(tmp_path / "image.png", f"folder/{number:06d}.png")
+    (tmp_path / "recipe.yaml").write_text("data: {init_args: {image_size: 16, root: data/all.zip}}")
+    monkeypatch.setattr(sources, "SAMPLES", 2)
+    source = sources.Source(str(tmp_path / "recipe.yaml"), "", str(tmp_path / "held_out.zip"))
+    options, truth = sources.held_out(source, tmp_path / "place")
+    assert options[:4] == ["--data", "ImageFolder", "--data.root", "data/all.zip"]
+    assert dict(zip(options[::2], options[1::2], strict=True))["--data.image_size"] == "16"
+    reds = {
+        folder: [Image.open(path).getpixel((0, 0)) for path in sorted(Path(folder).iterdir())]
+        for folder in (options[5], truth)
+    }
+    assert reds == {options[5]: [(0, 0, 0), (1, 0, 0)], truth: [(2, 0, 0), (3, 0, 0)]}
 
 
 def test_the_share_of_classes_that_are_told(sources: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
