@@ -1,5 +1,7 @@
 """``tenshot adapt``: from a folder of about ten images to samples, by commands that it prints and runs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -64,10 +66,12 @@ def adapt(argv: list[str]) -> None:
 
     way, sources = way_and_sources(given.method, given.source)
     shots = read_shots(given.folder, max(source.size for source in sources))
-    choice = chosen(sources, from_pixels(shots.pixels))
-    source = choice.source
-    if source.size != shots.pixels.shape[-1]:
-        shots = read_shots(given.folder, source.size)
+    with _one_thread():
+        choice = chosen(sources, from_pixels(shots.pixels))
+        source = choice.source
+        if source.size != shots.pixels.shape[-1]:
+            shots = read_shots(given.folder, source.size)
+        found = findings(shots)
     recipe = recipe_for(way, source.size)
     tells = choice.nearness is None or choice.nearness < TELLS
     steps = given.steps or recipe.content["trainer"]["max_steps"]
@@ -79,7 +83,7 @@ def adapt(argv: list[str]) -> None:
     plan = Plan(
         source, recipe, given.folder, folder.path, steps, given.samples, given.seed, given.patience, tells)  # fmt: skip
 
-    _print(findings(shots))
+    _print(found)
     _print(choices(plan, way, choice, given.source is not None))
     if given.dry_run:
         print(*map(line_of, plan.commands()), sep="\n")
@@ -91,6 +95,17 @@ def adapt(argv: list[str]) -> None:
         )
     _do(plan, folder)
     _print(results(plan))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The same choice with any number of cores, and no threads that wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _do(plan: Plan, folder: Folder) -> None:

@@ -283,8 +283,13 @@ def test_of_several_sources_the_one_is_taken_whose_samples_are_most_like_the_ima
 def test_the_last_step_is_taken_where_nearness_tells_nothing(
     tenshot: tiny.Run, place: Path, monkeypatch: pytest.MonkeyPatch, start: float
 ):
-    monkeypatch.setattr(choice, "nearness", lambda *rows: start)
+    threads: list[int] = []
+    monkeypatch.setattr(choice, "nearness", lambda *rows: threads.append(torch.get_num_threads()) or start)
+    torch.set_num_threads(2)
     outcome = tenshot("adapt", "mine", "--dry_run", "--output", "out", "--patience", "3")
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+    assert threads == [1]  # else another number of them might choose otherwise
     fit, *others, _ = (" ".join(words) for words in printed(outcome.out))
     told = start == 0.1
     for option in ("--evaluate.keep_best", "--evaluate.patience", "[nearness,"):
