@@ -45,7 +45,11 @@ def main() -> int:
         print(f"{left:.1f} hours of one core, {left / args.jobs:.1f} with {args.jobs} at a time")
         return 0
     done = args.finished or adapt(wanted, args.jobs)
-    publish(planned, docs)
+    left = sum(not task.finished(run.folder) for run in planned for task in run.tasks())
+    if left and not (args.finished or args.toy):
+        print(f"{left} commands are left, {docs / PAGE} stays as it is (--finished publishes what there is)")
+    else:
+        publish(planned, docs)
     return 0 if done else 1
 
 

@@ -59,15 +59,17 @@ def grids(runs: Sequence[Run], folder: Path) -> None:
     compared = [run for run in runs if run.measured and run.seed == run.scale.seeds[0]]
     for of, target in dict.fromkeys((run.of, run.target) for run in compared):
         own = [run for run in compared if (run.of, run.target) == (of, target)]
-        rows = {"ten shots": shots(own[0])}
+        rows: dict[str, Tensor] = {}
         for run in own:
             if run.method is not None and run.method.group == "methods":
                 for name, where in run.measured.items():
                     images = run.folder / where / "images"
                     if (images / f"{COLUMNS - 1:06d}.png").exists():
                         rows[name] = images_in(images)[:COLUMNS]
-        if len(rows) > 1:
-            side_by_side(rows).save(folder / f"evidence_{of.name}_{target}.png", optimize=True)
+        if rows:
+            side_by_side({"ten shots": shots(own[0])} | rows).save(
+                folder / f"evidence_{of.name}_{target}.png", optimize=True
+            )
 
 
 def shots(run: Run) -> Tensor:

@@ -131,6 +131,26 @@ def test_rows_of_the_other_set_are_kept(tmp_path: Path):
     assert results.read(tmp_path / "nothing.csv") == []
 
 
+def test_what_is_not_whole_is_published_only_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TENSHOT_EVIDENCE", raising=False)
+    monkeypatch.setattr(command, "adapt", lambda wanted, jobs: True)
+    (tmp_path / "docs").mkdir()
+    empty = "<!-- evidence: table avatars openpeeps -->\n<!-- end -->\n"
+    (tmp_path / "docs" / page.PAGE).write_text(empty)
+    planned = runs(Path("runs/evidence"), ["avatars"])
+    tgan = next(run for run in planned if run.name == "TGAN")
+    finished(tgan, "last", 600, fd_efficientnet_lite0=3.5, intra_dist_efficientnet_lite0=1.0)
+    monkeypatch.setattr(sys, "argv", ["evidence", "--set", "avatars"])
+    assert command.main() == 0
+    assert (tmp_path / "docs" / page.PAGE).read_text() == empty
+    assert not (tmp_path / "docs" / results.FILE).exists()
+    monkeypatch.setattr(sys, "argv", ["evidence", "--set", "avatars", "--finished"])
+    assert command.main() == 0
+    assert "| TGAN | 1 | 600 | 3.5 |" in (tmp_path / "docs" / page.PAGE).read_text()
+    assert (tmp_path / "docs/images/evidence_avatars_trade_off.png").is_file()
+
+
 # The plan
 
 
