@@ -89,6 +89,8 @@ def stages_of(root: Path, sources: dict[str, str]) -> list[Stage]:
     )  # fmt: skip
     stages = [Stage("sources", drawn, root / "sources")]
     for name, steps in STEPS.items():
+        if SOURCE[name] not in sources:
+            continue
         folder = root / name
         fit = ("fit", "--config", RECIPES[name], "--model.init_from", sources[SOURCE[name]], "--trainer.max_steps",
                str(steps), "--grid.every_n_steps", "0", *device, "--trainer.default_root_dir", str(folder),
@@ -102,22 +104,25 @@ def stages_of(root: Path, sources: dict[str, str]) -> list[Stage]:
 
 
 def found_sources(folder: Path | None) -> dict[str, str]:
-    """Where the sources are: in the package, or in a folder.
+    """Where the sources are: in the package, or in a folder. What the package has not yet is said.
 
     Raises:
-        InputError: One is not there.
+        InputError: There is none, or one is not in the folder.
     """
     found = {}
     for name in dict.fromkeys(SOURCE.values()):
-        found[name] = f"tenshot:{name}" if folder is None else str(folder / f"{name}.safetensors")
-        if folder is not None and not Path(found[name]).exists():
-            raise InputError(f"{found[name]}: is not there: `make demo-full` trains it")
+        path = f"tenshot:{name}" if folder is None else str(folder / f"{name}.safetensors")
+        if folder is not None and not Path(path).exists():
+            raise InputError(f"{path}: is not there: `make demo-full` trains it")
         try:
-            shipped_file(found[name])
-        except InputError as missing:
-            raise InputError(
-                f"tenshot:{name} does not come with this version: `make demo-full` trains it first, in some hours"
-            ) from missing
+            shipped_file(path)
+        except InputError:
+            left = " and ".join(method for method in METHODS if SOURCE[method] == name)
+            print(f"without {left}: {path} does not come with this version (`make demo-full` trains it)", flush=True)
+        else:
+            found[name] = path
+    if not found:
+        raise InputError("no source comes with this version: `make demo-full` trains them first, in some hours")
     return found
 
 
@@ -126,10 +131,10 @@ def images_in(folder: Path) -> Tensor:
     return torch.stack([pil_to_tensor(Image.open(folder / f"{i:06d}.png")) for i in range(COLUMNS)])
 
 
-def rows_of(root: Path, shots: Tensor, methods: Sequence[str]) -> dict[str, Tensor]:
+def rows_of(root: Path, shots: Tensor, sources: Sequence[str], methods: Sequence[str]) -> dict[str, Tensor]:
     """The shots, and each source above the methods that start from it: in a column from the same noise."""
     rows = {"the ten shots": shots}
-    for source in dict.fromkeys(SOURCE.values()):
+    for source in sources:
         rows[f"source model, {KINDS[source]}"] = images_in(root / "sources" / source)
         for name in methods:
             if SOURCE[name] == source:
@@ -163,15 +168,15 @@ def minutes_of(folder: Path) -> float:
     return 60 * torch.load(last, map_location="cpu", weights_only=True, mmap=True)["speed"]["device_hours"]
 
 
-def table(root: Path) -> list[list[str]]:
+def table(root: Path, methods: Sequence[str]) -> list[list[str]]:
     """Names of values, what they mean, and the values: rows, the first of them titles."""
-    columns = [values_of(root / "truth"), *(values_of(root / name) for name in METHODS)]
+    columns = [values_of(root / "truth"), *(values_of(root / name) for name in methods)]
     lines = [
         [name, title, *("undefined" if (v := column[name]) is None else f"{v:.3g}" for column in columns)]
         for name, title in MEASURES.items()
     ]
-    cost = ["", "minutes of training", "", *(f"{minutes_of(root / name):.1f}" for name in METHODS)]
-    return [["", "", "true images", *METHODS], *lines, cost]
+    cost = ["", "minutes of training", "", *(f"{minutes_of(root / name):.1f}" for name in methods)]
+    return [["", "", "true images", *methods], *lines, cost]
 
 
 def main() -> None:
@@ -195,22 +200,22 @@ def demonstrate(root: Path, sources: dict[str, str]) -> None:
     for number, pixels in enumerate(target.reference(SAMPLES, start=FAR).read(range(SAMPLES))["image"]):
         write_png(pixels.permute(1, 2, 0), root / "truth" / "images" / f"{number:06d}.png")
     shots = target.train_source.read(range(SHOTS))["image"]
-    image = root / "image.png"
+    image, methods = root / "image.png", [name for name in METHODS if SOURCE[name] in sources]
     at_a_time, threads = lanes()
     for stage in run_stages(stages_of(root, sources), at_a_time, threads):
         if stage.name == "sources":
-            side_by_side(rows_of(root, shots, ())).save(image)
+            side_by_side(rows_of(root, shots, list(sources), ())).save(image)
             print(f"the shots and samples of the sources: {image.resolve()}", flush=True)
-    side_by_side(rows_of(root, shots, METHODS)).save(image)
+    side_by_side(rows_of(root, shots, list(sources), methods)).save(image)
 
-    header, *lines = table(root)
+    header, *lines = table(root, methods)
     with open(root / "table.csv", "w", newline="") as file:
         csv.writer(file).writerows([header, *lines])
     shown = Table(*header, title=f"{SAMPLES} samples each, features of EfficientNet-Lite0")
     for line in lines:
         shown.add_row(*line)
     Console(width=130).print(shown)
-    tenshot(["compare", *(str(root / name) for name in (*METHODS, "truth")), "--output", str(root / "comparison")])
+    tenshot(["compare", *(str(root / name) for name in (*methods, "truth")), "--output", str(root / "comparison")])
     print(f"table   {(root / 'table.csv').resolve()}\nimage   {image.resolve()}")
     print(f"page    {(root / 'comparison' / 'index.html').resolve()}")
 

@@ -82,13 +82,20 @@ def test_it_ends_in_a_table_a_picture_and_a_page(demo: Any, tmp_path: Path, monk
     assert Path("demo/comparison/index.html").exists()
 
 
-def test_a_source_that_is_missing_is_one_line(demo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_that_is_missing_is_one_line(
+    demo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(shipped, "FOLDER", tmp_path)
-    with pytest.raises(demo.InputError, match=r"tenshot:faces64 does not come with this version: `make demo-full`"):
+    with pytest.raises(demo.InputError, match="no source comes with this version: `make demo-full` trains them"):
         demo.found_sources(None)
     with pytest.raises(demo.InputError, match=r"faces64.safetensors: is not there: `make demo-full` trains it"):
         demo.found_sources(tmp_path)
-    for name in ("faces64", "faces64_stylegan2"):
-        (tmp_path / f"{name}.safetensors").touch()
+    (tmp_path / "faces64.safetensors").touch()
+    capsys.readouterr()
+    assert demo.found_sources(None) == {"faces64": "tenshot:faces64"}
+    assert capsys.readouterr().out.startswith("without CDC: tenshot:faces64_stylegan2 does not come with this version")
+    stages = demo.stages_of(tmp_path, {"faces64": "tenshot:faces64"})
+    assert [stage.name for stage in stages] == ["sources", "DDPM-PA", "fine-tuned", "true images"]
+    (tmp_path / "faces64_stylegan2.safetensors").touch()
     assert demo.found_sources(None) == {name: f"tenshot:{name}" for name in ("faces64", "faces64_stylegan2")}
     assert demo.found_sources(tmp_path)["faces64"] == str(tmp_path / "faces64.safetensors")
