@@ -122,7 +122,7 @@ def load(folder: Path) -> AttributeNetwork:
 
 def images_in(folder: Path) -> Tensor:
     """(N, 3, H, W) uint8."""
-    return torch.stack([pil_to_tensor(Image.open(path)) for path in sorted(folder.glob("*.png"))])
+    return torch.stack([pil_to_tensor(Image.open(path).convert("RGB")) for path in sorted(folder.glob("*.png"))])
 
 
 @dataclass

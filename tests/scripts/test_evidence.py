@@ -141,6 +141,11 @@ def test_what_is_not_whole_is_published_only_when_asked_for(tmp_path: Path, monk
     planned = runs(Path("runs/evidence"), ["avatars"])
     tgan = next(run for run in planned if run.name == "TGAN")
     finished(tgan, "last", 600, fd_efficientnet_lite0=3.5, intra_dist_efficientnet_lite0=1.0)
+    for folder, mode, count in ((tgan.of.folder(tgan.root, tgan.target, 1) / "shots", "RGBA", 10),
+                                (tgan.folder / "last/images", "RGB", 12)):  # fmt: skip
+        folder.mkdir(parents=True)
+        for number in range(count):
+            Image.new(mode, (64, 64), "red").save(folder / f"{number:06d}.png")
     monkeypatch.setattr(sys, "argv", ["evidence", "--set", "avatars"])
     assert command.main() == 0
     assert (tmp_path / "docs" / page.PAGE).read_text() == empty
@@ -149,6 +154,8 @@ def test_what_is_not_whole_is_published_only_when_asked_for(tmp_path: Path, monk
     assert command.main() == 0
     assert "| TGAN | 1 | 600 | 3.5 |" in (tmp_path / "docs" / page.PAGE).read_text()
     assert (tmp_path / "docs/images/evidence_avatars_trade_off.png").is_file()
+    grid = Image.open(tmp_path / "docs/images/evidence_avatars_openpeeps.png")
+    assert [grid.getpixel((-32 % grid.width, y)) for y in (32, 97)] == [(255, 255, 255), (255, 0, 0)]  # 10 above 12
 
 
 # The plan
