@@ -236,7 +236,8 @@ class EvaluateGenerator(Callback):
         began = self._copying.began(result)
         self._best.keep(trainer, result["values"])
         if began:
-            rank_zero_warn(f"{began}: {self._best.advice}")
+            step = trainer.global_step
+            rank_zero_warn(f"step {step}: copying of the training images begins: {began}: {self._best.advice}")
         if self._best.exhausted:
             rank_zero_info(
                 f"step {trainer.global_step}: stopping, {self._best.by} was no better {self._best.patience} times"

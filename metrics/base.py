@@ -66,6 +66,9 @@ class ImageMetric(Metric):
     headlines: ClassVar[int] = 1
     """How many of the report's values, from the first on, ``compute`` returns."""
 
+    copying_rises: ClassVar[bool] = False
+    """Whether ``copying_limit`` tells only where the headline was below it before, earlier in the run."""
+
     _report: Report | None = None
 
     def __init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tenshot.callbacks.copying_watch import copying_in, watched
+from tenshot.callbacks.copying_watch import CopyingWatch, watched
 from tenshot.models.pretrained import read_checkpoint
 from tenshot.reports.run import Run
 
@@ -42,7 +42,8 @@ def stopping_of(run: Run) -> Stopping:
             content.get("global_step"),
             content.get("callbacks", {}).get("EvaluateGenerator", {}).get("keep_best"),
         )
+    watch = CopyingWatch()
     for evaluation in run.evaluations:
-        if (found := copying_in(evaluation)) is not None:
+        if (found := watch.began(evaluation)) is not None:
             return Stopping(best, by, evaluation["step"], found, watched=True)
     return Stopping(best, by, watched=any(True for evaluation in run.evaluations for _ in watched(evaluation)))

@@ -10,32 +10,50 @@ import tiny
 from linear_generator import LinearGenerator
 
 from tenshot.callbacks import EvaluateGenerator, StepCheckpoint
-from tenshot.callbacks.copying_watch import copying_in
+from tenshot.callbacks.copying_watch import CopyingWatch
 from tenshot.checkpoints.runs import checkpoint_path
 from tenshot.metrics import Nearness
 
 STARTS = "copying of the training images begins"
 
 
-def result(**metrics: tuple[float | None, dict[str, int]]) -> dict[str, Any]:
+def result(step: int, **metrics: tuple[float | None, dict[str, int]]) -> dict[str, Any]:
     """Of an evaluation: values and numbers of images by metric."""
-    return {"metrics": {
+    return {"step": step, "metrics": {
         name: {"values": {f"{name}_x": value, "other": 9.0}, "settings": settings}
         for name, (value, settings) in metrics.items()
     }}  # fmt: skip
 
 
+TEN, THOUSAND = {"n_real": 10, "n_generated": 100}, {"n_generated": 100, "n_shots": 10, "n_reference": 1000}
+
+
 def test_what_true_images_hardly_exceed_shows_copies():
-    ten, thousand = {"n_real": 10, "n_generated": 100}, {"n_generated": 100, "n_shots": 10, "n_reference": 1000}
-    for metrics in (
-        {"nearness": (0.76, ten)}, {"near_copies": (0.06, thousand)}, {"nearness": (None, ten)}, {"frechet": (9.0, {})},
-        {"nearness": (0.9, ten | {"n_real": 4})}, {"near_copies": (1.0, thousand | {"n_reference": 99})},
+    watch = CopyingWatch()
+    for step, metrics in enumerate((
+        {"nearness": (0.76, TEN)}, {"near_copies": (0.06, THOUSAND)}, {"nearness": (None, TEN)}, {"frechet": (9.0, {})},
+        {"nearness": (0.9, TEN | {"n_real": 4})}, {"near_copies": (1.0, THOUSAND | {"n_reference": 99})},
         {"mine": (9.0, {})},
-    ):  # fmt: skip
-        assert copying_in(result(**metrics)) is None, metrics
-    both = copying_in(result(nearness=(0.77, ten), near_copies=(0.07, thousand)))
-    assert both == (
+    )):  # fmt: skip
+        assert watch.began(result(step, **metrics)) is None, metrics
+    both = result(9, nearness=(0.77, TEN), near_copies=(0.07, THOUSAND))
+    assert watch.began(both) == (
         "nearness_x is 0.77, new images of the domain hardly exceed 0.765; "
+        "near_copies_x is 0.07, new images of the domain hardly exceed 0.065"
+    )
+    assert watch.began(both) is None
+
+
+def test_nearness_that_was_high_from_the_start_shows_nothing_until_it_has_risen():
+    watch = CopyingWatch()
+    assert watch.began(result(1, nearness=(0.88, TEN))) is None
+    assert watch.began(result(2, nearness=(0.9, TEN))) is None
+    assert watch.began(result(3, nearness=(0.6, TEN))) is None
+    resumed = CopyingWatch()
+    resumed.load_state_dict(watch.state_dict())
+    for each in (watch, resumed):
+        assert (each.began(result(4, nearness=(0.8, TEN))) or "").startswith("nearness_x is 0.8,")
+    assert CopyingWatch().began(result(1, nearness=(0.9, TEN), near_copies=(0.07, THOUSAND))) == (
         "near_copies_x is 0.07, new images of the domain hardly exceed 0.065"
     )
 
@@ -81,5 +99,5 @@ def test_it_warns_once_also_over_a_restart(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_who_keeps_no_step_is_told_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    [line] = fit(tmp_path, monkeypatch, [0.95])
+    [line] = fit(tmp_path, monkeypatch, [0.3, 0.95])
     assert "keep_best nearness_gap_… keeps an earlier step" in line

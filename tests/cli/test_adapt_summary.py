@@ -37,7 +37,7 @@ def ended(folder: Path, best: int | None, nearness: dict[int, float], shots: int
     [
         (20, {10: 0.2, 20: 0.5, 30: 0.6, 40: 0.7}, 10, None),
         (20, {10: 0.2, 20: 0.5, 30: 0.9, 40: 0.95}, 10, "from step 30 on, after the best one: nearness_x is 0.9,"),
-        (10, {10: 0.9, 20: 0.95}, 10, "samples of step 10 are copies, so look at those of the best one: more images"),
+        (20, {10: 0.0, 20: 0.9}, 10, "samples of step 20 are copies, so look at those of the best one: more images"),
         (10, {10: 0.9, 20: 0.95}, 3, "of so few images nothing tells copies"),
     ],
 )
