@@ -187,7 +187,7 @@ def source_file(folder: Path, kind: str, size: int) -> Path:
     ("kind", "size", "method", "recipe"),
     [
         ("unet", 64, None, "ddpm/few_shot64.yaml"),
-        ("unet", 128, "ddpm_pa", "ddpm_pa/few_shot64.yaml"),
+        ("unet", 32, "ddpm_pa", "ddpm_pa/few_shot64.yaml"),
         ("unet", 256, None, "ddpm/finetune256.yaml"),
         ("unet", 256, "ddpm_pa", "ddpm_pa/ffhq_babies256.yaml"),
         ("stylegan2", 32, None, "stylegan2/few_shot64.yaml"),
