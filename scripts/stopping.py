@@ -140,15 +140,20 @@ def first_crossing(nearness: Sequence[float]) -> int:
     return before + least_gap(nearness[before : reached + 1])
 
 
-def copying(row: Row) -> bool:
-    """Whether the run was warned there that copying begins."""
-    from tenshot.metrics import NearCopies, Nearness
+def copying(rows: Sequence[Row]) -> str:
+    """The step at which the run was warned that copying begins; a dash where it was not."""
+    from tenshot.callbacks.copying_watch import CopyingWatch
 
-    limits = {
-        NEARNESS: Nearness.copying_limit({"n_real": SHOTS, "n_generated": SAMPLES}),
-        COPIES: NearCopies.copying_limit({"n_generated": SAMPLES, "n_reference": 1000}),
-    }
-    return any(limit is not None and float(row[name]) > limit for name, limit in limits.items())
+    watch = CopyingWatch()
+    numbers = {"n_real": SHOTS, "n_shots": SHOTS, "n_generated": SAMPLES, "n_reference": 1000}
+    watched = {"nearness": NEARNESS, "near_copies": COPIES}
+    for row in rows:
+        metrics = {
+            metric: {"values": {name: float(row[name])}, "settings": numbers} for metric, name in watched.items()
+        }
+        if watch.began({"step": int(row["step"]), "metrics": metrics}):
+            return row["step"]
+    return "–"
 
 
 def by_run(rows: Sequence[Row], target: str) -> list[tuple[str, str, list[Row]]]:
@@ -177,11 +182,9 @@ def table(rows: Sequence[Row], target: str) -> str:
             nearness, distance = ([float(row[name]) for row in found] for name in (NEARNESS, FD))
             best = min(range(len(found)), key=lambda i: distance[i])
             places = [least_gap(nearness), first_crossing(nearness), best, len(found) - 1]
-            began = next((row["step"] for row in found if copying(row)), "–")
             steps, values = ([column[i] for i in places] for column in ([row["step"] for row in found], distance))
-            lines.append(
-                f"| {method} | {seed} | {' | '.join(steps)} | {began} | {' | '.join(f'{one:.1f}' for one in values)} |"
-            )
+            shown = " | ".join(f"{one:.1f}" for one in values)
+            lines.append(f"| {method} | {seed} | {' | '.join(steps)} | {copying(found)} | {shown} |")
             ratios.append([value / distance[best] for value in values])
         if len(ratios) > 1:
             means = [f"{fmean(column):.2f} ± {stdev(column):.2f}" for column in zip(*ratios, strict=True)]

@@ -64,7 +64,7 @@ def chosen(planned: list[Run], only: str | None) -> list[Run]:
     """The runs that METHOD/SEED/TARGET means, and the sources that they need.
 
     Raises:
-        InputError: None.
+        InputError: There is no such run.
     """
     if only is None:
         return planned

@@ -118,8 +118,9 @@ SWEEP: dict[str, tuple[Method, ...]] = {
 
 OMITTED = (
     "StyleGAN2 trained on the ten images from scratch, plain, with DiffAugment and with ADA, was not run at 64 px: "
-    "40 minutes of one core each.",
-    "MixDL, which starts from nothing too, was run with the first seed alone: 48 minutes of one core a run.",
+    "40 minutes of one core each by estimate.",
+    "MixDL, which starts from nothing too, was run with the first seed alone: by estimate "
+    "48 minutes of one core a run.",
 )
 
 

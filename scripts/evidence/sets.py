@@ -4,6 +4,7 @@ import shutil
 import zipfile
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import ClassVar
 
 from tenshot.callbacks.image_writer import write_png
 from tenshot.checkpoints.shipped import shipped_file
@@ -21,7 +22,7 @@ class ImageSet(ABC):
 
     name: str
     targets: tuple[str, ...]
-    sources: dict[str, str | None]
+    sources: ClassVar[dict[str, str | None]]
     """What adaptations start from, by kind of network; None: trained here."""
 
     @abstractmethod
@@ -75,7 +76,7 @@ class Faces(ImageSet):
 
     name = "faces"
     targets = ("sunglasses", "babies")
-    sources = {"ddpm": "tenshot:faces64", "stylegan2": "tenshot:faces64_stylegan2"}  # noqa: RUF012
+    sources: ClassVar = {"ddpm": "tenshot:faces64", "stylegan2": "tenshot:faces64_stylegan2"}
 
     def shots(self, root: Path, target: str, seed: int) -> list[str]:
         """Ten of 10,000 heads of the seed, none of them in the source."""
@@ -93,8 +94,8 @@ class Faces(ImageSet):
         return ["--model", "FolderGenerator", "--model.root", folder, *self.truth(root, target, seed), *size]
 
     def source_data(self) -> list[str]:
-        """Its sources come with the package."""
-        raise NotImplementedError
+        """The faces that none of the targets has."""
+        return ["--data", "SyntheticFaces", "--data.domain", "faces"]
 
     def references(self, seed: int) -> int:
         """As many as asked for."""
@@ -114,7 +115,7 @@ class Avatars(ImageSet):
 
     name = "avatars"
     targets = ("openpeeps", "lorelei")
-    sources = {"ddpm": "tenshot:avatars64", "stylegan2": None}  # noqa: RUF012
+    sources: ClassVar = {"ddpm": "tenshot:avatars64", "stylegan2": None}
     archives = Path("data")
 
     def shots(self, root: Path, target: str, seed: int) -> list[str]:
