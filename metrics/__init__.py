@@ -19,6 +19,7 @@ from tenshot.metrics.path_uniformity import PathUniformity
 from tenshot.metrics.perceptual_path_length import PerceptualPathLength
 from tenshot.metrics.precision_recall import PrecisionRecall
 from tenshot.metrics.registry import METRICS, MetricName
+from tenshot.metrics.spatial_frechet import SpatialFrechetDistance
 from tenshot.metrics.vendi import VendiScore
 
 __all__ = [
@@ -43,5 +44,6 @@ __all__ = [
     "PerceptualPathLength",
     "PrecisionRecall",
     "Report",
+    "SpatialFrechetDistance",
     "VendiScore",
 ]

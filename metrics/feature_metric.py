@@ -17,8 +17,8 @@ from tenshot.models.pretrained import Trunk
 
 __all__ = ["FeatureMetric", "Features"]
 
-_LATEST: WeakKeyDictionary[nn.Module, tuple[Tensor, Tensor]] = WeakKeyDictionary()
-"""The last batch that each frozen network saw, and its rows: the next metric with that network asks for the same."""
+_LATEST: WeakKeyDictionary[nn.Module, tuple[Tensor, dict[str, Tensor]]] = WeakKeyDictionary()
+"""The last batch that each frozen network saw, and its outputs: the next metric with that network asks for the same."""
 
 
 OF_PUBLIC_FILES: dict[str, Trunk] = {"inception": "inception", "inception_pytorch_fid": "inception", "vgg16": "vgg16"}
@@ -51,12 +51,13 @@ class Features:
             self._network = feature_network(self._asked, self._weights)
         return self._network
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, output: str = "features") -> Tensor:
         """Feature rows.
 
         Args:
             images: (N, 3, H, W) float in [-1, 1] or uint8; for a module of the user also (N, d) features, which it
                 gets as they are.
+            output: Which of the outputs of a network of ours.
 
         Returns:
             (N, d), float32, or float64 where the module returns that
@@ -68,12 +69,13 @@ class Features:
         if images.dim() == 2 and not ours:
             return self.rows(images)
         pixels = checked_pixels(images)
-        latest, rows = _LATEST.get(self.network, (None, None)) if ours else (None, None)
-        if rows is None or latest is None or latest.device != pixels.device or not torch.equal(latest, pixels):
-            rows = self.rows(from_pixels(pixels))
-            if ours:
-                _LATEST[self.network] = (pixels.clone(), rows)
-        return rows
+        if not ours:
+            return self.rows(from_pixels(pixels))
+        latest, outputs = _LATEST.get(self.network, (None, {}))
+        if latest is None or latest.device != pixels.device or not torch.equal(latest, pixels):
+            outputs = self.outputs(from_pixels(pixels))
+            _LATEST[self.network] = (pixels.clone(), outputs)
+        return outputs[output]
 
     def rows(self, x: Tensor) -> Tensor:
         """Feature rows of what the network takes, as it is: nothing is rounded.
@@ -87,19 +89,27 @@ class Features:
         Raises:
             InputError: No finite rows came out.
         """
+        return self.outputs(x)["features"]
+
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """All rows that the network gives of ``x`` in one pass, by name, as :meth:`rows` gives them."""
         network = self.network
         if any(weight.device != x.device for weight in chain(network.parameters(), network.buffers())):
             network.to(x.device)
         network.eval()
         with float32_inference(x.device):
-            out = network(x)
-            if not isinstance(out, Tensor) or out.dim() < 2 or len(out) != len(x):
-                got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-                raise InputError(f"features {self.name}: expected rows ({len(x)}, d), but got {got}")
-            rows = out.flatten(1)
-            rows = rows if rows.dtype == torch.float64 else rows.float()
-            if not rows.isfinite().all():
-                raise InputError(f"features {self.name}: there is a NaN or an infinity among them")
+            outputs = network.outputs(x) if isinstance(network, FeatureNetwork) else {"features": network(x)}
+            return {name: self._checked(out, len(x)) for name, out in outputs.items()}
+
+    def _checked(self, out: Any, count: int) -> Tensor:
+        """What a network returned as rows (N, d), float32 or float64."""
+        if not isinstance(out, Tensor) or out.dim() < 2 or len(out) != count:
+            got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise InputError(f"features {self.name}: expected rows ({count}, d), but got {got}")
+        rows = out.flatten(1)
+        rows = rows if rows.dtype == torch.float64 else rows.float()
+        if not rows.isfinite().all():
+            raise InputError(f"features {self.name}: there is a NaN or an infinity among them")
         return rows
 
     def release(self) -> None:

@@ -17,18 +17,20 @@ from tenshot.metrics.pairwise_lpips import PairwiseLPIPS
 from tenshot.metrics.path_uniformity import PathUniformity
 from tenshot.metrics.perceptual_path_length import PerceptualPathLength
 from tenshot.metrics.precision_recall import PrecisionRecall
+from tenshot.metrics.spatial_frechet import SpatialFrechetDistance
 from tenshot.metrics.vendi import VendiScore
 
 __all__ = ["METRICS", "MetricName"]
 
 MetricName = Literal[
-    "frechet", "kernel", "inception_score", "precision_recall", "density_coverage", "vendi", "intra_lpips",
-    "nearest_lpips", "pairwise_lpips", "authenticity", "data_copying", "near_copies", "nearness", "path_length",
-    "path_uniformity",
+    "frechet", "spatial_frechet", "kernel", "inception_score", "precision_recall", "density_coverage", "vendi",
+    "intra_lpips", "nearest_lpips", "pairwise_lpips", "authenticity", "data_copying", "near_copies", "nearness",
+    "path_length", "path_uniformity",
 ]  # fmt: skip
 
 METRICS: dict[str, type[ImageMetric]] = {
     "frechet": FrechetDistance,
+    "spatial_frechet": SpatialFrechetDistance,
     "kernel": KernelDistance,
     "inception_score": InceptionScore,
     "precision_recall": PrecisionRecall,

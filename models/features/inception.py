@@ -16,6 +16,8 @@ from tenshot.models.pretrained import read_state_dict, weight_file
 __all__ = ["InceptionFeatures", "PytorchFidFeatures"]
 
 SIDE = 299
+SPATIAL_CHANNELS = 7
+"""Of the map of sFID that count (arXiv 2103.03841, and guided-diffusion's evaluator)."""
 
 
 class InceptionFeatures(FeatureNetwork):
@@ -46,8 +48,22 @@ class InceptionFeatures(FeatureNetwork):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1]  ->  (N, 2048)."""
-        x = self.prepared(grey_levels(x))
-        return self.layers(x.contiguous(memory_format=torch.channels_last)).flatten(1)
+        return self.outputs(x)["features"]
+
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """``features``, and ``spatial``: the first 7 channels of the 1x1 branch of Mixed_6d, after its ReLU.
+
+        That branch is the graph's ``mixed_6/conv``, whose map of 17 x 17 sFID is of.
+
+        (N, 3, H, W) in [-1, 1]  ->  (N, 2048), (N, 7 * 17 * 17)
+        """
+        x = self.prepared(grey_levels(x)).contiguous(memory_format=torch.channels_last)
+        found = {}
+        for name, layer in self.layers.named_children():
+            x = layer(x)
+            if name == "Mixed_6d":  # its 1x1 branch comes first
+                found["spatial"] = x[:, :SPATIAL_CHANNELS].flatten(1)
+        return found | {"features": x.flatten(1)}
 
     def prepared(self, grey: Tensor) -> Tensor:
         """(N, 3, H, W) in 0 ... 255  ->  (N, 3, 299, 299) as the network takes it."""

@@ -27,6 +27,13 @@ class FeatureNetwork(nn.Module):
         self.requires_grad_(False)
         self.train(False)
 
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """All rows that one pass gives, by name; ``features`` are what ``forward`` returns.
+
+        (N, 3, H, W) in [-1, 1]  ->  each (N, d)
+        """
+        return {"features": self(x)}
+
     def train(self, mode: bool = True) -> "FeatureNetwork":
         """Stays in evaluation mode."""
         return super().train(False)

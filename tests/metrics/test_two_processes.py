@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from ranks import run_ranks
+from tiny_inception import TinyInception
 from torch import Tensor, nn
 
 from tenshot.distributed import gathering
@@ -28,6 +29,7 @@ from tenshot.metrics import (
     NearCopies,
     Nearness,
     PrecisionRecall,
+    SpatialFrechetDistance,
     VendiScore,
 )
 
@@ -35,6 +37,7 @@ BATCH = 4
 METRICS: dict[str, Callable[[], ImageMetric]] = {
     "rows": lambda: FrechetDistance(nn.Identity()),
     "random": lambda: FrechetDistance("random"),
+    "spatial": lambda: SpatialFrechetDistance(TinyInception()),
     "kernel": lambda: KernelDistance(nn.Identity()),
     "subsets": lambda: KernelDistance(nn.Identity(), subsets=20, subset_size=7),
     "score": lambda: InceptionScore(nn.Identity(), splits=4),
@@ -74,7 +77,7 @@ def both_of(name: str, width: int) -> tuple[Tensor, Tensor]:
     if name == "near":
         generated, real = random_images(given=100)
         return torch.cat([generated, 0.95 * real[:6]]), real
-    return random_images() if name in ("random", "nearness") else sets(width)
+    return random_images() if name in ("random", "nearness", "spatial") else sets(width)
 
 
 def add(metric: ImageMetric, generated: Tensor, real: Tensor) -> None:

@@ -68,6 +68,21 @@ def test_inception_equals_torch_fidelity(inception: Path):
     torch.testing.assert_close(network.logits(ours), logits, rtol=1e-5, atol=1e-5 * logits.abs().max().item())
 
 
+def test_the_spatial_features_are_those_of_the_layer_that_sfid_is_of(inception: Path):
+    """``mixed_6/conv:0`` of the graph, [..., :7]: what torch-fidelity's 1x1 branch of Mixed_6d returns."""
+    theirs = FeatureExtractorInceptionV3("inception-v3-compat", ["768"], feature_extractor_weights_path=str(inception))
+    branches: list[Tensor] = []
+    theirs.Mixed_6d.branch1x1.register_forward_hook(lambda module, taken, out: branches.append(out))
+    theirs(pixels())
+    (expected,) = branches
+    assert expected.shape == (2, 192, 17, 17)
+    assert (expected[:, :7] == 0).any()  # after the ReLU
+    network = InceptionFeatures(str(inception))
+    outputs = network.outputs(as_given(pixels()))
+    torch.testing.assert_close(outputs["spatial"], expected[:, :7].flatten(1), rtol=1e-4, atol=1e-5)
+    assert torch.equal(outputs["features"], network(as_given(pixels())))
+
+
 def test_inception_without_the_public_weights_never_goes_by_the_published_name(inception: Path):
     network = InceptionFeatures(str(inception))
     digest = weight_files.sha256(inception)
@@ -86,7 +101,7 @@ def test_fid_and_inception_score_go_by_these_names_with_the_public_weights_alone
                 FrechetDistance("inception", str(inception)),
                 InceptionScore("inception", str(inception), splits=1),
             ]
-            with mock.patch.object(InceptionFeatures, "forward", lambda self, x: rows[: len(x)]):
+            with mock.patch.object(InceptionFeatures, "outputs", lambda self, x: {"features": rows[: len(x)]}):
                 for metric in metrics:
                     metric.update(pixels(3))
                 metrics[0].update(pixels(2), real=True)
