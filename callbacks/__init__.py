@@ -9,6 +9,7 @@ from tenshot.callbacks.preemption import Preempted, Preemption
 from tenshot.callbacks.progress import StepProgress
 from tenshot.callbacks.resume_logged_metrics import ResumeLoggedMetrics
 from tenshot.callbacks.resumption import Resumption
+from tenshot.callbacks.rising_loss import RisingLoss
 from tenshot.callbacks.sample_grid import SampleGrid
 from tenshot.callbacks.step_checkpoint import StepCheckpoint
 from tenshot.callbacks.step_seed import StepSeed
@@ -30,6 +31,7 @@ __all__ = [
     "Preemption",
     "ResumeLoggedMetrics",
     "Resumption",
+    "RisingLoss",
     "RunWandb",
     "SampleGrid",
     "StepCheckpoint",

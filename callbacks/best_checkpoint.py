@@ -22,7 +22,8 @@ class BestCheckpoint:
     Args:
         by: Which value, by its name in the table; none: keep nothing.
         condition: What was chosen of the samples' condition: values of other samples do not count.
-        patience: How many evaluations in a row may be no better; none: any number.
+        patience: How many evaluations since the best one may be worse; none: any number. Equal ones do not count:
+            before samples have arrived in the domain, a value may stand at its end.
     """
 
     def __init__(self, by: str | None, condition: dict[str, Any] | None, patience: int | None = None) -> None:
@@ -72,7 +73,7 @@ class BestCheckpoint:
 
     @property
     def exhausted(self) -> bool:
-        """Whether so many evaluations in a row were no better that training is to stop."""
+        """Whether so many evaluations since the best one were worse that training is to stop."""
         return self.patience is not None and self._worse >= self.patience
 
     def keep(self, trainer: Trainer, values: Mapping[str, float | None]) -> None:
@@ -81,7 +82,7 @@ class BestCheckpoint:
         if value is None:
             return
         if self._value is not None and sign * value <= sign * self._value:
-            self._worse += 1
+            self._worse += value != self._value
             return
         self._value, self._step, self._worse = value, trainer.global_step, 0
         said = f"step {trainer.global_step}: best {self.by} so far, {value:.4g}: {BEST}"
@@ -96,7 +97,7 @@ class BestCheckpoint:
             trainer.save_checkpoint(path, weights_only=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far, of what, at which step, and how many were no better since."""
+        """The best value so far, of what, at which step, and how many were worse since."""
         value = {"best": self._value, "best_step": self._step, "worse": self._worse}
         return value | {"keep_best": self.by, "condition": self.condition}
 

@@ -76,8 +76,8 @@ class EvaluateGenerator(Callback):
         fit_samples: How many images to draw during fit.
         keep_best: During fit, the value (a name of the table, such as ``intra_lpips``) by which to keep
             ``checkpoints/best.ckpt``.
-        patience: During fit, stop after so many evaluations in a row that were no better than the best one; none: do
-            all steps.
+        patience: During fit, stop after so many evaluations that were worse than the best one since it; none: do all
+            steps.
         vit_weights: File of DINOv2's or CLIP's weights, for these features.
     """
 
@@ -239,9 +239,8 @@ class EvaluateGenerator(Callback):
             step = trainer.global_step
             rank_zero_warn(f"step {step}: copying of the training images begins: {began}: {self._best.advice}")
         if self._best.exhausted:
-            rank_zero_info(
-                f"step {trainer.global_step}: stopping, {self._best.by} was no better {self._best.patience} times"
-            )
+            times = f"{self._best.patience} times since its best"
+            rank_zero_info(f"step {trainer.global_step}: stopping, {self._best.by} was worse {times}")
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:

@@ -75,12 +75,16 @@ class NanGuard(Callback):
         end_together(trainer, _message(trainer, what, step))
 
 
+def learning_rates(pl_module: LightningModule) -> str:
+    """The options of a method's learning rates."""
+    optimizers = ("optimizer", "optimizer_g", "optimizer_d")
+    named = " or ".join(f"--model.{name}.lr" for name in optimizers if hasattr(pl_module, name))
+    return named or "--model.optimizer.lr"
+
+
 def _message(trainer: Trainer, what: str, step: int) -> str:
     pl_module = trainer.lightning_module
-    rates = " or ".join(
-        f"--model.{name}.lr" for name in ("optimizer", "optimizer_g", "optimizer_d") if hasattr(pl_module, name)
-    )
-    remedy = f"lower the learning rate ({rates or '--model.optimizer.lr'}) or use --trainer.precision 32-true"
+    remedy = f"lower the learning rate ({learning_rates(pl_module)}) or use --trainer.precision 32-true"
     run, start = Path(trainer.default_root_dir), getattr(pl_module, "init_from", None)
     last = newest_checkpoint(run)
     if last is not None:

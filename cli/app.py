@@ -28,6 +28,7 @@ from tenshot.callbacks import (
     Preemption,
     ResumeLoggedMetrics,
     Resumption,
+    RisingLoss,
     SampleGrid,
     StepCheckpoint,
     StepProgress,
@@ -176,7 +177,7 @@ class App(LightningCLI):
         if self.subcommand == "fit":
             record = [] if settings.get("fast_dev_run") else [self.record]
             own = [*record, Resumption(self.record.compared), Throughput()]
-            kwargs["callbacks"] = [*own, *kwargs["callbacks"], ResumeLoggedMetrics(), DataRecord()]
+            kwargs["callbacks"] = [*own, *kwargs["callbacks"], RisingLoss(), ResumeLoggedMetrics(), DataRecord()]
         if settings.get("enable_progress_bar") is not False:
             kwargs["callbacks"].append(StepProgress())
         kwargs["logger"] = self._loggers(settings.get("logger"), settings["default_root_dir"])

@@ -51,7 +51,7 @@ def adapt(argv: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of training (default: 0)")
     parser.add_argument(
         "--patience", type=int,
-        help="end training after so many evaluations in a row that were no better (default: do all steps)",
+        help="end training after so many evaluations worse than the best one since it (default: do all steps)",
     )  # fmt: skip
     parser.add_argument("--dry_run", action="store_true", help="look at the images, print the commands, run none")
     given = parser.parse_args(argv)

@@ -45,7 +45,7 @@ class Plan:
         steps: Of training.
         samples: How many images to draw at the end.
         seed: Of training and of its order of images.
-        patience: Evaluations in a row without a better one after which training ends; none: it does all steps.
+        patience: Evaluations worse than the best one since it after which training ends; none: it does all steps.
         tells: Whether nearness tells which step to take; else it is the last one.
     """
 

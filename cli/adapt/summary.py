@@ -34,7 +34,7 @@ def choices(plan: Plan, way: Way, choice: Choice, told: bool) -> list[tuple[str,
             f"each other (nearness {choice.nearness:.2f}), so that cannot tell when to stop"
         )
     elif plan.patience is not None:
-        end = f"ends after {plan.patience} that are no better"
+        end = f"ends after {plan.patience} that are worse than the best"
     else:
         end = "the best one counts, --patience 4 ends early"
     return [

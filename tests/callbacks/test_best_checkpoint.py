@@ -64,8 +64,8 @@ def test_the_best_checkpoint_is_kept_also_over_a_restart(tmp_path: Path, shots: 
     assert best() == 10
 
 
-def test_it_stops_where_nothing_becomes_better_also_over_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    evaluate, found = FrechetDistance.evaluate, iter([4.0, 3.0, 3.0, math.nan, 3.5, 2.0, 2.5, 9.0, 9.0])
+def test_it_stops_where_values_become_worse_also_over_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    evaluate, found = FrechetDistance.evaluate, iter([4.0, 3.0, 3.0, 3.2, math.nan, 3.5, 2.0, 2.5, 9.0, 9.0])
 
     def staged(self: FrechetDistance) -> Any:
         report = evaluate(self)
@@ -86,10 +86,10 @@ def test_it_stops_where_nothing_becomes_better_also_over_a_restart(tmp_path: Pat
         )
         return trainer.global_step
 
-    assert reached(4, patience=3) == 4  # 3 again is no better, NaN does not count
-    assert reached(9, patience=2, resume=True) == 5  # 3.5: the second that is no better
-    assert reached(9, patience=2, resume=True) == 8  # 2 is better, 2.5 and 9 are not
-    assert str(newest_checkpoint(tmp_path)).endswith("step=00000008.ckpt")
+    assert reached(5, patience=2) == 5  # 3 again is as good, 3.2 is worse, NaN does not count
+    assert reached(10, patience=2, resume=True) == 6  # 3.5: the second that is worse
+    assert reached(10, patience=2, resume=True) == 9  # 2 is better, 2.5 and 9 are worse
+    assert str(newest_checkpoint(tmp_path)).endswith("step=00000009.ckpt")
 
 
 def test_the_best_is_of_the_value_that_counts_now():
