@@ -1,6 +1,6 @@
 """The Gaussian diffusion process and its samplers: tensor maths over any callable ``model(x, t)``."""
 
-from tenshot.diffusion.bound import VariationalBound, bits_per_dim
+from tenshot.diffusion.bound import VariationalBound, bits_per_dim, cascade_bits_per_dim
 from tenshot.diffusion.config import DiffusionConfig
 from tenshot.diffusion.denoiser import Condition, Denoised, Denoiser
 from tenshot.diffusion.dpm_solver import sample_dpm_solver
@@ -26,6 +26,7 @@ __all__ = [
     "UniformTimesteps",
     "VariationalBound",
     "bits_per_dim",
+    "cascade_bits_per_dim",
     "classifier_guidance",
     "cosine_betas",
     "ddim_encode",
