@@ -68,10 +68,10 @@ def up2(x: Tensor) -> Tensor:
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation with ADM's 32 groups and eps 1e-5."""
+    """Group normalisation with ADM's eps 1e-5."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(32, channels, eps=1e-5)
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__(groups, channels, eps=1e-5)
 
 
 class TimeEmbedding(nn.Module):
@@ -107,6 +107,7 @@ class ResBlock(nn.Module):
         dropout: Probability of dropping an activation before the second convolution, in training.
         scale_shift: Adaptive group norm, ``norm(h) * (1 + scale) + shift``; otherwise ``norm(h + shift)``.
         resample: Halves or doubles the resolution, between the first activation and its convolution and on the skip.
+        groups: Of channels that are normalised together.
     """
 
     def __init__(
@@ -117,13 +118,14 @@ class ResBlock(nn.Module):
         dropout: float = 0.0,
         scale_shift: bool = True,
         resample: Resample | None = None,
+        groups: int = 32,
     ) -> None:
         super().__init__()
         self.dropout, self.scale_shift, self.resample = dropout, scale_shift, resample
-        self.norm1 = GroupNorm(channels)
+        self.norm1 = GroupNorm(channels, groups)
         self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
         self.embed = nn.Linear(embed_channels, 2 * out_channels if scale_shift else out_channels)
-        self.norm2 = GroupNorm(out_channels)
+        self.norm2 = GroupNorm(out_channels, groups)
         self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
@@ -171,12 +173,13 @@ class Attention(nn.Module):
         channels: Channels in and out.
         num_heads: Number of heads.
         order: Channel layout of the joint projection, see :func:`attend`.
+        groups: Of channels that are normalised together.
     """
 
-    def __init__(self, channels: int, num_heads: int, order: AttentionOrder = "legacy") -> None:
+    def __init__(self, channels: int, num_heads: int, order: AttentionOrder = "legacy", groups: int = 32) -> None:
         super().__init__()
         self.num_heads, self.order = num_heads, order
-        self.norm = GroupNorm(channels)
+        self.norm = GroupNorm(channels, groups)
         # 1x1 convolutions, not linear layers: on CPUs their channels_last kernels are twice as fast.
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.proj = zeroed(nn.Conv2d(channels, channels, 1))

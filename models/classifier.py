@@ -59,7 +59,7 @@ class UNetClassifier(ShardedByStage):
         self.time_embedding = TimeEmbedding(config.channels)
         self.encoder = Encoder(config)
         width = config.widths[-1]
-        self.norm = GroupNorm(width)
+        self.norm = GroupNorm(width, config.norm_groups)
         self.pool: nn.Module
         if pool == "attention":
             side = config.image_size // 2 ** (len(config.widths) - 1)

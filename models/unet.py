@@ -35,7 +35,7 @@ class UNetConfig:
 
     Args:
         image_size: Side of the training images in pixels; with it attention_resolutions pick their levels.
-        channels: Base width; a multiple of 32.
+        channels: Base width; a multiple of norm_groups.
         channel_mult: Width of each level, from the finest, as a multiple of the base width.
         num_res_blocks: Residual blocks a level in the encoder (the decoder has one more).
         attention_resolutions: Sides of the feature maps, in pixels, that get self-attention.
@@ -44,6 +44,8 @@ class UNetConfig:
         attention_order: Channel layout of the attention projection; a matter of how public weights were trained.
         scale_shift: Let the time embedding scale and shift the second norm of a block, instead of being added.
         resample: How the resolution changes: by a residual block (ADM), a convolution, or a plain mean and repetition.
+        norm_groups: Groups of channels that group norm normalises together; 32 in all public models. A group of one
+            channel loses its mean over the image, and so the colours of large areas: give narrow networks fewer.
         dropout: Dropout probability in the residual blocks.
         in_channels: Channels of the noisy image.
         out_channels: Channels predicted; twice in_channels where the variance is learned.
@@ -62,6 +64,7 @@ class UNetConfig:
     attention_order: AttentionOrder = "legacy"
     scale_shift: bool = True
     resample: Literal["resblock", "conv", "mean"] = "resblock"
+    norm_groups: int = 32
     dropout: float = 0.0
     in_channels: int = 3
     out_channels: int = 6
@@ -78,7 +81,15 @@ class UNetConfig:
         # configurations come back from JSON and YAML with lists
         object.__setattr__(self, "channel_mult", tuple(self.channel_mult))
         object.__setattr__(self, "attention_resolutions", tuple(self.attention_resolutions))
-        for name in ("image_size", "channels", "num_res_blocks", "num_heads", "in_channels", "out_channels"):
+        for name in (
+            "image_size",
+            "channels",
+            "num_res_blocks",
+            "num_heads",
+            "norm_groups",
+            "in_channels",
+            "out_channels",
+        ):
             check_range(f"unet.{name}", getattr(self, name), 1)
         for name in ("head_channels", "num_classes"):
             if getattr(self, name) is not None:
@@ -96,10 +107,10 @@ class UNetConfig:
                 f"unet.channel_mult it must be a multiple of {2 ** max(halvings, 0)}"
             )
         for level, width in enumerate(self.widths):
-            if width % 32 or width <= 0:
+            if width % self.norm_groups or width <= 0:
                 raise InputError(
                     f"unet.channels {self.channels} x channel_mult {self.channel_mult[level]} gives {width} channels: "
-                    "group norm needs a multiple of 32"
+                    f"group norm needs a multiple of unet.norm_groups {self.norm_groups}"
                 )
             attends = self.attends(level) or level == halvings  # the middle always does
             if attends and (width % self.head_channels if self.head_channels else width % self.num_heads):
@@ -125,12 +136,15 @@ class UNetConfig:
 
 def res_block(config: UNetConfig, channels: int, out_channels: int, resample: Resample | None = None) -> ResBlock:
     """A residual block with the options of the network."""
-    return ResBlock(channels, out_channels, 4 * config.channels, config.dropout, config.scale_shift, resample)
+    embed_channels = 4 * config.channels
+    return ResBlock(
+        channels, out_channels, embed_channels, config.dropout, config.scale_shift, resample, config.norm_groups
+    )
 
 
 def attention(config: UNetConfig, channels: int) -> Attention:
     """A self-attention layer with the options of the network."""
-    return Attention(channels, config.heads(channels), config.attention_order)
+    return Attention(channels, config.heads(channels), config.attention_order, config.norm_groups)
 
 
 def run_stage(stage: nn.Module, x: Tensor, embedding: Tensor, recompute: bool) -> Tensor:
@@ -207,7 +221,7 @@ class UNet(ShardedByStage):
                         up = Upsample(out, learned=config.resample == "conv")
                 self.decoder.append(Stage(block, attention(config, out) if config.attends(level) else None, up))
                 width = out
-        self.norm = GroupNorm(width)
+        self.norm = GroupNorm(width, config.norm_groups)
         self.conv = zeroed(nn.Conv2d(width, config.out_channels, 3, padding=1))
         self.to(memory_format=torch.channels_last)
 

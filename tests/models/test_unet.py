@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from tenshot.errors import InputError
-from tenshot.models import UNet, UNetConfig
+from tenshot.models import UNet, UNetClassifier, UNetConfig
+from tenshot.models.blocks import GroupNorm
 
 SMALL = UNetConfig(
     image_size=16, channels=32, channel_mult=(1, 2), num_res_blocks=1, attention_resolutions=(8,), head_channels=32
@@ -172,6 +173,21 @@ def test_attention_sits_on_the_levels_of_its_resolutions():
     assert [stage.attention is not None for stage in network.decoder] == [True, True, False, False, True, True]
 
 
+def test_groups_of_one_channel_lose_the_means_of_channels_and_wider_ones_do_not():
+    x, shift = torch.randn(2, 32, 8, 8), torch.randn(2, 32, 1, 1)
+    torch.testing.assert_close(GroupNorm(32, 32)(x + shift), GroupNorm(32, 32)(x), atol=1e-5, rtol=0)
+    wide = GroupNorm(32, 8)
+    assert (wide(x + shift) - wide(x)).mean((2, 3)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("kind", [UNet, UNetClassifier])
+def test_every_norm_has_the_groups_of_the_configuration(kind: type[UNet] | type[UNetClassifier]):
+    network = kind(configured(channels=16, head_channels=16, norm_groups=4, num_res_blocks=2))
+    assert {part.num_groups for part in network.modules() if isinstance(part, nn.GroupNorm)} == {4}
+    x, t = inputs()
+    assert network(x, t).shape[0] == 2
+
+
 # What it refuses
 
 
@@ -180,7 +196,9 @@ def test_attention_sits_on_the_levels_of_its_resolutions():
     [
         ({"image_size": 15}, ["image_size 15", "multiple of 2"]),
         ({"channel_mult": ()}, ["channel_mult"]),
-        ({"channels": 48}, ["48", "multiple of 32"]),
+        ({"channels": 48}, ["48", "multiple of unet.norm_groups 32"]),
+        ({"channels": 44, "norm_groups": 8}, ["44", "multiple of unet.norm_groups 8"]),
+        ({"norm_groups": 0}, ["norm_groups"]),
         ({"channel_mult": (0, 1)}, ["channel_mult 0"]),
         ({"head_channels": 48}, ["64 channels", "48", "head_channels"]),
         ({"head_channels": None, "num_heads": 5}, ["num_heads 5"]),
