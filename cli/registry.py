@@ -8,13 +8,31 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from lightning.pytorch import LightningDataModule, LightningModule
 
-from tenshot.datamodules import FewShot, ImageFolder, SyntheticFaces
-from tenshot.lightning_modules import CDC, DDPM, DDPMPA, FolderGenerator, MixDL, NoisyClassifier, StyleGAN2
+from tenshot.datamodules import FewShot, ImageFolder, SampleFolder, SyntheticFaces
+from tenshot.lightning_modules import (
+    CDC,
+    DDPM,
+    DDPMPA,
+    ClassificationAccuracyScore,
+    FolderGenerator,
+    MixDL,
+    NoisyClassifier,
+    StyleGAN2,
+)
 
 __all__ = ["CLASSES", "DATA", "METHODS", "class_options", "owners", "parameters"]
 
-METHODS: tuple[type[LightningModule], ...] = (DDPM, DDPMPA, NoisyClassifier, StyleGAN2, CDC, MixDL, FolderGenerator)
-DATA: tuple[type[LightningDataModule], ...] = (FewShot, ImageFolder, SyntheticFaces)
+METHODS: tuple[type[LightningModule], ...] = (
+    DDPM,
+    DDPMPA,
+    NoisyClassifier,
+    ClassificationAccuracyScore,
+    StyleGAN2,
+    CDC,
+    MixDL,
+    FolderGenerator,
+)
+DATA: tuple[type[LightningDataModule], ...] = (FewShot, ImageFolder, SampleFolder, SyntheticFaces)
 CLASSES = {"model": METHODS, "data": DATA}
 
 

@@ -3,7 +3,8 @@
 from tenshot.datamodules.base import ImageDataModule
 from tenshot.datamodules.few_shot import FewShot
 from tenshot.datamodules.image_folder import ImageFolder
+from tenshot.datamodules.sample_folder import SampleFolder
 from tenshot.datamodules.samples import Samples
 from tenshot.datamodules.synthetic_faces import SyntheticFaces
 
-__all__ = ["FewShot", "ImageDataModule", "ImageFolder", "Samples", "SyntheticFaces"]
+__all__ = ["FewShot", "ImageDataModule", "ImageFolder", "SampleFolder", "Samples", "SyntheticFaces"]

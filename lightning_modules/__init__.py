@@ -1,6 +1,7 @@
 """The methods: one LightningModule each."""
 
 from tenshot.lightning_modules.cdc import CDC, Correspondence
+from tenshot.lightning_modules.classification_accuracy import ClassificationAccuracyScore
 from tenshot.lightning_modules.contract import ImageGenerator, LatentGenerator
 from tenshot.lightning_modules.ddpm import DDPM
 from tenshot.lightning_modules.ddpm_pa import DDPMPA, Pairwise
@@ -16,6 +17,7 @@ __all__ = [
     "CDC",
     "DDPM",
     "DDPMPA",
+    "ClassificationAccuracyScore",
     "ClassifierGuidance",
     "Correspondence",
     "FolderGenerator",

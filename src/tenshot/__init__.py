@@ -13,6 +13,7 @@ __all__ = [
     "DDPM",
     "DDPMPA",
     "EMA",
+    "ClassificationAccuracyScore",
     "ClassifierGuidance",
     "Correspondence",
     "DiffusionConfig",
@@ -25,6 +26,7 @@ __all__ = [
     "NoisyClassifier",
     "Pairwise",
     "Regularization",
+    "SampleFolder",
     "Sampler",
     "StyleGAN2",
     "StyleGAN2Config",
@@ -37,6 +39,7 @@ _HOME = {
     "EMA": "callbacks",
     "FewShot": "datamodules",
     "ImageFolder": "datamodules",
+    "SampleFolder": "datamodules",
     "SyntheticFaces": "datamodules",
     "DiffusionConfig": "diffusion",
     "InputError": "errors",
@@ -53,13 +56,14 @@ if not (Path(__file__).parent / "errors").is_dir():
 
 if TYPE_CHECKING:
     from tenshot.callbacks import EMA
-    from tenshot.datamodules import FewShot, ImageFolder, SyntheticFaces
+    from tenshot.datamodules import FewShot, ImageFolder, SampleFolder, SyntheticFaces
     from tenshot.diffusion import DiffusionConfig
     from tenshot.errors import InputError
     from tenshot.lightning_modules import (
         CDC,
         DDPM,
         DDPMPA,
+        ClassificationAccuracyScore,
         ClassifierGuidance,
         Correspondence,
         FolderGenerator,

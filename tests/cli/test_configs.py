@@ -72,7 +72,10 @@ def started_from(recipe: dict[str, Any], shots: Path, classes: Path, source: Pat
         words += ["--model.init_from", str(source)]
     if "root" in data:
         words += ["--data.root", str(classes if data.get("labels") else shots)]
-        words += ["--model.classifier.out_channels", "2"] if data.get("labels") else []
+        noisy = recipe["model"]["class_path"] == "NoisyClassifier"
+        words += ["--model.classifier.out_channels", "2"] if noisy else []
+    if "val_root" in data:
+        words += ["--data.val_root", str(classes if data.get("labels") else shots)]
     return words
 
 
@@ -134,7 +137,7 @@ def test_a_recipe_that_starts_from_a_public_file_says_where_that_is(path: Path):
     assert all("github.com/" in line for line in sources)
 
 
-OWN = ("faces32", "faces64", "avatars64", "few_shot64", "classifier")
+OWN = ("faces32", "faces64", "avatars64", "few_shot64", "classifier", "resnet50")
 PUBLISHED = [path for path in RECIPES if not any(name in path.name for name in OWN)]
 
 
