@@ -23,6 +23,8 @@ __all__ = ["DrawnBy", "drawn_by", "weights_sha256"]
 
 SETTINGS = ("diffusion_config", "sampler", "truncation")
 """Attributes of methods that samples depend on besides the weights."""
+OF_STAGES = ("stage", "drawn_s", "start_step")
+"""Likewise of a super-resolution stage."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,10 @@ def drawn_by(trainer: Trainer, pl_module: LightningModule, seed: int, step: int,
         "precision": str(trainer.precision),
         "image_size": getattr(config, "image_size", None) or getattr(pl_module, "size", None),
     }
+    for name in (name for name in OF_STAGES if hasattr(pl_module, name)):
+        depends_on[name] = getattr(pl_module, name)
+    if (enlarged := conditions.enlarged(pl_module)) is not None:
+        depends_on |= enlarged
     if conditions.recorded is not None:  # so that the default is what it was before there was a choice
         depends_on["condition"] = conditions.recorded
     file = trainer.ckpt_path or (None if trainer.training else getattr(pl_module, "init_from", None))

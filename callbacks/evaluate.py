@@ -1,6 +1,7 @@
 """Measure a generator: one set of samples, every chosen metric, one table."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -143,6 +144,7 @@ class EvaluateGenerator(Callback):
             return
         if self.data is None:
             self.data = cast(ImageDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        self.conditions = replace(self.conditions, data=self.data)
         self._shown = MetricInputs(self.data, self.reference, self.batch_size)
         there = self._shown.there
         if isinstance(pl_module, LatentGenerator):

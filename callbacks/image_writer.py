@@ -21,6 +21,8 @@ from tenshot.errors import InputError
 
 __all__ = ["ImageWriter", "MissingSamples", "to_uint8", "write_png"]
 
+COUNT = 64  # images, where none is asked for
+
 
 def to_uint8(images: Tensor) -> Tensor:
     """float (N, C, H, W) in [-1, 1] -> uint8 (N, H, W, C), rounded as the metrics round, so that files lose nothing."""
@@ -59,28 +61,30 @@ class ImageWriter(Callback):
 
     Args:
         dir: Folder to write to; by default ``images`` in the run's folder.
-        count: Number of images; image i depends on (seed, i) alone.
+        count: Number of images; image i depends on (seed, i) alone. None: 64, or all of low_res.
         batch_size: Images drawn together on each device.
         seed: Seed of the set.
         label: Draw this class only, of a model that has classes.
         labels: ``uniform``: picture i is of class i mod K, each of the K classes equally often; ``random``: each
             picture's class is drawn by its own seed, as it is where neither option is given.
+        low_res: For a super-resolution stage, a folder of small images to enlarge: image i is of the i-th by name.
     """
 
     def __init__(
         self,
         dir: str | None = None,
-        count: int = 64,
+        count: int | None = None,
         batch_size: int = 32,
         seed: int = 0,
         label: int | None = None,
         labels: Labels | None = None,
+        low_res: str | None = None,
     ) -> None:
-        for name, value, least in (("count", count, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+        self.dir, self.count, self.batch_size, self.seed = dir, COUNT if count is None else count, batch_size, seed
+        for name, value, least in (("count", self.count, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
             if value < least:
                 raise InputError(f"images.{name} is {value}: choose at least {least}")
-        self.dir, self.count, self.batch_size, self.seed = dir, count, batch_size, seed
-        self.conditions = Conditions("images", label, labels)
+        self.conditions, self._all = Conditions("images", label, labels, low_res), count is None
         self._step = 0
         self._folder: DrawnFolder
 
@@ -101,6 +105,9 @@ class ImageWriter(Callback):
         if not hasattr(trainer.lightning_module, "sample"):  # it will say so itself
             return set()
         self.conditions.of(trainer.lightning_module)  # before anything is written
+        enlarged = self.conditions.count(trainer.lightning_module)
+        if enlarged is not None:
+            self.count = enlarged if self._all else min(self.count, enlarged)
         with averaged(trainer, trainer.lightning_module):
             by = drawn_by(trainer, trainer.lightning_module, self.seed, self._step, self.conditions)
         self._folder = DrawnFolder(self.folder(trainer), by, "--images.dir")
@@ -137,4 +144,5 @@ class MissingSamples(Samples):
         """This rank's share of them."""
         assert self.trainer is not None
         self.skip = frozenset(self.writer.claim(self.trainer))
+        self.count = self.writer.count
         return super().predict_dataloader()

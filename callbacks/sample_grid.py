@@ -1,5 +1,6 @@
 """Watch a run: a grid of samples from the same noise, next to the images it learns from."""
 
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -56,7 +57,8 @@ class SampleGrid(DrawsNowAndThen):
             InputError: It has not.
         """
         if self.every_n_steps and hasattr(pl_module, "sample"):
-            self._condition_of = self.conditions.of(pl_module)
+            data = getattr(trainer, "datamodule", None)
+            self._condition_of = replace(self.conditions, data=data).of(pl_module)
 
     def draw(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
         """A grid, if the method draws images: a classifier does not."""

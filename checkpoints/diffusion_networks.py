@@ -67,7 +67,10 @@ def _public_unet(
     origin += f" ({heads}, {adm.config.attention_order} attention order, dropout {adm.config.dropout}"
     known = "dropout" in told or (adm.public is not None and Path(path).stem in adm.public.names)
     origin += ")" if known else ", assumed: the file cannot tell, --model.dropout sets it)"
-    return Trained(UNET, path, adm.config, {"unet": adm.state}, origin, process)
+    stage = {}
+    if adm.public is not None and adm.public.low_res:
+        stage = {"low_res_size": adm.public.image_size // 4, "downsample": "area"}  # that of all that are public
+    return Trained(UNET, path, adm.config, {"unet": adm.state}, origin, process, stage=stage)
 
 
 def _public_classifier(
@@ -106,6 +109,7 @@ UNET: Kind[UNetConfig] = Kind(
     name="unet",
     words="diffusion U-Net",
     method="DDPM",
+    special=lambda config: "SuperResolution" if config.low_res_channels else None,
     config=UNetConfig,
     networks={"unet": UNet},
     holds=lambda content: adm_in(content) is not None and not CLASSIFIER.holds(content),

@@ -35,6 +35,7 @@ class Trained(Generic[C]):
         origin: What was read, in words, for the log.
         diffusion: The noise process that they were trained with; none where there is none, or the file does not tell.
         averages: The averaged weights of each network that has them in the file, whichever ``states`` are.
+        stage: Of a super-resolution stage, options of its method that say what images it enlarges.
     """
 
     kind: "Kind[C]"
@@ -44,6 +45,12 @@ class Trained(Generic[C]):
     origin: str
     diffusion: DiffusionConfig | None = None
     averages: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    stage: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def method(self) -> str:
+        """Name of the method that goes on from it, and draws from it."""
+        return self.kind.method_of(self.config)
 
     def config_for(self, asked: C | None) -> C:
         """The architecture asked for, or their own.
@@ -84,6 +91,7 @@ class Kind(Generic[C]):
         same: Gives all architectures with the same networks one form.
         image_size: The field of config that is the side of its images in pixels.
         diffuses: Whether it was trained with a noise process, which a file tells too.
+        special: Name of another method than ``method``, which goes on from networks of such an architecture.
         instead: What to do with one that draws no images.
         exports: Writers of public layouts by the file's ending: given the file, the averaged and the raw weights,
             they return what to say.
@@ -102,8 +110,13 @@ class Kind(Generic[C]):
     same: Callable[[C], C] = lambda config: config
     image_size: str = "image_size"
     diffuses: bool = False
+    special: Callable[[C], str | None] | None = None
     instead: str | None = None
     exports: Mapping[str, Callable[[Path, Trained[C], Trained[C]], list[str]]] = field(default_factory=dict)
+
+    def method_of(self, config: C) -> str:
+        """Name of the method that goes on from networks of an architecture, and draws from them."""
+        return (self.special and self.special(config)) or self.method
 
     def place(self, path: str, name: str) -> str:
         """A network of a file, for messages."""

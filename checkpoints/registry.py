@@ -18,7 +18,7 @@ from tenshot.models.pretrained import broken_named, read_checkpoint, safetensors
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["KINDS", "configurations", "describe", "kind_in", "own_words", "read"]
+__all__ = ["KINDS", "configurations", "describe", "kind_in", "method_for", "own_words", "read"]
 
 C = TypeVar("C", bound="DataclassInstance")
 
@@ -86,7 +86,7 @@ def _ours(
     kind.refuse_misfit(path, config, states)
     kind.refuse_misfit(path, config, averages)
     config = replace(config, **{name: told[name] for name in kind.settings if name in told})
-    return Trained(kind, path, config, states, origin, process, averages)
+    return Trained(kind, path, config, states, origin, process, averages, words.get("stage", {}))
 
 
 def _under(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
@@ -102,6 +102,29 @@ def kind_in(path: str) -> Kind[Any]:
     path = str(checkpoint_file(path))
     content = read_checkpoint(path)
     return _kind_of(own_words(path, content), content)
+
+
+def method_for(path: str) -> str:
+    """Name of the method that draws from a file or the newest checkpoint of a run.
+
+    Raises:
+        InputError: The file cannot be read, or holds a network that draws nothing.
+    """
+    path = str(checkpoint_file(path))
+    content = read_checkpoint(path)
+    words = own_words(path, content)
+    kind = _kind_of(words, content)
+    if kind.instead is not None:
+        raise InputError(f"{path}: a {kind.words}, which draws none: {kind.instead}")
+    if kind.special is None:
+        return kind.method
+    if words is not None and kind.name in words:
+        with broken_named(path, content):
+            return kind.method_of(kind.config(**words[kind.name]))
+    try:
+        return kind.public(path, content, "ema", {}).method
+    except InputError:  # the file lacks what the options of the method may tell, and the method will say so
+        return kind.method
 
 
 def _kind_of(words: Mapping[str, Any] | None, content: Mapping[str, Any]) -> Kind[Any]:
@@ -121,11 +144,18 @@ def own_words(path: str | Path, content: Mapping[str, Any]) -> Mapping[str, Any]
     return None
 
 
-def describe(kind: Kind[C], config: C, method: str, process: DiffusionConfig | None = None) -> dict[str, Any]:
+def describe(
+    kind: Kind[C],
+    config: C,
+    method: str,
+    process: DiffusionConfig | None = None,
+    stage: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """What a file of ours says of itself, in plain numbers and strings."""
-    return {"method": method, kind.name: plain_fields(config)} | ({"diffusion": asdict(process)} if process else {})
+    words = {"method": method, kind.name: plain_fields(config)}
+    return words | ({"diffusion": asdict(process)} if process else {}) | ({"stage": dict(stage)} if stage else {})
 
 
-def configurations(words: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def configurations(words: Mapping[str, Any]) -> dict[str, Any]:
     """What a file of ours says of itself, as options of a method by their names: ``unet``, ``diffusion``."""
-    return {name: dict(words[name]) for name in (*KINDS, "diffusion") if name in words}
+    return {name: dict(words[name]) for name in (*KINDS, "diffusion") if name in words} | dict(words.get("stage", {}))

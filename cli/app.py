@@ -5,6 +5,7 @@ import os
 import signal
 import warnings
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,7 @@ class App(LightningCLI):
         """Draw samples; the data are what they are compared with."""
         evaluation: EvaluateGenerator = self.config_init["test"]["evaluate"]
         evaluation.data = self.datamodule
+        evaluation.conditions = replace(evaluation.conditions, data=self.datamodule)
         self.datamodule = Samples(
             evaluation.samples, evaluation.batch_size, evaluation.seed, conditions=evaluation.conditions
         )

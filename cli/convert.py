@@ -95,9 +95,9 @@ def _to_safetensors(trained: Trained[Any], target: Path, diffusion: DiffusionCon
         state |= {f"{prefix}{key}": value.contiguous() for key, value in network.state_dict().items()}
     if half:
         state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
-    about = describe(kind, trained.config, kind.method, process)
+    about = describe(kind, trained.config, trained.method, process, trained.stage)
     config = yaml.safe_dump(
-        {"model": {"class_path": kind.method, "init_args": {"init_from": str(target)}}}, sort_keys=False
+        {"model": {"class_path": trained.method, "init_args": {"init_from": str(target)}}}, sort_keys=False
     )
     recipe = target.with_suffix(".yaml")
     if recipe.exists() and recipe.read_text() != config:

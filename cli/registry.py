@@ -18,6 +18,7 @@ from tenshot.lightning_modules import (
     MixDL,
     NoisyClassifier,
     StyleGAN2,
+    SuperResolution,
 )
 
 __all__ = ["CLASSES", "DATA", "METHODS", "class_options", "owners", "parameters"]
@@ -25,6 +26,7 @@ __all__ = ["CLASSES", "DATA", "METHODS", "class_options", "owners", "parameters"
 METHODS: tuple[type[LightningModule], ...] = (
     DDPM,
     DDPMPA,
+    SuperResolution,
     NoisyClassifier,
     ClassificationAccuracyScore,
     StyleGAN2,

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jsonargparse import Namespace
 
-from tenshot.checkpoints.registry import configurations, kind_in, own_words
+from tenshot.checkpoints.registry import configurations, method_for, own_words
 from tenshot.checkpoints.runs import run_of
 from tenshot.checkpoints.shipped import shipped_file
 from tenshot.cli.argv import values
-from tenshot.errors import InputError
 from tenshot.models.pretrained import read_checkpoint
 
 __all__ = ["describe_by", "from_weights"]
@@ -30,7 +30,7 @@ def from_weights(argv: list[str]) -> list[str]:
     weights = paths[-1] if paths and _is_of_no_run(paths[-1], _told(argv, "model")) else None
     if weights is not None:
         argv = _without(argv, "--ckpt_path")
-        kind = [] if _told(argv, "model") else ["--model", _method(weights)]
+        kind = [] if _told(argv, "model") else ["--model", method_for(weights)]
         argv = [argv[0], *kind, *argv[1:], "--model.init_from", weights]
     elif paths:
         return argv
@@ -46,10 +46,15 @@ def describe_by(init_args: Namespace, checkpoint: Path) -> None:
     ours = read_checkpoint(checkpoint).get("tenshot", {})
     for name, fields in configurations(ours).items():
         if name in init_args:
-            init_args[name] = Namespace(**fields)
+            init_args[name] = _namespace(fields)
     if "source" in init_args and init_args.source is None:
         init_args.source = ours.get("source", {}).get("path", init_args.init_from)
     init_args.init_from = None
+
+
+def _namespace(value: Any) -> Any:
+    """Dictionaries within dictionaries as the parser keeps them."""
+    return Namespace(**{name: _namespace(part) for name, part in value.items()}) if isinstance(value, dict) else value
 
 
 def _is_of_no_run(given: str, configured: bool) -> bool:
@@ -59,13 +64,6 @@ def _is_of_no_run(given: str, configured: bool) -> bool:
         return False
     alone = run_of(path) is None and not configured
     return alone or path.suffix == ".safetensors" or own_words(path, read_checkpoint(path)) is None
-
-
-def _method(weights: str) -> str:
-    kind = kind_in(weights)
-    if kind.instead is not None:
-        raise InputError(f"{weights}: a {kind.words}, which draws none: {kind.instead}")
-    return kind.method
 
 
 def _told(argv: Sequence[str], group: str) -> bool:

@@ -7,6 +7,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tenshot.datamodules.base import ImageDataModule
+from tenshot.datamodules.batches import Source
+from tenshot.datamodules.low_res_folder import LowResFolder
+from tenshot.datamodules.pixels import from_pixels
 from tenshot.errors import InputError
 
 __all__ = ["ConditionOf", "Conditions", "Labels"]
@@ -26,6 +30,8 @@ class Conditions:
         label: The class of all samples.
         labels: ``uniform``: sample i is of class i mod K, so that each of the K classes comes equally often;
             ``random``, which is what neither option means: the method draws each class from the sample's own seed.
+        low_res: For a method that enlarges images, a folder of those that it is to enlarge.
+        data: For such a method the images whose low-resolution versions it is to enlarge, with their classes.
 
     Raises:
         InputError: Both are given, or the label is no class.
@@ -34,6 +40,8 @@ class Conditions:
     group: str
     label: int | None = None
     labels: Labels | None = None
+    low_res: str | None = None
+    data: ImageDataModule | None = None
 
     def __post_init__(self) -> None:
         if self.label is not None and self.labels is not None:
@@ -54,12 +62,61 @@ class Conditions:
     def of(self, method: object) -> ConditionOf | None:
         """The conditions for a method, once its networks are built; None where it draws them itself.
 
+        Sample i of a method that enlarges images is drawn from image i, and again from the first after the last.
+
         Args:
-            method: Its ``num_classes`` is the number of its classes, K.
+            method: Its ``num_classes`` is the number of its classes, K; one that enlarges images has ``low_res_size``
+                and makes a condition of images by ``condition_from``.
 
         Raises:
-            InputError: It has no such class, or none at all.
+            InputError: It has no such class, or none at all; or it enlarges images and there are none, or the reverse.
         """
+        labels, enlarged = self._labels_of(method), self._enlarged_by(method)
+        if labels is None or enlarged is None:
+            return labels or enlarged
+        return lambda index: enlarged(index) | labels(index)
+
+    def enlarged(self, method: object) -> dict[str, str] | None:
+        """What files of samples and measurements say of the images that a method enlarges; None of other methods."""
+        if not hasattr(method, "low_res_size"):
+            return None
+        if self.low_res is not None:
+            return {"low_res_sha256": self._folder(method).sha256}
+        return {"low_res_of": str(_images(self.data))} if self.data is not None else None
+
+    def count(self, method: object) -> int | None:
+        """How many images there are to be enlarged in the folder; None where there is none."""
+        return None if self.low_res is None or not hasattr(method, "low_res_size") else len(self._folder(method))
+
+    def _folder(self, method: object) -> LowResFolder:
+        assert self.low_res is not None
+        return LowResFolder(self.low_res, method.low_res_size, f"--{self.group}.low_res")  # type: ignore[attr-defined]
+
+    def _enlarged_by(self, method: object) -> ConditionOf | None:
+        make = getattr(method, "condition_from", None)
+        if make is None:
+            if self.low_res is not None:
+                raise InputError(
+                    f"--{self.group}.low_res gives images to enlarge, which {type(method).__name__} does not: leave "
+                    "the option out"
+                )
+            return None
+        if self.low_res is not None:
+            folder = self._folder(method)
+            return lambda index: {"low_res": folder.read((index % len(folder)).tolist())}
+        if self.data is None:
+            remedy = "give a folder of them with --images.low_res" if self.group == "images" else "give --data"
+            raise InputError(f"{type(method).__name__} enlarges images: {remedy}")
+        source = _images(self.data)
+
+        def of_data(index: Tensor) -> dict[str, Tensor]:
+            batch = source.read((index % len(source)).tolist())
+            labels = {"label": batch["label"]} if "label" in batch else {}
+            return {**make(from_pixels(batch["image"])), **labels}
+
+        return of_data
+
+    def _labels_of(self, method: object) -> ConditionOf | None:
         if self.recorded is None:
             return None
         classes: int | None = getattr(method, "num_classes", None)
@@ -77,3 +134,8 @@ class Conditions:
                 f"--{self.group}.label is {label}: the model has {classes} classes, choose one of 0 … {classes - 1}"
             )
         return lambda index: {"label": torch.full_like(index, label)}
+
+
+def _images(data: ImageDataModule) -> Source:
+    """Those that are made smaller, to be enlarged: what is not trained on, if there is any."""
+    return data.val_source or data.train_source

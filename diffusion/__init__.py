@@ -2,6 +2,7 @@
 
 from tenshot.diffusion.bound import VariationalBound, bits_per_dim, cascade_bits_per_dim
 from tenshot.diffusion.config import DiffusionConfig
+from tenshot.diffusion.corruption import Augmentation, Blur, Corruption, LowResNoise, downsample, upsample
 from tenshot.diffusion.denoiser import Condition, Denoised, Denoiser
 from tenshot.diffusion.dpm_solver import sample_dpm_solver
 from tenshot.diffusion.gaussian import GaussianDiffusion
@@ -12,7 +13,10 @@ from tenshot.diffusion.timesteps import LossAwareTimesteps, TimestepSampler, Uni
 from tenshot.losses.variational import Moments, ReverseStep
 
 __all__ = [
+    "Augmentation",
+    "Blur",
     "Condition",
+    "Corruption",
     "Denoised",
     "Denoiser",
     "DiffusionConfig",
@@ -20,6 +24,7 @@ __all__ = [
     "Guidance",
     "Guided",
     "LossAwareTimesteps",
+    "LowResNoise",
     "Moments",
     "ReverseStep",
     "TimestepSampler",
@@ -30,9 +35,11 @@ __all__ = [
     "classifier_guidance",
     "cosine_betas",
     "ddim_encode",
+    "downsample",
     "linear_betas",
     "sample_ddim",
     "sample_ddpm",
     "sample_dpm_solver",
     "space_timesteps",
+    "upsample",
 ]

@@ -49,11 +49,13 @@ class SeededNoise:
     Args:
         seeds: (N,) int64, one a sample.
         device: Where the noise is drawn. Other kinds of device draw other numbers.
+        stream: For noise that is independent of other noise of the same seeds: another number, or none.
     """
 
-    def __init__(self, seeds: Tensor, device: torch.device) -> None:
+    def __init__(self, seeds: Tensor, device: torch.device, stream: int | None = None) -> None:
         self.device = device
-        self.generators = [torch.Generator(device).manual_seed(position_seed([seed])) for seed in seeds.tolist()]
+        places = ([seed] if stream is None else [stream, seed] for seed in seeds.tolist())
+        self.generators = [torch.Generator(device).manual_seed(position_seed(place)) for place in places]
 
     def normal(self, *shape: int) -> Tensor:
         """The next standard normal numbers: (N, *shape)."""

@@ -12,6 +12,7 @@ from tenshot.lightning_modules.noisy_classifier import NoisyClassifier
 from tenshot.lightning_modules.regularization import Regularization
 from tenshot.lightning_modules.sampler import Sampler
 from tenshot.lightning_modules.stylegan2 import StyleGAN2
+from tenshot.lightning_modules.super_resolution import SuperResolution
 
 __all__ = [
     "CDC",
@@ -30,4 +31,5 @@ __all__ = [
     "Regularization",
     "Sampler",
     "StyleGAN2",
+    "SuperResolution",
 ]

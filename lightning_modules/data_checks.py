@@ -26,22 +26,24 @@ def check_image_size(data: Any, size: int, option: str) -> None:
         )
 
 
-def check_images(data: Any, config: UNetConfig, option: str) -> None:
+def check_images(data: Any, config: UNetConfig, option: str, low_res_channels: int = 0) -> None:
     """Make sure that the images that are trained on suit a network.
 
     Args:
         data: The data module; what it does not tell passes.
         config: Of the network.
         option: The option that sets it.
+        low_res_channels: Of the low-resolution images that it is given besides.
 
     Raises:
-        InputError: The network takes another number of channels, a low-resolution image too, another size, or labels
-            that the data do not have, or fewer classes than they have.
+        InputError: The network takes another number of channels, a low-resolution image or none, another size, or
+            labels that the data do not have, or fewer classes than they have.
     """
-    for name, wanted in (("in_channels", 3), ("low_res_channels", 0)):
+    given = "RGB images and low-resolution ones" if low_res_channels else "RGB images alone"
+    for name, wanted in (("in_channels", 3), ("low_res_channels", low_res_channels)):
         if getattr(config, name) != wanted:
             raise InputError(
-                f"{option}.{name} is {getattr(config, name)}, but the network is given RGB images alone: set {wanted}"
+                f"{option}.{name} is {getattr(config, name)}, but the network is given {given}: set {wanted}"
             )
     check_image_size(data, config.image_size, f"{option}.image_size")
     classes = getattr(data, "num_classes", None)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import AdamW
 from torchmetrics import MeanMetric
 
-from tenshot.checkpoints import UNET, Weights, describe, read, refuse_other, start_from
+from tenshot.checkpoints import UNET, Trained, Weights, describe, read, refuse_other, start_from
 from tenshot.checkpoints.diffusion_networks import process_for, refuse_other_channels
 from tenshot.checkpoints.uses import used_in_training
 from tenshot.diffusion import Condition, Denoised, Denoiser, DiffusionConfig, GaussianDiffusion, bits_per_dim
@@ -57,6 +57,8 @@ class DDPM(DrawsFromNoise):
     """Submodules that an EMA follows."""
     weights_origin: str | None = None
     """What init_from was, in words."""
+    low_res_channels = 0
+    """Channels of low-resolution images that the network is given."""
 
     def __init__(
         self,
@@ -103,17 +105,18 @@ class DDPM(DrawsFromNoise):
         """
         if "unet" in self._modules:
             return
-        config, process, initial = self.unet_config, self.diffusion_config or DiffusionConfig(), None
+        process, initial = self.diffusion_config or DiffusionConfig(), None
+        config = self.unet_config
         if self.init_from is not None:
-            initial = read(self.init_from, UNET, self.init_weights, self.asked)
-            config, process = config or initial.config, process_for(initial, self.diffusion_config)
+            initial = self.initial(self.init_from)
+            config, process = self.unet_config or initial.config, process_for(initial, self.diffusion_config)
         assert config is not None
         self.diffusion = GaussianDiffusion(process)
         refuse_other_channels(config, process, self.diffusion.learns_variance)
         if self.objective == "vlb" and not self.diffusion.learns_variance:
             rank_zero_warn("objective vlb with a fixed variance: the bound trains the mean only")
-        self.sampler = self.sampler.for_process(self.diffusion)
-        self.preview_sampler = self.preview_sampler.for_process(self.diffusion)
+        self.sampler = self.sampler.for_process(self.drawn_process)
+        self.preview_sampler = self.preview_sampler.for_process(self.drawn_process)
         self.unet_config, self.diffusion_config = config, process
         self.unet = UNet(config)
         choice = LossAwareTimesteps if self.timestep_choice == "loss_aware" else UniformTimesteps
@@ -130,13 +133,28 @@ class DDPM(DrawsFromNoise):
         if self.compile_network:
             self.unet.compile()
 
+    def initial(self, path: str) -> Trained[UNetConfig]:
+        """The weights of init_from.
+
+        Raises:
+            InputError: They cannot be read, or are of a network that is given other images.
+        """
+        trained = read(path, UNET, self.init_weights, self.asked)
+        if trained.config.low_res_channels != self.low_res_channels:
+            raise InputError(
+                f"{path}: a network for {trained.method}, not for {type(self).__name__}: take --model {trained.method}, "
+                "or other weights"
+            )
+        return trained
+
     def on_fit_start(self) -> None:
         """Check that the images suit the network.
 
         Raises:
             InputError: Sizes, channels or class labels disagree.
         """
-        check_images(getattr(self.trainer, "datamodule", None), self.unet.config, "--model.unet")
+        data = getattr(self.trainer, "datamodule", None)
+        check_images(data, self.unet.config, "--model.unet", self.low_res_channels)
 
     def loss_terms(self, step: Denoised) -> dict[str, Tensor]:
         """What training minimises, weighted: terms of each sample (N,), and of the whole batch ()."""
@@ -163,12 +181,15 @@ class DDPM(DrawsFromNoise):
         """The diffusion loss at fixed timesteps and noise and, if asked for, the bound: means over all ranks."""
         x, condition = batch["image"], self.condition_of(batch)
         t = torch.randint(self.diffusion.num_steps, (len(x),), device=x.device)
-        terms = self.denoiser.loss(x, t, torch.randn_like(x), condition)
-        self.val_loss.update(torch.stack(list(terms.values())).sum(0))
+        self.val_loss.update(self.validation_loss(x, t, torch.randn_like(x), condition))
         self.log("val/loss", self.val_loss, batch_size=len(x))
         if self.bound is not None:
             self.val_bits.update(bits_per_dim(self.bound, x, condition).total)
             self.log("val/bits_per_dim", self.val_bits, batch_size=len(x))
+
+    def validation_loss(self, x: Tensor, t: Tensor, noise: Tensor, condition: Condition) -> Tensor:
+        """The loss of each image: (N,)."""
+        return torch.stack(list(self.denoiser.loss(x, t, noise, condition).values())).sum(0)
 
     def condition_of(self, batch: dict[str, Any]) -> Condition:
         """What the network is told of a training batch."""

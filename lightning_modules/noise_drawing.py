@@ -61,7 +61,8 @@ class DrawsFromNoise(LightningModule):
         self, network: nn.Module, seeds: Tensor, condition: Condition = None, preview: bool = False
     ) -> Tensor:
         """The same from another network of this architecture and process."""
-        draw = partial(self._draw, Denoiser(self.diffusion, network), self.preview_sampler if preview else self.sampler)
+        denoiser = Denoiser(self.drawn_process, network)
+        draw = partial(self._draw, denoiser, self.preview_sampler if preview else self.sampler)
         with evaluating(network):
             return in_equal_batches(draw, seeds, condition, self.device)
 
@@ -71,6 +72,20 @@ class DrawsFromNoise(LightningModule):
             condition = {**condition, "label": noise.integers(self.num_classes)}
         if self.guide is not None:
             denoiser = self.guide.guided(denoiser, condition["label"])
-        told = condition if config.num_classes is not None else {}
-        shape = (config.in_channels, config.image_size, config.image_size)
-        return sampler(denoiser, noise, shape, told).clamp(-1, 1)
+        shape, told = (config.in_channels, config.image_size, config.image_size), self.told(seeds, condition)
+        return sampler(denoiser, noise, shape, told, start=self.start(condition)).clamp(-1, 1)
+
+    # What a method with other conditions changes
+
+    @property
+    def drawn_process(self) -> GaussianDiffusion:
+        """The process that is undone to draw an image."""
+        return self.diffusion
+
+    def told(self, seeds: Tensor, condition: Mapping[str, Tensor]) -> Condition:
+        """What the network is told at every step; what depends on the condition alone is computed here, once."""
+        return condition if self.unet.config.num_classes is not None else {}
+
+    def start(self, condition: Mapping[str, Tensor]) -> Tensor | None:
+        """Images (N, C, H, W) to begin from, which the process noises first; none: from noise alone."""
+        return None

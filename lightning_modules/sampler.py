@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from tenshot.diffusion import Condition, Denoiser, GaussianDiffusion, sample_ddim, sample_ddpm, sample_dpm_solver
@@ -60,6 +61,7 @@ class Sampler:
         shape: tuple[int, int, int],
         condition: Condition = None,
         progress: Progress | None = None,
+        start: Tensor | None = None,
     ) -> Tensor:
         """Draw one image for each generator of ``noise``.
 
@@ -69,23 +71,28 @@ class Sampler:
             shape: (C, H, W) of an image.
             condition: What the network is told.
             progress: Called after each step with (done, total, estimate of the clean images).
+            start: (N, C, H, W), clean images to noise to the last step of the process and begin from; none: x_T is
+                noise alone.
 
         Returns:
             (N, C, H, W), about [-1, 1].
         """
-        start = noise.normal(*shape)
+        x = noise.normal(*shape)
+        if start is not None:
+            last = torch.full((len(x),), denoiser.process.num_steps - 1, device=x.device)
+            x = denoiser.process.q_sample(start, last, x)
         steps = self.for_process(denoiser.process).steps
         assert steps is not None
         if self.method == "dpm_solver":
             return sample_dpm_solver(
-                denoiser, start, int(steps), condition, clip_denoised=self.clip_denoised, progress=progress
+                denoiser, x, int(steps), condition, clip_denoised=self.clip_denoised, progress=progress
             )
         spaced = denoiser.respace(str(steps))
         if self.method == "ddim":
             return sample_ddim(
-                spaced, start, condition, eta=self.eta, randn=noise.normal_like, clip_denoised=self.clip_denoised,
+                spaced, x, condition, eta=self.eta, randn=noise.normal_like, clip_denoised=self.clip_denoised,
                 progress=progress,
             )  # fmt: skip
         return sample_ddpm(
-            spaced, start, condition, randn=noise.normal_like, clip_denoised=self.clip_denoised, progress=progress
+            spaced, x, condition, randn=noise.normal_like, clip_denoised=self.clip_denoised, progress=progress
         )

@@ -50,6 +50,7 @@ class UNetConfig:
         in_channels: Channels of the noisy image.
         out_channels: Channels predicted; twice in_channels where the variance is learned.
         low_res_channels: Channels of the low-resolution condition of a super-resolution model; 0 for none.
+        low_res_timestep: Whether such a model is told s, the step of noise in its low-resolution condition.
         num_classes: Number of class labels; none for an unconditional model.
         checkpoint_blocks: Recompute each block in the backward pass: less memory, about a quarter more time.
     """
@@ -69,6 +70,7 @@ class UNetConfig:
     in_channels: int = 3
     out_channels: int = 6
     low_res_channels: int = 0
+    low_res_timestep: bool = False
     num_classes: int | None = None
     checkpoint_blocks: bool = False
 
@@ -100,6 +102,11 @@ class UNetConfig:
             check_range("unet.channel_mult", mult)
         check_range("unet.low_res_channels", self.low_res_channels, 0)
         check_range("unet.dropout", self.dropout, 0, 1)
+        if self.low_res_timestep and not self.low_res_channels:
+            raise InputError(
+                "unet.low_res_timestep is of a low-resolution condition, but unet.low_res_channels is 0: set both or "
+                "neither"
+            )
         halvings = len(self.channel_mult) - 1
         if halvings < 0 or self.image_size % 2**halvings:
             raise InputError(
@@ -223,16 +230,28 @@ class UNet(ShardedByStage):
                 width = out
         self.norm = GroupNorm(width, config.norm_groups)
         self.conv = zeroed(nn.Conv2d(width, config.out_channels, 3, padding=1))
+        self.s_embedding = TimeEmbedding(config.channels) if config.low_res_timestep else None
+        if self.s_embedding is not None:
+            zeroed(self.s_embedding.fc2)  # at the start the network is the one that is not told s, to the last bit
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, low_res: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        label: Tensor | None = None,
+        low_res: Tensor | None = None,
+        s: Tensor | None = None,
+    ) -> Tensor:
         """One evaluation.
 
         Args:
             x: (N, C, H, W) noisy images; H and W multiples of 2 ** (levels - 1).
             t: (N,) timesteps of the process the network was trained with, integral or fractional.
             label: (N,) int64 classes, for a class-conditional network and only then.
-            low_res: (N, C', H', W') low-resolution images in [-1, 1], for a super-resolution network and only then.
+            low_res: (N, C', H', W') low-resolution images in [-1, 1], for a super-resolution network and only then;
+                brought to H x W bilinearly where they are of another size.
+            s: (N,) steps of noise in low_res, 0 for none, for a network with low_res_timestep and only then.
 
         Returns:
             (N, out_channels, H, W) in the dtype of x.
@@ -250,10 +269,16 @@ class UNet(ShardedByStage):
                 f"was called {'without' if label is None else 'with'} label and "
                 f"{'without' if low_res is None else 'with'} low_res"
             )
+        if (s is None) == config.low_res_timestep:
+            raise InputError(
+                f"this U-Net has low_res_timestep={config.low_res_timestep}, but was called "
+                f"{'without' if s is None else 'with'} s"
+            )
         if low_res is not None:
-            low_res = F.interpolate(low_res, x.shape[-2:], mode="bilinear", align_corners=False)
+            if low_res.shape[-2:] != x.shape[-2:]:
+                low_res = F.interpolate(low_res, x.shape[-2:], mode="bilinear", align_corners=False)
             x = torch.cat([x, low_res.to(x.dtype)], dim=1)
-        embedding = self.embed(t, label)
+        embedding = self.embed(t, label, s)
         h, skips = self.encoder(x.contiguous(memory_format=torch.channels_last), embedding)
         recompute = config.checkpoint_blocks and self.training
         for stage in self.decoder:
@@ -272,10 +297,12 @@ class UNet(ShardedByStage):
             if isinstance(part, nn.Conv2d):
                 part.to(dtype)
 
-    def embed(self, t: Tensor, label: Tensor | None) -> Tensor:
+    def embed(self, t: Tensor, label: Tensor | None, s: Tensor | None = None) -> Tensor:
         """The embedding that every residual block projects, after its SiLU: (N, 4 * channels) float32."""
         with torch.autocast(t.device.type, enabled=False):
             embedding = self.time_embedding(t)
             if self.class_embedding is not None:
                 embedding = embedding + self.class_embedding(label)
+            if self.s_embedding is not None:
+                embedding = embedding + self.s_embedding(s)
             return F.silu(embedding)

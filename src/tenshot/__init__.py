@@ -30,6 +30,7 @@ __all__ = [
     "Sampler",
     "StyleGAN2",
     "StyleGAN2Config",
+    "SuperResolution",
     "SyntheticFaces",
     "UNetConfig",
     "__version__",
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
         Regularization,
         Sampler,
         StyleGAN2,
+        SuperResolution,
     )
     from tenshot.models import StyleGAN2Config, UNetConfig
 

@@ -146,7 +146,7 @@ def test_drawn_images_are_clamped(monkeypatch: pytest.MonkeyPatch):
     module = tiny.randomised(tiny.ddpm(sampler=Sampler("ddim", "ddim2", clip_denoised=False)))
     before: list[Tensor] = []
     draw = Sampler.__call__
-    monkeypatch.setattr(Sampler, "__call__", lambda *args: (before.append(draw(*args)), before[-1])[1])
+    monkeypatch.setattr(Sampler, "__call__", lambda *args, **more: (before.append(draw(*args, **more)), before[-1])[1])
     drawn = module.sample(torch.arange(2))
     assert before[0].abs().max() > 1.5
     assert torch.equal(drawn, before[0][:2].clamp(-1, 1))
