@@ -67,5 +67,5 @@ def _refuse_unfit(file: Path, size: int) -> None:
     if (width, height) != (size, size):
         shape = "" if width == height else ", which is not square"
         raise InputError(
-            f"{file} is {width} x {height}{shape}: the stage enlarges images of {size} x {size}, resize or crop all to it"
+            f"{file} is {width} x {height}{shape}: the stage enlarges {size} x {size}, resize or crop all images to it"
         )

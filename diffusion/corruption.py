@@ -21,7 +21,9 @@ from tenshot.diffusion.gaussian import GaussianDiffusion
 from tenshot.errors import InputError, check_range
 from tenshot.losses.arithmetic import check_choice, full_precision
 
-__all__ = ["Augmentation", "Blur", "Corruption", "Downsampling", "LowResNoise", "downsample", "gaussian_blur", "upsample"]
+__all__ = [
+    "Augmentation", "Blur", "Corruption", "Downsampling", "LowResNoise", "downsample", "gaussian_blur", "upsample",
+]  # fmt: skip
 
 Downsampling = Literal["area", "bicubic"]
 

@@ -142,7 +142,7 @@ class DDPM(DrawsFromNoise):
         trained = read(path, UNET, self.init_weights, self.asked)
         if trained.config.low_res_channels != self.low_res_channels:
             raise InputError(
-                f"{path}: a network for {trained.method}, not for {type(self).__name__}: take --model {trained.method}, "
+                f"{path}: a network for {trained.method}, not for {type(self).__name__}: take --model {trained.method} "
                 "or other weights"
             )
         return trained

@@ -100,7 +100,8 @@ class SuperResolution(DDPM):
         trained = super().initial(path)
         self._take(trained.stage, path)
         if self.unet_config is not None:
-            self.unet_config = self._knowing_s(replace(self.unet_config, low_res_timestep=trained.config.low_res_timestep))
+            told = trained.config.low_res_timestep
+            self.unet_config = self._knowing_s(replace(self.unet_config, low_res_timestep=told))
         config = self._knowing_s(trained.config)
         if config == trained.config:
             return trained
@@ -122,7 +123,7 @@ class SuperResolution(DDPM):
         found = {"downsample": "area", **stage, "augmentation": Augmentation.of(stage.get("augmentation"))}
         found |= {name: value for name, value in self.given.items() if value is not None}
         if "low_res_size" not in found:
-            raise InputError(f"{path}: does not tell the side of the images that it enlarges: give --model.low_res_size")
+            raise InputError(f"{path}: does not tell which images it enlarges: give their side, --model.low_res_size")
         self.low_res_size: int = found["low_res_size"]
         self.downsample: Downsampling = found["downsample"]
         self._corrupt(found["augmentation"])
@@ -166,17 +167,16 @@ class SuperResolution(DDPM):
     def validation_loss(self, x: Tensor, t: Tensor, noise: Tensor, condition: Condition) -> Tensor:
         """The loss of each image; beside it, how much larger it is with the z of another image."""
         assert condition is not None
-        loss, z = super().validation_loss(x, t, noise, condition), condition["low_res"]
-        others = z.roll(1, 0) if len(z) > 1 else z.flip(-2)  # a lone image has no other: its own upside down
-        with_others = super().validation_loss(x, t, noise, {**condition, "low_res": others, **self._others_s(condition)})
+        loss, others = super().validation_loss(x, t, noise, condition), dict(condition)
+        for name in ("low_res", "s") if len(x) > 1 else ():
+            if name in others:
+                others[name] = others[name].roll(1, 0)
+        if len(x) == 1:  # no other image: its own upside down
+            others["low_res"] = others["low_res"].flip(-2)
+        with_others = super().validation_loss(x, t, noise, others)
         self.val_gap.update(with_others - loss)
         self.log("val/condition_gap", self.val_gap, batch_size=len(x))
         return loss
-
-    @staticmethod
-    def _others_s(condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The s that belongs to the z of another image."""
-        return {"s": condition["s"].roll(1, 0)} if "s" in condition else {}
 
     def on_validation_epoch_end(self) -> None:
         """Warn, once, where z makes no difference after a time in which it could have been learnt to."""
@@ -228,7 +228,8 @@ class SuperResolution(DDPM):
         if name == "low_res":
             noise = SeededNoise(seeds, self.device, Z_STREAM).normal_like(z)
             z = self.corruption.noised(z.clamp(-1, 1), s, noise)
-        return {**(super().told(seeds, {n: condition[n] for n in ("label",) if n in condition}) or {}), **self._enlarged(z, s)}
+        label = {"label": condition["label"]} if self.unet.config.num_classes is not None else {}
+        return label | self._enlarged(z, s)
 
     def start(self, condition: Mapping[str, Tensor]) -> Tensor | None:
         """The enlarged z, where it is begun from."""
@@ -236,7 +237,7 @@ class SuperResolution(DDPM):
             return None
         z, name = self._z_of(condition)
         if name != "low_res":
-            raise InputError("--model.start_step begins from clean low-resolution images, which truncated sampling has not")
+            raise InputError("--model.start_step begins from clean images, which truncated sampling has not: drop one")
         return upsample(z.clamp(-1, 1), self.unet.config.image_size)
 
     def _z_of(self, condition: Mapping[str, Tensor]) -> tuple[Tensor, str]:
@@ -257,14 +258,16 @@ class SuperResolution(DDPM):
     @property
     def stage(self) -> dict[str, Any]:
         """What it enlarges, as checkpoints record it."""
-        return {"low_res_size": self.low_res_size, "downsample": self.downsample, "augmentation": asdict(self.augmentation)}
+        size = {"low_res_size": self.low_res_size, "downsample": self.downsample}
+        return size | {"augmentation": asdict(self.augmentation)}
 
     def _differences(self, stage: Mapping[str, Any]) -> list[str]:
         """In what trained weights enlarge other images, or count s in another process."""
         pairs = [(name, stage.get(name), getattr(self, name)) for name in ("low_res_size", "downsample")]
         theirs, ours = Augmentation.of(stage.get("augmentation")).noise, self.augmentation.noise
-        for name in ("num_steps", "schedule") if theirs and ours else ():
-            pairs.append((f"augmentation.noise.{name}", getattr(theirs, name), getattr(ours, name)))
+        if theirs is not None and ours is not None:
+            process = ("num_steps", "schedule")
+            pairs += [(f"augmentation.noise.{name}", getattr(theirs, name), getattr(ours, name)) for name in process]
         return [f"--model.{name} {its} (here {here})" for name, its, here in pairs if its not in (None, here)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

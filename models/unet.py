@@ -236,12 +236,7 @@ class UNet(ShardedByStage):
         self.to(memory_format=torch.channels_last)
 
     def forward(
-        self,
-        x: Tensor,
-        t: Tensor,
-        label: Tensor | None = None,
-        low_res: Tensor | None = None,
-        s: Tensor | None = None,
+        self, x: Tensor, t: Tensor, label: Tensor | None = None, low_res: Tensor | None = None, s: Tensor | None = None
     ) -> Tensor:
         """One evaluation.
 
@@ -249,8 +244,7 @@ class UNet(ShardedByStage):
             x: (N, C, H, W) noisy images; H and W multiples of 2 ** (levels - 1).
             t: (N,) timesteps of the process the network was trained with, integral or fractional.
             label: (N,) int64 classes, for a class-conditional network and only then.
-            low_res: (N, C', H', W') low-resolution images in [-1, 1], for a super-resolution network and only then;
-                brought to H x W bilinearly where they are of another size.
+            low_res: (N, C', H', W') images in [-1, 1], enlarged here if need be, for a super-resolution network alone.
             s: (N,) steps of noise in low_res, 0 for none, for a network with low_res_timestep and only then.
 
         Returns:
@@ -263,16 +257,14 @@ class UNet(ShardedByStage):
         halving = 2 ** (len(config.widths) - 1)
         if x.shape[-1] % halving or x.shape[-2] % halving:
             raise InputError(f"images of {tuple(x.shape[-2:])} cannot pass a U-Net that needs multiples of {halving}")
-        if (label is None) != (self.class_embedding is None) or (low_res is None) != (config.low_res_channels == 0):
+        wanted = (config.num_classes is not None, config.low_res_channels > 0, config.low_res_timestep)
+        given = (label is not None, low_res is not None, s is not None)
+        if wanted != given:
+            pairs = zip(("label", "low_res", "s"), given, strict=True)
+            told = ", ".join(f"{'with' if there else 'without'} {name}" for name, there in pairs)
             raise InputError(
-                f"this U-Net has num_classes={config.num_classes} and low_res_channels={config.low_res_channels}, but "
-                f"was called {'without' if label is None else 'with'} label and "
-                f"{'without' if low_res is None else 'with'} low_res"
-            )
-        if (s is None) == config.low_res_timestep:
-            raise InputError(
-                f"this U-Net has low_res_timestep={config.low_res_timestep}, but was called "
-                f"{'without' if s is None else 'with'} s"
+                f"this U-Net has num_classes={config.num_classes}, low_res_channels={config.low_res_channels} and "
+                f"low_res_timestep={config.low_res_timestep}, but was called {told}"
             )
         if low_res is not None:
             if low_res.shape[-2:] != x.shape[-2:]:

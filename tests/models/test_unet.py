@@ -212,6 +212,11 @@ def test_impossible_configurations_are_one_line(changes, words):
     assert all(word in message for word in words), message
 
 
+def test_s_without_a_low_resolution_image_is_one_line():
+    with pytest.raises(InputError, match=r"unet\.low_res_timestep is of a low-resolution condition"):
+        configured(low_res_timestep=True)
+
+
 def test_a_size_that_cannot_be_halved_is_one_line():
     with pytest.raises(InputError, match=r"\(16, 15\).*multiples of 2"):
         UNet(SMALL)(torch.randn(1, 3, 16, 15), torch.tensor([0]))
@@ -224,6 +229,11 @@ def test_a_size_that_cannot_be_halved_is_one_line():
         ({}, {"label": torch.tensor([1])}, ["num_classes=None", "with label"]),
         ({"low_res_channels": 3}, {}, ["low_res_channels=3", "without low_res"]),
         ({}, {"low_res": torch.zeros(1, 3, 8, 8)}, ["low_res_channels=0", "with low_res"]),
+        (
+            {"low_res_channels": 3, "low_res_timestep": True},
+            {"low_res": torch.zeros(1, 3, 8, 8)},
+            ["low_res_timestep=True", "with low_res, without s"],
+        ),
     ],
 )
 def test_a_missing_or_unwanted_condition_is_one_line(changes, given, words):
