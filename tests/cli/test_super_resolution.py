@@ -108,8 +108,8 @@ def test_test_enlarges_the_small_versions_of_images_that_were_not_trained_on(
 @pytest.mark.parametrize(
     ("mode", "size", "message"),
     [
-        ("RGB", (8, 12), r"d\.png is 8 x 12, which is not square: the stage enlarges images of 8 x 8"),
-        ("RGB", (16, 16), r"d\.png is 16 x 16: the stage enlarges images of 8 x 8"),
+        ("RGB", (8, 12), r"d\.png is 8 x 12, which is not square: the stage enlarges 8 x 8"),
+        ("RGB", (16, 16), r"d\.png is 16 x 16: the stage enlarges 8 x 8"),
         ("L", (8, 8), r"d\.png is in colour mode L, not RGB without transparency"),
         ("RGBA", (8, 8), r"d\.png is in colour mode RGBA, not RGB without transparency"),
     ],
