@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from tenshot.callbacks.drawn_by import DrawnBy
+from tenshot.datamodules.labels import DATASET_JSON
 from tenshot.datamodules.reading import is_image
 from tenshot.errors import InputError, SaidError
 
@@ -69,6 +71,26 @@ class DrawnFolder:
         if isinstance(found, InputError):
             raise found if trainer.is_global_zero else SaidError(str(found))
         return found
+
+    def tell_classes(self, classes: Sequence[int]) -> None:
+        """Write a dataset.json that tells the class of each sample, from the first; of more samples that stays.
+
+        Raises:
+            InputError: The folder cannot be written.
+        """
+        labels = [[self.file(number).name, label] for number, label in enumerate(classes)]
+        target, partial = self.path / DATASET_JSON, self.path / f".{DATASET_JSON}.{os.getpid()}.partial"
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            if len(json.loads(target.read_text())["labels"]) >= len(labels):
+                return
+        try:
+            partial.write_text(json.dumps({"labels": labels}))
+            partial.replace(target)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise InputError(
+                f"{target}: could not be written ({error.strerror or error}): free space or choose another folder"
+            ) from None
 
     def _claimed(self, count: int) -> set[int]:
         record = self.path / RECORD

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from einops import rearrange
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
@@ -61,12 +62,15 @@ class ImageWriter(Callback):
 
     Args:
         dir: Folder to write to; by default ``images`` in the run's folder.
-        count: Number of images; image i depends on (seed, i) alone. None: 64, or all of low_res.
+        count: Number of images; image i depends on (seed, i) alone. None: 64, or all of low_res, or as many as there
+            are training images, where labels is ``data``.
         batch_size: Images drawn together on each device.
         seed: Seed of the set.
         label: Draw this class only, of a model that has classes.
         labels: ``uniform``: picture i is of class i mod K, each of the K classes equally often; ``random``: each
-            picture's class is drawn by its own seed, as it is where neither option is given.
+            picture's class is drawn by its own seed, as it is where neither option is given; ``data``: picture i is of
+            the class of training image i of the data. Where classes are chosen, dataset.json beside the images tells
+            them, as --data ImageFolder and SampleFolder read it.
         low_res: For a super-resolution stage, a folder of small images to enlarge: image i is of the i-th by name.
     """
 
@@ -104,7 +108,7 @@ class ImageWriter(Callback):
         """
         if not hasattr(trainer.lightning_module, "sample"):  # it will say so itself
             return set()
-        self.conditions.of(trainer.lightning_module)  # before anything is written
+        condition_of = self.conditions.of(trainer.lightning_module)  # before anything is written
         enlarged = self.conditions.count(trainer.lightning_module)
         if enlarged is not None:
             self.count = enlarged if self._all else min(self.count, enlarged)
@@ -112,6 +116,8 @@ class ImageWriter(Callback):
             by = drawn_by(trainer, trainer.lightning_module, self.seed, self._step, self.conditions)
         self._folder = DrawnFolder(self.folder(trainer), by, "--images.dir")
         there = self._folder.claim(trainer, self.count)
+        if condition_of is not None and self.conditions.recorded is not None and trainer.is_global_zero:
+            self._folder.tell_classes(condition_of(torch.arange(self.count))["label"].tolist())
         rank_zero_info(f"{self._folder.path}: drawing {self.count} images, {len(there)} of them are there already")
         return there
 
@@ -134,9 +140,14 @@ class MissingSamples(Samples):
 
     Args:
         writer: Which writes them.
+        data: Whose classes they may have.
+
+    Raises:
+        InputError: They are to have the classes of the data, which have none.
     """
 
-    def __init__(self, writer: ImageWriter) -> None:
+    def __init__(self, writer: ImageWriter, data: object = None) -> None:
+        writer.conditions = writer.conditions.with_classes_of(data)
         super().__init__(writer.count, writer.batch_size, writer.seed, conditions=writer.conditions)
         self.writer = writer
 

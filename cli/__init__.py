@@ -21,6 +21,7 @@ COMMANDS = {
     "convert": "turn public or tenshot checkpoints into safetensors with their configuration",
     "prepare": "crop and resize the images of a data set once, into a folder or archives",
     "adapt": "the whole way: check the images of a folder, train, stop in time, draw, measure; it prints its commands",
+    "cas": "classification accuracy score: draw samples by class, train a classifier on them, test it on real images",
     "compare": "put runs side by side: one page of metrics, samples, curves, cost and configurations",
 }
 
@@ -50,6 +51,7 @@ AFTERWARDS = {
     "fit": "outside of its training steps: no step is lost; go on with --ckpt_path and the folder of the run",
     "predict": "the images that are drawn stay, the same command draws the others",
     "adapt": "what is done stays, the same command goes on",
+    "cas": "what is done stays, the same command goes on",
     "prepare": "what is written stays, the same command goes on",
 }
 
@@ -108,6 +110,10 @@ def _run(argv: list[str]) -> None:
         from tenshot.cli.adapt import adapt
 
         adapt(argv[1:])
+    elif command == "cas":
+        from tenshot.cli.cas import cas
+
+        cas(argv[1:])
     else:
         with signals_held_back() if command == "fit" else nullcontext():
             from tenshot.cli.allocator import keep_freed_memory

@@ -246,14 +246,14 @@ class App(LightningCLI):
         """Draw samples; the data are what they are compared with."""
         evaluation: EvaluateGenerator = self.config_init["test"]["evaluate"]
         evaluation.data = self.datamodule
-        evaluation.conditions = replace(evaluation.conditions, data=self.datamodule)
+        evaluation.conditions = replace(evaluation.conditions.with_classes_of(self.datamodule), data=self.datamodule)
         self.datamodule = Samples(
             evaluation.samples, evaluation.batch_size, evaluation.seed, conditions=evaluation.conditions
         )
 
     def before_predict(self) -> None:
         """Draw the images that are not there yet."""
-        self.datamodule = MissingSamples(self.config_init["predict"]["images"])
+        self.datamodule = MissingSamples(self.config_init["predict"]["images"], self.datamodule)
 
 
 def _is_first_rank() -> bool:

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from tenshot.datamodules.batches import Batch, EachOnce, EachOnceLoader, EndlessBatches, EndlessLoader, Source
+from tenshot.datamodules.batches import Batch, EachOnce, EachOnceLoader, EndlessBatches, EndlessLoader, Labelled, Source
 from tenshot.datamodules.choice import BY_LISTING, BY_NAME, Record
 from tenshot.datamodules.pixels import from_pixels
 from tenshot.errors import InputError
@@ -128,6 +128,11 @@ class ImageDataModule(LightningDataModule, ABC):
         self.setup()
         assert self._sources is not None
         return self._sources[1]
+
+    def train_classes(self) -> Tensor | None:
+        """The class of every training image, in their order, without reading them: int64 (n,); None without labels."""
+        source = self.train_source
+        return source.class_numbers() if isinstance(source, Labelled) else None
 
     @property
     def truth(self) -> Source | None:

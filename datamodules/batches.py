@@ -16,7 +16,7 @@ from tenshot.datamodules.reading import ImageError
 from tenshot.datamodules.refusals import Refusals
 from tenshot.errors import InputError
 
-__all__ = ["Batch", "EachOnce", "EachOnceLoader", "EndlessBatches", "EndlessLoader", "Source"]
+__all__ = ["Batch", "EachOnce", "EachOnceLoader", "EndlessBatches", "EndlessLoader", "Labelled", "Source"]
 
 Batch = dict[str, Tensor]
 Item = Batch | tuple[Batch, list[ImageError]] | InputError
@@ -38,6 +38,15 @@ class Source(Protocol):
         Raises:
             InputError: an image cannot be read.
         """
+        ...
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """A source that may know classes without reading images."""
+
+    def class_numbers(self) -> Tensor | None:
+        """The class of every image, in their order: int64 (N,); None without labels."""
         ...
 
 

@@ -1,7 +1,8 @@
 """What samples are conditioned on: one choice, alike for ``predict``, ``test`` and sample grids."""
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -15,7 +16,7 @@ from tenshot.errors import InputError
 
 __all__ = ["ConditionOf", "Conditions", "Labels"]
 
-Labels = Literal["random", "uniform"]
+Labels = Literal["random", "uniform", "data"]
 
 ConditionOf = Callable[[Tensor], dict[str, Tensor]]
 """The condition of samples by their numbers: (N,) int64  ->  tensors by name, each of first dimension N."""
@@ -29,9 +30,11 @@ class Conditions:
         group: Group of the options on the command line, such as ``images``.
         label: The class of all samples.
         labels: ``uniform``: sample i is of class i mod K, so that each of the K classes comes equally often;
-            ``random``, which is what neither option means: the method draws each class from the sample's own seed.
+            ``random``, which is what neither option means: the method draws each class from the sample's own seed;
+            ``data``: sample i is of the class of training image i.
         low_res: For a method that enlarges images, a folder of those that it is to enlarge.
         data: For such a method the images whose low-resolution versions it is to enlarge, with their classes.
+        classes: Of the training images, for ``data``, int64 (n,); ``with_classes_of`` finds them.
 
     Raises:
         InputError: Both are given, or the label is no class.
@@ -42,6 +45,7 @@ class Conditions:
     labels: Labels | None = None
     low_res: str | None = None
     data: ImageDataModule | None = None
+    classes: Tensor | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.label is not None and self.labels is not None:
@@ -57,7 +61,26 @@ class Conditions:
         """What files of samples and measurements say of it; None where nothing was chosen, as in those of old."""
         if self.label is not None:
             return {"label": self.label}
+        if self.labels == "data":
+            told = b"" if self.classes is None else self.classes.numpy().tobytes()
+            return {"labels": f"data {hashlib.sha256(told).hexdigest()[:16]}"}
         return {"labels": "uniform"} if self.labels == "uniform" else None
+
+    def with_classes_of(self, data: object) -> "Conditions":
+        """The same, which knows the classes of training images where those decide.
+
+        Raises:
+            InputError: The data have no labels.
+        """
+        if self.labels != "data":
+            return self
+        classes = data.train_classes() if isinstance(data, ImageDataModule) else None
+        if classes is None:
+            raise InputError(
+                f"--{self.group}.labels data takes the classes of training images, but the data have no labels: give "
+                "--data, with --data.labels true"
+            )
+        return replace(self, classes=classes)
 
     def of(self, method: object) -> ConditionOf | None:
         """The conditions for a method, once its networks are built; None where it draws them itself.
@@ -85,7 +108,11 @@ class Conditions:
         return {"low_res_of": str(_images(self.data))} if self.data is not None else None
 
     def count(self, method: object) -> int | None:
-        """How many images there are to be enlarged in the folder; None where there is none."""
+        """How many images there are to be enlarged in the folder, or training images of which each sample takes the
+        class; None where neither is.
+        """
+        if self.classes is not None:
+            return len(self.classes)
         return None if self.low_res is None or not hasattr(method, "low_res_size") else len(self._folder(method))
 
     def _folder(self, method: object) -> LowResFolder:
@@ -126,7 +153,18 @@ class Conditions:
                 f"--{self.group}.{option} chooses classes, but this {type(method).__name__} has none: leave the option "
                 "out"
             )
-        label = self.label
+        label, table = self.label, self.classes
+        if self.labels == "data":
+            if table is None:
+                raise InputError(
+                    f"--{self.group}.labels data is for predict and test alone: choose uniform, or a label"
+                )
+            if table.max() >= classes:
+                raise InputError(
+                    f"--{self.group}.labels data: the data have {int(table.max()) + 1} classes, the model {classes}: "
+                    "give the data that it was trained on"
+                )
+            return lambda index: {"label": table.to(index.device)[index % len(table)]}
         if label is None:
             return lambda index: {"label": index % classes}
         if label >= classes:

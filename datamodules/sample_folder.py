@@ -76,7 +76,9 @@ class SampleFolder(ImageFolder):
             )
         numbers = set(index.entries["label"].tolist())
         drawn = {name for number, name in enumerate(index.classes) if number in numbers}
-        missing = [name for name in names if name not in drawn]
+        real = self.real.train_classes()
+        wanted = names if real is None else [names[number] for number in real.unique().tolist()]
+        missing = [name for name in wanted if name not in drawn]
         if missing:
             raise InputError(
                 f"{self.root} holds no sample of class {missing[0]!r} of the real data: draw as many of each class as "

@@ -129,6 +129,13 @@ class IndexedSource:
             batch["label"] = torch.from_numpy(self.classes[self.index.entries["label"][rows]])
         return batch
 
+    def class_numbers(self) -> Tensor | None:
+        """The class of every image: int64 (N,); None without labels."""
+        if self.classes is None:
+            return None
+        labels = self.index.entries["label"]
+        return torch.from_numpy(self.classes[labels if self.rows is None else labels[self.rows]])
+
     def _images(self, indices: Sequence[int], rows: list[int]) -> Iterator[Tensor]:
         """The images of these numbers or those in their place; appends the row of the index of each."""
         for index in indices:

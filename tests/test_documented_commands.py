@@ -120,7 +120,7 @@ def appended(words: list[str], place: Path) -> list[str]:
                 word for pair in zip(words[::2], words[1::2], strict=True) if "num_val" not in pair[0] for word in pair
             ]
         return words
-    if words[1] == "adapt":
+    if words[1] in ("adapt", "cas"):
         return ["--dry_run"]
     if words[1] == "test":
         return ["--evaluate.features", "random", "--evaluate.samples", "4", "--evaluate.reference", "4"]

@@ -125,8 +125,10 @@ def line_of(words: Sequence[str]) -> str:
     return f"$ {shlex.join(['tenshot', *words])}"
 
 
-def run(words: Sequence[str]) -> None:
+def run(words: Sequence[str], of: str = "adapt") -> None:
     """Run ``tenshot`` with these words, in a process of its own, and wait for its end.
+
+    ``of`` is the command that it is a part of.
 
     Ctrl-C goes to both, and the command saves what it has; other requests to end are handed on to it.
 
@@ -141,10 +143,10 @@ def run(words: Sequence[str]) -> None:
     if status < 0:
         raise InputError(
             f"tenshot {words[0]} was killed ({signal.Signals(-status).name}), perhaps for want of memory: the same "
-            "tenshot adapt command goes on"
+            f"tenshot {of} command goes on"
         )
     if status in STOPPED:
-        print("tenshot: the same tenshot adapt command goes on", file=sys.stderr)
+        print(f"tenshot: the same tenshot {of} command goes on", file=sys.stderr)
     if status:
         raise SystemExit(status)
 

@@ -70,6 +70,10 @@ class FacesSource:
         """What is in the images of these numbers."""
         return face_attributes(self.seed, torch.tensor([self.indices[i] for i in indices], dtype=torch.int64))
 
+    def class_numbers(self) -> Tensor | None:
+        """The class of every image: int64 (N,); None without labels."""
+        return face_labels(self.attributes(range(len(self)))) if self.labels else None
+
     def _draw(self, rows: Tensor) -> dict[str, Tensor]:
         attributes = self.attributes(rows.tolist())
         drawn = {"image": render(self.domain, attributes, self.image_size)}

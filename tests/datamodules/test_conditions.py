@@ -1,10 +1,12 @@
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
-from tenshot.datamodules import Samples
+from tenshot.datamodules import ImageFolder, Samples
 from tenshot.datamodules.conditions import Conditions
 from tenshot.errors import InputError
 
@@ -62,3 +64,39 @@ def test_labels_are_int64_on_any_number():
         condition_of = conditions.of(SIX)
         assert condition_of is not None
         assert condition_of(torch.arange(3))["label"].dtype == torch.int64
+
+
+def test_the_classes_of_training_images_are_known_without_reading_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of those that are not held out, in their order."""
+    monkeypatch.setenv("TENSHOT_CACHE", str(tmp_path / "cache"))
+    for number in range(20):
+        folder = tmp_path / "images" / "abc"[number % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
+    data = ImageFolder(str(tmp_path / "images"), 8, labels=True, val_fraction=0.3, num_workers=0)
+    source = data.train_source
+    assert 2 < len(source) < 20
+    told = data.train_classes()
+    assert told is not None
+    assert torch.equal(told, source.read(range(len(source)))["label"])
+    assert ImageFolder(str(tmp_path / "images"), 8, num_workers=0).train_classes() is None
+
+
+def test_samples_take_the_classes_of_training_images_in_turn():
+    class Six(ImageFolder):
+        def __init__(self) -> None:
+            pass
+
+        def train_classes(self) -> torch.Tensor:
+            return torch.tensor([4, 0, 5])
+
+    conditions = Conditions("images", labels="data").with_classes_of(Six())
+    condition_of = conditions.of(SIX)
+    assert condition_of is not None
+    assert condition_of(torch.tensor([0, 2, 4]))["label"].tolist() == [4, 5, 0]
+    assert conditions.count(SIX) == 3
+    assert conditions.recorded != Conditions("images", labels="data").recorded
+    with pytest.raises(InputError, match="the data have 6 classes, the model 4"):
+        conditions.of(SimpleNamespace(num_classes=4))
+    with pytest.raises(InputError, match="is for predict and test alone"):
+        Conditions("grid", labels="data").of(SIX)
