@@ -24,7 +24,7 @@ class Denoised:
     Args:
         x0: (N, C, H, W) clean images.
         x_t: (N, C, H, W) the same noised.
-        t: (N,) int64.
+        t: (N,) int64; float32, between the steps, for a network that is told the noise level.
         noise: (N, C, H, W).
         condition: What the network was told, or none.
         output: (N, C or 2C, H, W) what the network made of x_t.
@@ -70,7 +70,11 @@ class Denoiser:
         Raises:
             InputError: The spec can't be read or does not fit the process.
         """
-        return Denoiser(self.process.respace(spec), self.network)
+        return self.on(self.process.respace(spec))
+
+    def on(self, process: GaussianDiffusion) -> "Denoiser":
+        """The same network with another process."""
+        return Denoiser(process, self.network)
 
     # Training
 
@@ -83,6 +87,7 @@ class Denoiser:
             noise: (N, C, H, W), standard normal.
             condition: What the network is told.
         """
+        t = self.process.training_time(t)
         x_t = self.process.q_sample(x0, t, noise)
         return Denoised(x0, x_t, t, noise, condition, self.output(x_t, t, condition))
 

@@ -30,10 +30,11 @@ def sample_dpm_solver(
     Solves the same equation as DDIM with eta 0, one network call a step; its first and last steps are DDIM's.
 
     Args:
-        denoiser: With the whole process: the solver picks its own steps from it, all of them times the network knows.
-            The network in evaluation mode. Guidance acts as in ``sample_ddim``.
+        denoiser: With the whole process: the solver picks its own steps from it, all of them times the network knows
+            (between its steps for a network that is told the noise level). The network in evaluation mode. Guidance
+            acts as in ``sample_ddim``.
         noise: x_T, standard normal.
-        steps: Network calls, 1 ... num_steps.
+        steps: Network calls, 1 ... num_steps; at least 2 and without bound where the network is told the noise level.
         condition: What the network is told.
         clip_denoised: Clamp each estimate of the clean image to [-1, 1].
         progress: Called as (done, total, x0) after each step.
@@ -41,6 +42,8 @@ def sample_dpm_solver(
     Raises:
         InputError: More steps than the process has, or none.
     """
+    if denoiser.process.config.time == "noise_level":
+        denoiser = denoiser.on(_even_in_log_snr(denoiser.process, steps))
     diffusion = denoiser.process
     timesteps = _log_snr_timesteps(diffusion, steps)
     log_snr = _half_log_snr(diffusion)
@@ -66,6 +69,15 @@ def sample_dpm_solver(
 def _half_log_snr(diffusion: GaussianDiffusion) -> np.ndarray:
     """The solver's time: log of signal over noise at each step, (T,) float64, falling."""
     return np.log(diffusion.sqrt_alphas_cumprod / diffusion.sqrt_one_minus_alphas_cumprod)
+
+
+def _even_in_log_snr(diffusion: GaussianDiffusion, steps: int) -> GaussianDiffusion:
+    """The process of so many steps that are evenly spaced in log-SNR, the noisiest one where the process ends."""
+    log_snr = _half_log_snr(diffusion)
+    grid = np.linspace(log_snr[0], max(log_snr[-1], _NOISE_ONLY), steps)
+    signals = 1 / np.sqrt(1 + np.exp(-2 * grid))
+    signals[-1] = diffusion.sqrt_alphas_cumprod[-1]
+    return diffusion.at_signals(signals)
 
 
 def _log_snr_timesteps(diffusion: GaussianDiffusion, steps: int) -> list[int]:

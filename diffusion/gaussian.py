@@ -4,7 +4,7 @@ Symbols follow DDPM (arXiv 2006.11239) with time counted from 0: alpha_t = 1 - b
 to t, x_t = sqrt(alpha-bar_t) x_0 + sqrt(1 - alpha-bar_t) eps. Before t = 0 alpha-bar is 1, after the last step it is 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tenshot.diffusion.config import DiffusionConfig
 from tenshot.diffusion.schedules import cosine_betas, linear_betas, space_timesteps
+from tenshot.diffusion.tables import TimeTables, position_of, signal_between
 from tenshot.errors import InputError
 from tenshot.losses.arithmetic import full_precision
 from tenshot.losses.variational import Moments, ReverseStep, bits_of_step, bits_per_dimension, normal_kl
@@ -29,19 +30,21 @@ class GaussianDiffusion:
     Args:
         config: The process that the network is trained on.
         timestep_map: Which of its steps this process keeps, ascending; default all. ``respace`` makes it from a spec.
+            Fractional ones for a network that is told the noise level.
 
     Raises:
         InputError: Fewer than two steps are kept.
     """
 
-    def __init__(self, config: DiffusionConfig, timestep_map: Sequence[int] | None = None) -> None:
+    def __init__(self, config: DiffusionConfig, timestep_map: Sequence[float] | None = None) -> None:
         self.config = config
         betas = linear_betas(config.num_steps) if config.schedule == "linear" else cosine_betas(config.num_steps)
         self.timestep_map = tuple(range(config.num_steps) if timestep_map is None else timestep_map)
         if self.num_steps < 2:
             raise InputError(f"a diffusion process of {self.num_steps} step can't be sampled; keep at least 2")
 
-        kept = np.cumprod(1 - betas)[list(self.timestep_map)]
+        kept, steps = np.cumprod(1 - betas), np.asarray(self.timestep_map)
+        kept = kept[steps] if steps.dtype.kind == "i" else signal_between(np.sqrt(kept), steps) ** 2
         betas = 1 - kept / np.append(1.0, kept[:-1])
         alphas_cumprod = np.cumprod(1 - betas)  # ``kept`` again, with the rounding that published numbers have
         previous, rest = np.append(1.0, alphas_cumprod[:-1]), 1 - alphas_cumprod
@@ -80,7 +83,7 @@ class GaussianDiffusion:
         )
         self._model_timesteps: dict[torch.device, Tensor] = {}
 
-    def __reduce__(self) -> tuple[type["GaussianDiffusion"], tuple[DiffusionConfig, tuple[int, ...]]]:
+    def __reduce__(self) -> tuple[type["GaussianDiffusion"], tuple[DiffusionConfig, tuple[float, ...]]]:
         return type(self), (self.config, self.timestep_map)
 
     # What kind of process, and what its network is given and returns
@@ -98,18 +101,31 @@ class GaussianDiffusion:
     def respace(self, spec: str) -> "GaussianDiffusion":
         """The shorter process that keeps only some steps of this one (``space_timesteps`` explains the spec).
 
-        alpha-bar is the same at the steps kept, beta and all else follow from it.
+        alpha-bar is the same at the steps kept, beta and all else follow from it. For a network that is told the noise
+        level a count spreads that many steps evenly, between those of this process too, and may be larger.
 
         Raises:
             InputError: The spec can't be read or does not fit this process.
         """
+        if self.config.time == "noise_level" and spec.isdecimal():
+            positions = np.linspace(0, self.num_steps - 1, int(spec))
+            kept = np.interp(positions, np.arange(self.num_steps), self.timestep_map)
+            return GaussianDiffusion(self.config, kept.tolist())
         return GaussianDiffusion(self.config, [self.timestep_map[i] for i in space_timesteps(self.num_steps, spec)])
+
+    def at_signals(self, signals: np.ndarray) -> "GaussianDiffusion":
+        """The process whose steps have these factors of the signal, (n,) falling, for a network that is told them."""
+        alpha_bars = GaussianDiffusion(self.config).sqrt_alphas_cumprod
+        return GaussianDiffusion(self.config, position_of(alpha_bars, signals).tolist())
 
     def model_timesteps(self, t: Tensor) -> Tensor:
         """The time that the network is given at step t: the index in the process it was trained on.
 
-        t: (N,) int64  ->  (N,) int64, or float32 in [0, 1000) with ``rescale_timesteps``
+        t: (N,) int64  ->  (N,) int64, or float32 in [0, 1000) with ``rescale_timesteps``, or float32 in (0, 1000], the
+        factor of the signal, where it is told the noise level (t may then be fractional)
         """
+        if self.config.time == "noise_level":
+            return 1000 * self._at("sqrt_alphas_cumprod", t, torch.empty(0, device=t.device))
         if t.device not in self._model_timesteps:
             self._model_timesteps[t.device] = torch.tensor(self.timestep_map, device=t.device)
         original = self._model_timesteps[t.device][t]
@@ -171,6 +187,13 @@ class GaussianDiffusion:
 
     # q: the process that destroys the image
 
+    def training_time(self, t: Tensor) -> Tensor:
+        """Where a network that is told the noise level is trained: from each step (N,) uniformly to the one before.
+
+        The factor of the signal is then uniform between its two values (CDM, section 6). Of other networks t itself.
+        """
+        return t - torch.rand(len(t), device=t.device) if self.config.time == "noise_level" else t
+
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t ~ q(x_t | x_0) from standard normal noise: (N, C, H, W) (DDPM, eq. 4)."""
         x0 = full_precision(x0)
@@ -178,8 +201,8 @@ class GaussianDiffusion:
 
     def snr(self, t: Tensor) -> Tensor:
         """Ratio of signal to noise in x_t, alpha-bar / (1 - alpha-bar): (N,) float32 (VDM, arXiv 2107.00630, eq. 2)."""
-        tables = self._tables.on(t.device, torch.float32)
-        return tables["alphas_cumprod"][t] / tables["one_minus_alphas_cumprod"][t]
+        like = torch.empty(0, device=t.device)
+        return self._at("alphas_cumprod", t, like) / self._at("one_minus_alphas_cumprod", t, like)
 
     def q_mean_variance(self, x0: Tensor, t: Tensor) -> Moments:
         """Moments of q(x_t | x_0)."""
@@ -261,29 +284,4 @@ class GaussianDiffusion:
         return self._at("sqrt_alphas_cumprod", t, like), self._at("sqrt_one_minus_alphas_cumprod", t, like)
 
     def _at(self, name: str, t: Tensor, like: Tensor) -> Tensor:
-        return self._tables.at(name, t, like)
-
-
-class TimeTables:
-    """Named arrays of one value per timestep. Each is copied to a device once, never in a step."""
-
-    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self._arrays = dict(arrays)
-        self._tensors: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
-
-    def on(self, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-        """All tables as tensors (T,) of that device and dtype."""
-        key = (device, dtype)
-        if key not in self._tensors:
-            self._tensors[key] = {
-                name: torch.tensor(array, dtype=dtype, device=device) for name, array in self._arrays.items()
-            }
-        return self._tensors[key]
-
-    def at(self, name: str, t: Tensor, like: Tensor) -> Tensor:
-        """Table ``name`` at ``t``, ready to multiply ``like``.
-
-        t: (N,) int64; like: (N, ...) float32 or float64, gives device and dtype  ->  (N, 1, ...)
-        """
-        table = self.on(like.device, like.dtype)[name]
-        return table[t].view(-1, *[1] * (like.dim() - 1))
+        return (self._tables.between if t.is_floating_point() else self._tables.at)(name, t, like)

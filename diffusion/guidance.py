@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tenshot.diffusion.denoiser import Condition, Denoiser
+from tenshot.diffusion.gaussian import GaussianDiffusion
 from tenshot.losses.arithmetic import full_precision
 from tenshot.losses.variational import ReverseStep
 
@@ -28,9 +29,9 @@ class Guided(Denoiser):
         super().__init__(denoiser.process, denoiser.network)
         self.denoiser, self.guidance = denoiser, guidance
 
-    def respace(self, spec: str) -> "Guided":
-        """The same with a shorter process."""
-        return Guided(self.denoiser.respace(spec), self.guidance)
+    def on(self, process: GaussianDiffusion) -> "Guided":
+        """The same with another process."""
+        return Guided(self.denoiser.on(process), self.guidance)
 
     def denoise(self, x_t: Tensor, t: Tensor, condition: Condition = None, clip_denoised: bool = True) -> ReverseStep:
         """The mean is shifted by variance * gradient."""

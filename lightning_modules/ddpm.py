@@ -113,6 +113,8 @@ class DDPM(DrawsFromNoise):
         assert config is not None
         self.diffusion = GaussianDiffusion(process)
         refuse_other_channels(config, process, self.diffusion.learns_variance)
+        if self.objective == "vlb" and process.time == "noise_level":
+            raise InputError("--model.objective vlb is of timesteps, but diffusion time is noise_level: take hybrid")
         if self.objective == "vlb" and not self.diffusion.learns_variance:
             rank_zero_warn("objective vlb with a fixed variance: the bound trains the mean only")
         self.sampler = self.sampler.for_process(self.drawn_process)

@@ -73,7 +73,7 @@ def _refuse_unfit(classifier: Trained[UNetConfig], unet: UNetConfig, diffusion: 
         raise InputError(
             f"{classifier.path}: does not tell its noise process: tell tenshot convert, and guide with what it writes"
         )
-    noise = ("num_steps", "schedule", "rescale_timesteps")
+    noise = ("num_steps", "schedule", "rescale_timesteps", "time")
     pairs += [(f"diffusion.{name}", getattr(classifier.diffusion, name), getattr(diffusion, name)) for name in noise]
     differ = [f"{name} {its} (the diffusion model: {ours})" for name, its, ours in pairs if its != ours]
     if differ:

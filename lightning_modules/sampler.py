@@ -48,7 +48,9 @@ class Sampler:
         """
         if self.steps is None:
             return replace(self, steps=str(min(MOST_STEPS, diffusion.num_steps)))
-        if self.method == "dpm_solver":
+        if diffusion.config.time == "noise_level" and str(self.steps).isdigit():
+            check_range("sampler.steps", int(self.steps), 2)
+        elif self.method == "dpm_solver":
             check_range("sampler.steps", int(self.steps), 1, diffusion.num_steps)
         else:
             diffusion.respace(str(self.steps))
