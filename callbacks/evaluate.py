@@ -151,6 +151,9 @@ class EvaluateGenerator(Callback):
             there.append("latents")
         if self.conditions.recorded is not None:
             there.append("condition")
+        self._shown.condition_from = getattr(pl_module, "condition_from", None)
+        if self._shown.condition_from is not None:
+            there.append("low_res")
         names = chosen_metrics(self.requests, there, thorough=stage == "test")
         requests = features_decided(self.requests, names, trainer)
         metrics = {name: build(name, requests) for name in names}

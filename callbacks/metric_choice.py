@@ -53,6 +53,7 @@ REMEDY: dict[Need, str] = {
     "truth": "the true image of each sample, which these data have not: give data of pairs",
     "reference": "images of the domain that were not trained on: set --data.val_root",
     "shots": "few training images: set --data.shots",
+    "low_res": "images that were enlarged: take a SuperResolution",
     "latents": "latents to go between, which this method has not: take a GAN",
 }
 
@@ -105,7 +106,7 @@ def chosen_metrics(requests: Requests, there: Collection[str], thorough: bool) -
         requests: What is wanted.
         there: Which needs are met: ``shots``, few training images to compare with; ``reference``, other images of
             the domain; ``latents``, between which the method can go; ``condition``, where it is chosen for each sample;
-            ``truth``, the true image of each sample.
+            ``truth``, the true image of each sample; ``low_res``, the small image that each was enlarged from.
         thorough: Whether metrics that draw many images of their own are computed unasked too.
 
     Raises:
@@ -124,7 +125,7 @@ def chosen_metrics(requests: Requests, there: Collection[str], thorough: bool) -
         rank_zero_info(f"not computed: {', '.join(left_out)}, for want of {'; of '.join(sorted(missing))}")
     if thorough and "latents" in there:
         names += OF_PATHS
-    return names
+    return [*names, "consistency"] if "low_res" in there else names
 
 
 def build(name: str, requests: Requests) -> ImageMetric:

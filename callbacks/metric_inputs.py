@@ -1,5 +1,6 @@
 """What the metrics of an evaluation are shown: real images, samples, and what belongs to each sample."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from tenshot.datamodules import ImageDataModule
 from tenshot.datamodules.batches import Source
+from tenshot.datamodules.pixels import from_pixels
 from tenshot.errors import InputError
 from tenshot.metrics import ImageMetric, PathMetric
 from tenshot.metrics.base import Need
@@ -35,6 +37,8 @@ class MetricInputs:
             "reference": data.reference(reference),
         }
         self.truth = data.truth
+        self.condition_from: Callable[[Tensor], Mapping[str, Tensor]] | None = None
+        """How a method that enlarges images makes ``low_res`` of true images."""
         self.batch_size = batch_size
         self.metrics: dict[str, ImageMetric] = {}
         self._seen_real = False
@@ -87,6 +91,9 @@ class MetricInputs:
         beside: dict[Need, tuple[str, Any]] = {"condition": ("condition", batch.get("condition"))}
         if self.truth is not None and self._that_need("truth"):
             beside["truth"] = ("real", self.truth.read(batch["index"].tolist())["image"].to(pixels.device))
+        if self.condition_from is not None and self._that_need("low_res"):
+            made = self.condition_from(from_pixels(pixels))["low_res"]
+            beside["low_res"] = ("low_res", (batch["condition"]["low_res"], made))
         for metric in self.metrics.values():
             if not isinstance(metric, PathMetric):
                 metric.update(pixels, **dict(beside[need] for need in metric.needs if need in beside))

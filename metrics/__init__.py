@@ -4,6 +4,7 @@ from tenshot.metrics.authenticity import Authenticity
 from tenshot.metrics.base import ImageMetric, Report
 from tenshot.metrics.bits_per_dim import BitsPerDim
 from tenshot.metrics.cmmd import CMMD
+from tenshot.metrics.consistency import Consistency
 from tenshot.metrics.data_copying import DataCopying
 from tenshot.metrics.density_coverage import DensityCoverage
 from tenshot.metrics.frechet import FrechetDistance
@@ -27,6 +28,7 @@ __all__ = [
     "METRICS",
     "Authenticity",
     "BitsPerDim",
+    "Consistency",
     "DataCopying",
     "DensityCoverage",
     "FrechetDistance",

@@ -14,9 +14,9 @@ from tenshot.distributed.gathering import gather_rows, reduce_sum
 
 __all__ = ["ImageMetric", "Need", "Real", "Report"]
 
-Need = Literal["reference", "shots", "latents", "condition", "truth"]
+Need = Literal["reference", "shots", "latents", "condition", "truth", "low_res"]
 """Other images of the domain; the few training images; latents between which the method can go; what each sample was
-conditioned on; the true image that belongs to each sample."""
+conditioned on; the true image that belongs to each sample; the small image that each was enlarged from."""
 
 Real = bool | Literal["shots", "reference"]
 """Whether images are real, not generated; and which of the real ones."""
@@ -56,7 +56,8 @@ class ImageMetric(Metric):
     ``reference`` and ``shots`` come by calls of their own: ``update(images, real=True)`` to a metric that needs one of
     them, ``real="shots"`` and ``real="reference"`` to one that needs both. The others come with the generated ones:
     ``condition`` as ``update(images, condition=...)``, tensors by name, each of first dimension N; ``truth`` as
-    ``update(images, real=...)``, uint8 (N, 3, H, W).
+    ``update(images, real=...)``, uint8 (N, 3, H, W); ``low_res`` as ``update(images, low_res=(given, made))``, float in
+    [-1, 1] (N, 3, h, w): what a sample was enlarged from, and what the sample looks like when it is made small again.
     """
 
     more_is_better: ClassVar[tuple[bool | None, ...]]

@@ -4,6 +4,7 @@ from typing import Literal
 
 from tenshot.metrics.authenticity import Authenticity
 from tenshot.metrics.base import ImageMetric
+from tenshot.metrics.consistency import Consistency
 from tenshot.metrics.data_copying import DataCopying
 from tenshot.metrics.density_coverage import DensityCoverage
 from tenshot.metrics.frechet import FrechetDistance
@@ -25,7 +26,7 @@ __all__ = ["METRICS", "MetricName"]
 MetricName = Literal[
     "frechet", "spatial_frechet", "kernel", "inception_score", "precision_recall", "density_coverage", "vendi",
     "intra_lpips", "nearest_lpips", "pairwise_lpips", "authenticity", "data_copying", "near_copies", "nearness",
-    "path_length", "path_uniformity",
+    "path_length", "path_uniformity", "consistency",
 ]  # fmt: skip
 
 METRICS: dict[str, type[ImageMetric]] = {
@@ -45,4 +46,5 @@ METRICS: dict[str, type[ImageMetric]] = {
     "nearness": Nearness,
     "path_length": PerceptualPathLength,
     "path_uniformity": PathUniformity,
+    "consistency": Consistency,
 }

@@ -186,3 +186,10 @@ def test_each_choice_has_its_networks(features: str, of_frechet: str, of_precisi
 def test_the_file_of_a_transformer_goes_with_its_features(changes: dict[str, str]):
     with pytest.raises(InputError, match=r"vit_weights is the file of --evaluate\.features dinov2 or clip"):
         requests(**changes)
+
+
+def test_consistency_is_computed_where_images_are_enlarged_and_said_to_need_that():
+    assert chosen_metrics(requests(), ("shots", "low_res"), thorough=False)[-1] == "consistency"
+    assert "consistency" not in chosen_metrics(requests(), ("shots",), thorough=True)
+    with pytest.raises(InputError, match=r"consistency needs images that were enlarged: take a SuperResolution"):
+        chosen_metrics(requests(metrics=["consistency"]), ("shots",), thorough=True)

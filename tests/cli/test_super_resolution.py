@@ -95,7 +95,8 @@ def test_test_enlarges_the_small_versions_of_images_that_were_not_trained_on(
     tenshot: tiny.Run, fitted: Path, tmp_path: Path
 ):
     save = tmp_path / "samples"
-    words = ["--evaluate.features", "random", "--evaluate.metrics", "[pairwise_lpips]", "--evaluate.samples", "4"]
+    words = ["--evaluate.features", "random", "--evaluate.metrics", "[pairwise_lpips, consistency]"]
+    words += ["--evaluate.samples", "4"]
     outcome = tenshot("test", "--ckpt_path", str(fitted), *words, "--evaluate.save", str(save))
     assert outcome.status == 0, outcome.err
     data = SyntheticFaces(image_size=16, num_images=12, num_val=3)
@@ -103,6 +104,12 @@ def test_test_enlarges_the_small_versions_of_images_that_were_not_trained_on(
     images = np.stack([np.asarray(Image.open(file)) for file in sorted(save.glob("*.png"))])
     assert np.array_equal(images, drawn(fitted, downsample(x, 8)))
     assert json.loads((save / "drawn_by.json").read_text())["depends_on"]["low_res_of"] == "3 drawn faces"
+
+    values = json.loads((fitted / "evaluations" / "step=00000002.json").read_text())["values"]
+    true = np.moveaxis(x.numpy(), 1, -1)
+    small, z = (pixels.reshape(4, 8, 2, 8, 2, 3).mean(axis=(2, 4)) for pixels in (images / 127.5 - 1, true))
+    assert values["consistency_rmse"] == pytest.approx(np.sqrt(np.square(small - z).mean()), rel=1e-4)
+    assert values["consistency_psnr"] == pytest.approx(-20 * np.log10(values["consistency_rmse"] / 2), rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from tenshot.distributed import gathering
 from tenshot.errors import InputError
 from tenshot.metrics import (
     Authenticity,
+    Consistency,
     DataCopying,
     DensityCoverage,
     FrechetDistance,
@@ -38,6 +39,7 @@ METRICS: dict[str, Callable[[], ImageMetric]] = {
     "rows": lambda: FrechetDistance(nn.Identity()),
     "random": lambda: FrechetDistance("random"),
     "spatial": lambda: SpatialFrechetDistance(TinyInception()),
+    "consistency": Consistency,
     "kernel": lambda: KernelDistance(nn.Identity()),
     "subsets": lambda: KernelDistance(nn.Identity(), subsets=20, subset_size=7),
     "score": lambda: InceptionScore(nn.Identity(), splits=4),
@@ -82,7 +84,8 @@ def both_of(name: str, width: int) -> tuple[Tensor, Tensor]:
 
 def add(metric: ImageMetric, generated: Tensor, real: Tensor) -> None:
     for batch in generated.split(BATCH) if len(generated) else ():
-        metric.update(batch)
+        beside = {"low_res": (batch, batch / 2)} if isinstance(metric, Consistency) else {}
+        metric.update(batch, **beside)
     for batch in real.split(BATCH) if len(real) and metric.compares else ():
         if metric.compares_with_both:
             metric.update(batch, real="shots")
