@@ -33,6 +33,8 @@ def debug_size(recipe: dict[str, Any], folder: Path) -> list[str]:
             unet["head_channels"] = 32
         for name, value in unet.items():
             words += [f"--model.{part}.{name}", str(list(value) if isinstance(value, tuple) else value)]
+    if recipe["model"]["class_path"] == "SuperResolution":
+        words += ["--model.low_res_size", "8"]
     if "network" in method:
         words += ["--model.network", "resnet18", "--model.crop", "14"]
     if method.get("bits_per_dim") is not None:

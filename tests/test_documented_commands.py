@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stages
 import tiny
 import torch
 import yaml
@@ -88,6 +89,12 @@ def place(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
     shutil.copy(place / "RUN/checkpoints/step=00000001.ckpt", place / "FILE")
     shutil.copy(tiny.config_file(place), place / "RECIPE")
     shutil.make_archive(str(place / "data/avataaars64"), "zip", place / "FOLDER")
+    upsampler = stages.stage(optimizer=tiny.adam())
+    tiny.trainer(place / "runs/super_resolution/faces32", 1, StepCheckpoint()).fit(upsampler, tiny.faces())
+    written = tiny.config_file(place, {"model": {"class_path": "SuperResolution", "init_args": {"low_res_size": 8}}})
+    shutil.copy(written, place / "runs/super_resolution/faces32/config.yaml")
+    (place / "SMALL_IMAGES").mkdir()
+    Image.new("RGB", (8, 8)).save(place / "SMALL_IMAGES" / "0.png")
     (place / "package").mkdir()
     for name in ("faces64", "avatars64"):
         tiny.weights_file(place / f"package/{name}.safetensors", tiny.randomised(tiny.ddpm()))

@@ -10,6 +10,7 @@ import tiny
 import torch
 import yaml
 from debug_size import debug_size
+from stages import saved, stage
 
 from tenshot.callbacks import StepCheckpoint
 from tenshot.lightning_modules import DDPM
@@ -18,13 +19,17 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 FRAGMENTS = [path for folder in ("trainer", "logger", "debug") for path in sorted((CONFIGS / folder).glob("*.yaml"))]
 RECIPES = [path for path in sorted(CONFIGS.glob("**/*.yaml")) if path not in FRAGMENTS]
 
-PUBLIC = ("checkpoints/ffhq.pt", "checkpoints/source_ffhq.pt")
+PUBLIC = ("checkpoints/ffhq.pt", "checkpoints/source_ffhq.pt", "checkpoints/64_256_upsampler.pt")
+
+
+SIZED = ("init_from", "low_res_size")
+"""What debug size replaces."""
 
 
 def trained_alike(path: Path) -> str:
     """What decides how a recipe trains at debug size: its method, and its kind of data; not which images, how long."""
     recipe = yaml.safe_load(path.read_text())
-    method = {name: value for name, value in recipe["model"]["init_args"].items() if name != "init_from"}
+    method = {name: value for name, value in recipe["model"]["init_args"].items() if name not in SIZED}
     for network, small in (("unet", tiny.UNET), ("classifier", tiny.UNET), ("stylegan2", asdict(tiny.STYLEGAN2))):
         if network in method:  # of its size nothing is left
             method[network] = {name: value for name, value in method[network].items() if name not in small}
@@ -70,6 +75,8 @@ def started_from(recipe: dict[str, Any], shots: Path, classes: Path, source: Pat
         words += [] if "stylegan2" in method else ["--model.init_from", str(stylegan2)]
     elif "unet" not in method and recipe["model"]["class_path"] in ("DDPM", "DDPMPA"):
         words += ["--model.init_from", str(source)]
+    elif "unet" not in method and recipe["model"]["class_path"] == "SuperResolution":
+        words += ["--model.init_from", saved(source.parent, stage(unet=tiny.unet_config(num_classes=2)))]
     if "root" in data:
         words += ["--data.root", str(classes if data.get("labels") else shots)]
         noisy = recipe["model"]["class_path"] == "NoisyClassifier"
