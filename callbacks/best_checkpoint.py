@@ -11,7 +11,7 @@ from tenshot.checkpoints.uses import kept_if_used
 from tenshot.errors import InputError, did_you_mean
 from tenshot.run.atomic_io import reported
 
-__all__ = ["BestCheckpoint"]
+__all__ = ["BestCheckpoint", "more_is_better"]
 
 BEST = "checkpoints/best.ckpt"
 
@@ -43,18 +43,8 @@ class BestCheckpoint:
         Raises:
             InputError: No metric computes it, or neither is better.
         """
-        if self.by is None:
-            return
-        ordered = [name for name, more in better.items() if more is not None]
-        if self.by not in ordered:
-            fault = (
-                "has no better or worse" if self.by in better else f"is not computed{did_you_mean(self.by, ordered)}"
-            )
-            raise InputError(
-                f"--evaluate.keep_best {self.by!r} {fault}: choose one of {', '.join(ordered)}, or other "
-                f"--evaluate.features than {features}"
-            )
-        self._more_is_better = bool(better[self.by])
+        if self.by is not None:
+            self._more_is_better = more_is_better("--evaluate.keep_best", self.by, better, features)
 
     def resume(self, trainer: Trainer) -> None:
         """Begin anew where the best one was set aside with later steps. On all ranks."""
@@ -107,3 +97,24 @@ class BestCheckpoint:
         same = then == (self.by, self.condition)
         self._value, self._step = (state["best"], state.get("best_step")) if same else (None, None)
         self._worse = state.get("worse", 0) if same else 0
+
+
+def more_is_better(option: str, by: str, better: Mapping[str, bool | None], features: str) -> bool:
+    """Whether more of a value is better.
+
+    Args:
+        option: That names it.
+        by: Its name.
+        better: The same of each value that is computed, by name; None where neither more nor less is.
+        features: What it is computed with, after which it is named.
+
+    Raises:
+        InputError: No metric computes it, or neither is better.
+    """
+    ordered = [name for name, more in better.items() if more is not None]
+    if by not in ordered:
+        fault = "has no better or worse" if by in better else f"is not computed{did_you_mean(by, ordered)}"
+        raise InputError(
+            f"{option} {by!r} {fault}: choose one of {', '.join(ordered)}, or other --evaluate.features than {features}"
+        )
+    return bool(better[by])

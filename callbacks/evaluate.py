@@ -24,7 +24,7 @@ from tenshot.callbacks.metric_inputs import MetricInputs
 from tenshot.callbacks.path_drawing import show_paths
 from tenshot.callbacks.throughput import paused
 from tenshot.datamodules import ImageDataModule
-from tenshot.datamodules.conditions import ConditionOf, Conditions, Labels
+from tenshot.datamodules.conditions import Conditions, Labels
 from tenshot.datamodules.samples import SeedBatches
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules import ImageGenerator, LatentGenerator
@@ -124,12 +124,12 @@ class EvaluateGenerator(Callback):
         self.save, self.every_n_steps, self.fit_samples = save, every_n_steps, fit_samples
         self.data: ImageDataModule | None = None
         """The shots and the reference; by default the trainer's data module."""
+        self.used = self.requests  # once it is set up, with networks in the place of auto
         self._shown: MetricInputs | None = None
-        self._condition_of: ConditionOf | None = None
         self._evaluated_step, self._step_of_checkpoint = -1, 0
         self._best = BestCheckpoint(keep_best, self.conditions.recorded, patience)
         self._copying = CopyingWatch()
-        self._by: DrawnBy | None = None
+        self._by: DrawnBy
         self._folder: DrawnFolder | None = None
 
     # What is compared
@@ -157,19 +157,20 @@ class EvaluateGenerator(Callback):
         names = chosen_metrics(self.requests, there, thorough=stage == "test")
         requests = features_decided(self.requests, names, trainer)
         metrics = {name: build(name, requests) for name in names}
-        if not metrics:
-            raise InputError(
-                "there is nothing to compare samples with: set --data.shots, or --data.val_root to other images of "
-                "the domain"
-            )
         option, count = ("samples", self.samples) if stage == "test" else ("fit_samples", self.fit_samples)
         self._shown.prepare(metrics, count, f"--evaluate.{option}")
-        better = {name: more for metric in metrics.values() for name, more in metric.better().items()}
+        self.used = requests
         if stage == "fit":
-            self._best.check(better, requests.features)
+            self._best.check(self._shown.better, requests.features)
         for logger in trainer.loggers:
             if isinstance(logger, RunWandb):
-                logger.summarise(better)
+                logger.summarise(self._shown.better)
+
+    @property
+    def shown(self) -> MetricInputs:
+        """The metrics and what they are shown, once it is set up."""
+        assert self._shown is not None
+        return self._shown
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let go of the images."""
@@ -207,7 +208,7 @@ class EvaluateGenerator(Callback):
             InputError: It has not.
         """
         if self.every_n_steps:
-            self._condition_of = self.conditions.of(pl_module)
+            self.conditions.of(pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A resumed run has the evaluation of its step; its best one may have been set aside with later steps."""
@@ -226,17 +227,7 @@ class EvaluateGenerator(Callback):
             self._evaluate(trainer, pl_module)
 
     def _evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        with averaged(trainer, pl_module):
-            self._claim(trainer, pl_module, self.fit_samples)
-            self._begin(trainer, pl_module, min(self.paths, self.fit_samples))
-            mine = torch.arange(trainer.global_rank, self.fit_samples, trainer.world_size)
-            length = -(-len(mine) // self.batch_size)
-            for wanted in SeedBatches(mine, self.seed, self.batch_size, length, self._condition_of):
-                batch = move_data_to_device(wanted, pl_module.device)
-                with in_precision(pl_module):
-                    images = cast(ImageGenerator, pl_module).sample(batch["seed"], batch.get("condition"))
-                self._add(images, batch)
-            result = self._finish(trainer, pl_module, self.fit_samples)
+        result = self.measure(trainer, pl_module, self.fit_samples, min(self.paths, self.fit_samples))
         publish_result(trainer, result)
         began = self._copying.began(result)
         self._best.keep(trainer, result["values"])
@@ -259,6 +250,24 @@ class EvaluateGenerator(Callback):
 
     # The work
 
+    def measure(self, trainer: Trainer, pl_module: LightningModule, count: int, paths: int) -> dict[str, Any]:
+        """Draw so many samples (and paths) with the averaged weights as they are now, and look. On all ranks.
+
+        Returns:
+            What the JSON file holds (docs/evaluation.md).
+        """
+        with averaged(trainer, pl_module):
+            self._claim(trainer, pl_module, count)
+            self._begin(trainer, pl_module, paths)
+            mine = torch.arange(trainer.global_rank, count, trainer.world_size)
+            length = -(-len(mine) // self.batch_size)
+            for wanted in SeedBatches(mine, self.seed, self.batch_size, length, self.conditions.of(pl_module)):
+                batch = move_data_to_device(wanted, pl_module.device)
+                with in_precision(pl_module):
+                    images = cast(ImageGenerator, pl_module).sample(batch["seed"], batch.get("condition"))
+                self._add(images, batch)
+            return self._finish(trainer, pl_module, count)
+
     def _claim(self, trainer: Trainer, pl_module: LightningModule, count: int) -> None:
         """Find out what draws, and make sure that the folder for the samples is theirs, before any is drawn."""
         step = trainer.global_step if trainer.training else self._step_of_checkpoint
@@ -273,27 +282,20 @@ class EvaluateGenerator(Callback):
 
     def _begin(self, trainer: Trainer, pl_module: LightningModule, paths: int) -> None:
         """Forget what was generated, and show the metrics this rank's share of paths and, once, of real images."""
-        assert self._shown is not None
-        for metric in self._shown.metrics.values():
+        for metric in self.shown.metrics.values():
             metric.reset_generated()
             if isinstance(metric, PathMetric):
                 show_paths(metric, trainer, pl_module, paths, self.seed, self.batch_size)
-        self._shown.show_real(trainer, pl_module.device)
+        self.shown.show_real(trainer, pl_module.device)
 
     def _add(self, images: Tensor, batch: dict[str, Any]) -> None:
         """Show the metrics a batch of samples, and write it."""
-        assert self._shown is not None
-        self._shown.show(images, batch)
+        self.shown.show(images, batch)
         if self._folder is not None:
             for number, image in zip(batch["index"].tolist(), to_uint8(images), strict=True):
                 write_png(image, self._folder.file(number), self._folder.mark(number))
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule, count: int) -> dict[str, Any]:
         """What the JSON file holds (docs/evaluation.md)."""
-        assert self._shown is not None
-        reports = {name: metric.report() for name, metric in self._shown.metrics.items()}
-        for metric in self._shown.metrics.values():
-            metric.release()
         assert self.data is not None
-        assert self._by is not None
-        return result_of(trainer, pl_module, self._by, count, self.data, self._shown.real, reports)
+        return result_of(trainer, pl_module, self._by, count, self.data, self.shown.real, self.shown.reports())

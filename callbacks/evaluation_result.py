@@ -26,7 +26,7 @@ from tenshot.metrics.base import Report
 from tenshot.run.best_effort import best_effort
 from tenshot.run.run_log import IN_FIT
 
-__all__ = ["number", "publish_result", "result_of"]
+__all__ = ["described", "number", "publish_result", "result_of"]
 
 SCHEMA = 1
 
@@ -70,7 +70,7 @@ def result_of(
         "drawn_by": by.depends_on,
         "shots": str(real["shots"] or "") or None,
         "reference": str(real["reference"] or "") or None,
-        "data": _described(data),
+        "data": described(data),
         "values": {name: number(value) for report in reports.values() for name, value in report.values.items()},
         "metrics": {
             name: {
@@ -85,7 +85,7 @@ def result_of(
     }
 
 
-def _described(data: ImageDataModule) -> dict[str, Any]:
+def described(data: ImageDataModule) -> dict[str, Any]:
     """The data module, its folders in full."""
     roots = {name: getattr(data, name, None) for name in ("root", "val_root")}
     full = {

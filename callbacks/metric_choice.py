@@ -110,13 +110,18 @@ def chosen_metrics(requests: Requests, there: Collection[str], thorough: bool) -
         thorough: Whether metrics that draw many images of their own are computed unasked too.
 
     Raises:
-        InputError: A metric was named that data or method do not allow.
+        InputError: A metric was named that data or method do not allow, or none is left.
     """
     lacks = {name: [need for need in metric.needs if need not in there] for name, metric in METRICS.items()}
     if requests.metrics is not None:
         for name in requests.metrics:
             if lacks[name]:
                 raise InputError(f"--evaluate.metrics {name} needs {REMEDY[lacks[name][0]]}, or leave it out")
+        if not requests.metrics:
+            raise InputError(
+                "there is nothing to compare samples with: set --data.shots, or --data.val_root to other images of "
+                "the domain"
+            )
         return list(requests.metrics)
     names = [name for name in UNASKED if not lacks[name]]
     left_out = [name for name in UNASKED if lacks[name]]

@@ -12,7 +12,7 @@ from tenshot.datamodules.batches import Source
 from tenshot.datamodules.pixels import from_pixels
 from tenshot.errors import InputError
 from tenshot.metrics import ImageMetric, PathMetric
-from tenshot.metrics.base import Need
+from tenshot.metrics.base import Need, Report
 from tenshot.metrics.pixels import checked_pixels
 
 __all__ = ["MetricInputs"]
@@ -47,6 +47,11 @@ class MetricInputs:
     def there(self) -> list[str]:
         """The needs of metrics that the data meet."""
         return [need for need, source in {**self.real, "truth": self.truth}.items() if source is not None]
+
+    @property
+    def better(self) -> dict[str, bool | None]:
+        """Name of each value that the metrics compute -> whether more is better; None where neither is."""
+        return {name: more for metric in self.metrics.values() for name, more in metric.better().items()}
 
     def prepare(self, metrics: dict[str, ImageMetric], count: int, option: str) -> None:
         """Take the metrics, and load what they need, before any sample is drawn.
@@ -97,6 +102,13 @@ class MetricInputs:
         for metric in self.metrics.values():
             if not isinstance(metric, PathMetric):
                 metric.update(pixels, **dict(beside[need] for need in metric.needs if need in beside))
+
+    def reports(self) -> dict[str, Report]:
+        """What each metric says; on all ranks. Then it gives back the accelerator's memory."""
+        reports = {name: metric.report() for name, metric in self.metrics.items()}
+        for metric in self.metrics.values():
+            metric.release()
+        return reports
 
     def forget(self) -> None:
         """Let go of all images."""

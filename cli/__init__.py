@@ -18,6 +18,7 @@ COMMANDS = {
     "validate": "compute the validation losses and the bits per dimension of a checkpoint",
     "test": "measure samples of a checkpoint, or of a folder: FID, Intra-LPIPS and more in one table",
     "predict": "draw images from a checkpoint as numbered PNG files",
+    "search": "find the sampling steps, guidance or truncation that suit a checkpoint, by any metric of test",
     "convert": "turn public or tenshot checkpoints into safetensors with their configuration",
     "prepare": "crop and resize the images of a data set once, into a folder or archives",
     "adapt": "the whole way: check the images of a folder, train, stop in time, draw, measure; it prints its commands",
@@ -50,6 +51,7 @@ RANKS = ("LOCAL_RANK", "RANK", "SLURM_PROCID")
 AFTERWARDS = {
     "fit": "outside of its training steps: no step is lost; go on with --ckpt_path and the folder of the run",
     "predict": "the images that are drawn stay, the same command draws the others",
+    "search": "what is measured stays, the same command goes on",
     "adapt": "what is done stays, the same command goes on",
     "cas": "what is done stays, the same command goes on",
     "prepare": "what is written stays, the same command goes on",

@@ -1,9 +1,6 @@
-"""``tenshot fit | validate | test | predict``: Lightning's command line with this project's classes and defaults."""
+"""``tenshot fit | validate | test | predict | search``: Lightning's command line, our classes and defaults."""
 
-import logging
-import os
 import signal
-import warnings
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +11,6 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
@@ -39,22 +35,26 @@ from tenshot.callbacks import (
 )
 from tenshot.callbacks.data_record import DataRecord, go_on_with_data_of
 from tenshot.callbacks.image_writer import MissingSamples
+from tenshot.callbacks.search import Search
 from tenshot.checkpoints.shipped import shipped_file
 from tenshot.cli.argv import values, with_config
 from tenshot.cli.image_size import image_size_of
-from tenshot.cli.launch import NO_MEETING, Slurm, check_launch, no_meeting
+from tenshot.cli.launch import NO_MEETING, Slurm, check_launch, is_first_rank, no_meeting
 from tenshot.cli.out_of_memory import is_out_of_memory, out_of_memory
 from tenshot.cli.parser import Parser
+from tenshot.cli.quiet import quiet
 from tenshot.cli.renamed_options import without_former_options
 from tenshot.cli.run_folder import for_evaluation, for_training
 from tenshot.cli.run_record import RunRecord, dumped
 from tenshot.cli.schedule import fit_schedule
+from tenshot.cli.search import SearchingTrainer, prepare_search, together
 from tenshot.cli.trainer_checks import check_method, check_seed, check_strategy, check_trainer
 from tenshot.cli.weights import describe_by, from_weights
 from tenshot.cli.yaml_files import check_yaml
 from tenshot.datamodules import Samples
 from tenshot.errors import InputError
 from tenshot.lightning_modules import FolderGenerator
+from tenshot.reports.search_files import write_search
 from tenshot.run import AtomicCheckpointIO, RunLock, RunLog, RunWandb
 from tenshot.run.launched import end_with_launcher, none_left_behind
 
@@ -77,7 +77,8 @@ class App(LightningCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The one that was asked for: parsers of the others would only take time."""
-        return {self.argv[0]: LightningCLI.subcommands()[self.argv[0]] | {"weights_only"}}
+        known = LightningCLI.subcommands()
+        return {self.argv[0]: known.get(self.argv[0], known["test"]) | {"weights_only"}}
 
     def _set_seed(self) -> None:
         """Lightning's, but a seed that is none is told in one line."""
@@ -92,6 +93,8 @@ class App(LightningCLI):
         parser.add_lightning_class_args(InterpolationStrip, "strip")
         parser.add_lightning_class_args(ImageWriter, "images")
         parser.add_lightning_class_args(EvaluateGenerator, "evaluate")
+        if self.argv[0] == "search":
+            parser.add_lightning_class_args(Search, "search")
         parser.add_argument(
             "--tf32",
             type=bool,
@@ -133,7 +136,7 @@ class App(LightningCLI):
             if asked is None and weights is not None and config.trainer.default_root_dir is None:
                 folder = Path("runs") / (shipped_file(weights) or Path(weights)).stem
             folder, checkpoint = for_evaluation(str(self.subcommand), asked, folder, self.folder_given, weights)
-        if self.subcommand == "fit" and _is_first_rank():
+        if self.subcommand == "fit" and is_first_rank():
             self.held.enter_context(RunLock(folder))
         config.trainer.default_root_dir = str(folder)
         config.ckpt_path = None
@@ -244,21 +247,24 @@ class App(LightningCLI):
 
     def before_test(self) -> None:
         """Draw samples; the data are what they are compared with."""
-        evaluation: EvaluateGenerator = self.config_init["test"]["evaluate"]
-        evaluation.data = self.datamodule
-        evaluation.conditions = replace(evaluation.conditions.with_classes_of(self.datamodule), data=self.datamodule)
-        self.datamodule = Samples(
-            evaluation.samples, evaluation.batch_size, evaluation.seed, conditions=evaluation.conditions
-        )
+        asked: EvaluateGenerator = self.config_init["test"]["evaluate"]
+        asked.data = self.datamodule
+        asked.conditions = replace(asked.conditions.with_classes_of(self.datamodule), data=self.datamodule)
+        self.datamodule = Samples(asked.samples, asked.batch_size, asked.seed, conditions=asked.conditions)
 
     def before_predict(self) -> None:
         """Draw the images that are not there yet."""
         self.datamodule = MissingSamples(self.config_init["predict"]["images"], self.datamodule)
 
+    def before_search(self) -> None:
+        """Find the ways of drawing; the data are what the samples are compared with."""
+        built, options = self.config_init["search"], self.config["search"].model
+        self.datamodule = prepare_search(self.trainer, built, self.datamodule, options, self.model)
 
-def _is_first_rank() -> bool:
-    """Before there is a process group; ranks that Lightning starts on other nodes count from 0 there."""
-    return getattr(rank_zero_only, "rank", 0) == 0 and os.environ.get("NODE_RANK", "0") == "0"
+    def after_search(self) -> None:
+        """Show what was found."""
+        if self.trainer.is_global_zero:
+            write_search(self.config_init["search"]["search"].folder)
 
 
 def run(argv: list[str]) -> None:
@@ -268,16 +274,9 @@ def run(argv: list[str]) -> None:
         argv: The command and its options. Without --config or --model, a checkpoint of a run brings the configuration
             that the run was started with.
     """
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # sys.argv stays, for the other ranks
-    warnings.filterwarnings("ignore", message=".*no `validation_step`")  # a GAN has no validation loss
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)  # inside Lightning
-    warnings.filterwarnings("ignore", message="Please use the new API settings to control TF32")  # models/float32.py
-    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")  # into which nobody writes
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: "Tip:" not in record.getMessage()
-    )
+    quiet()
     end_with_launcher()
-    argv = with_config(from_weights(without_former_options(argv)))
+    argv = with_config(from_weights(without_former_options(together(argv))))
     check_yaml([*values(argv, "--config", "-c"), *(arg for arg in argv if arg.endswith((".yaml", ".yml")))])
     try:
         with ExitStack() as held:
@@ -286,6 +285,7 @@ def run(argv: list[str]) -> None:
                 argv,
                 model_class=LightningModule,
                 datamodule_class=LightningDataModule,
+                trainer_class=SearchingTrainer,
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 auto_configure_optimizers=False,

@@ -7,11 +7,12 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.utilities import rank_zero_only
 from torch.distributed import DistNetworkError
 
 from tenshot.errors import InputError
 
-__all__ = ["NO_MEETING", "Slurm", "check_launch", "no_meeting"]
+__all__ = ["NO_MEETING", "Slurm", "check_launch", "is_first_rank", "no_meeting"]
 
 NO_MEETING = DistNetworkError
 """What is raised where processes cannot reach one another."""
@@ -42,6 +43,11 @@ class Slurm(SLURMEnvironment):
     def node_rank(self) -> int:
         """Without srun nothing tells it."""
         return int(os.environ.get("SLURM_NODEID", 0))
+
+
+def is_first_rank() -> bool:
+    """Before there is a process group; ranks that Lightning starts on other nodes count from 0 there."""
+    return getattr(rank_zero_only, "rank", 0) == 0 and os.environ.get("NODE_RANK", "0") == "0"
 
 
 def check_launch(trainer: Trainer) -> None:

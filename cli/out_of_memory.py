@@ -37,7 +37,7 @@ def out_of_memory(error: BaseException, command: str, method: LightningModule) -
 
 
 def _remedy(command: str, method: LightningModule) -> str:
-    if command == "test":
+    if command in ("test", "search"):
         return "lower --evaluate.batch_size"
     if command == "predict":
         return "lower --images.batch_size"

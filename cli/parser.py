@@ -18,6 +18,12 @@ __all__ = ["Parser", "explain"]
 class Parser(LightningArgumentParser):
     """Lightning's parser, but a mistake ends in one line."""
 
+    def add_method_arguments(self, theclass: type, themethod: str, **options: Any) -> list[str]:
+        """The arguments of a command; as a group of its own unless there are options of that name."""
+        as_group = themethod not in (self.groups or {})
+        added: list[str] = super().add_method_arguments(theclass, themethod, as_group=as_group, **options)
+        return added
+
     def parse_string(self, content: str, *arguments: Any, **options: Any) -> Namespace:
         """A configuration; one of an older version may hold options that are gone."""
         return super().parse_string(without_former_settings(content), *arguments, **options)

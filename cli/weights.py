@@ -24,7 +24,7 @@ def from_weights(argv: list[str]) -> list[str]:
     Raises:
         InputError: The file cannot be read, or holds a network that draws nothing.
     """
-    if argv[0] not in ("predict", "test") or {"--help", "-h"} & set(argv):
+    if argv[0] not in ("predict", "test", "search") or {"--help", "-h"} & set(argv):
         return argv
     paths = values(argv, "--ckpt_path")
     weights = paths[-1] if paths and _is_of_no_run(paths[-1], _told(argv, "model")) else None

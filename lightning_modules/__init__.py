@@ -2,7 +2,7 @@
 
 from tenshot.lightning_modules.cdc import CDC, Correspondence
 from tenshot.lightning_modules.classification_accuracy import ClassificationAccuracyScore
-from tenshot.lightning_modules.contract import ImageGenerator, LatentGenerator
+from tenshot.lightning_modules.contract import AdjustableGenerator, ImageGenerator, LatentGenerator
 from tenshot.lightning_modules.ddpm import DDPM
 from tenshot.lightning_modules.ddpm_pa import DDPMPA, Pairwise
 from tenshot.lightning_modules.folder_generator import FolderGenerator
@@ -18,6 +18,7 @@ __all__ = [
     "CDC",
     "DDPM",
     "DDPMPA",
+    "AdjustableGenerator",
     "ClassificationAccuracyScore",
     "ClassifierGuidance",
     "Correspondence",

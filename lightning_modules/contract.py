@@ -1,11 +1,11 @@
 """What every method offers to those who use its images: callbacks, metrics, ``predict`` and ``test``."""
 
 from collections.abc import Mapping
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["ImageGenerator", "LatentGenerator"]
+__all__ = ["AdjustableGenerator", "ImageGenerator", "LatentGenerator"]
 
 
 class ImageGenerator(Protocol):
@@ -61,5 +61,28 @@ class LatentGenerator(Protocol):
 
         Returns:
             (N, C, H, W) float32, in [-1, 1] or somewhat beyond
+        """
+        ...
+
+
+@runtime_checkable
+class AdjustableGenerator(Protocol):
+    """What a method offers besides whose images can be drawn in several ways; none of it needs to be.
+
+    ``tenshot search`` looks for the best way once the weights are trained.
+    """
+
+    drawing: tuple[str, ...]
+    """Options of the method that change how images are drawn and nothing else, dotted, such as ``guidance.scale``; of
+    a group of options, such as ``sampler``, all that it holds."""
+
+    def draw_as(self, other: Self) -> None:
+        """Draw from now on as another one of the class would that had these weights.
+
+        Args:
+            other: As it was configured; its networks need not be built.
+
+        Raises:
+            InputError: The networks cannot be drawn from so.
         """
         ...

@@ -1,7 +1,7 @@
 """Images of a generator with latents, each a function of its seed."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -20,6 +20,8 @@ class DrawsFromLatents(LightningModule):
     generator: StyleGAN2Generator
     truncation: float
     """How far latents go from the average one (psi); 1 is the whole way."""
+    drawing: tuple[str, ...] = ("truncation",)
+    """Options that ``draw_as`` takes over."""
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Draw the images that a batch of seeds asks for."""
@@ -28,6 +30,10 @@ class DrawsFromLatents(LightningModule):
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Draw the images that a batch of seeds asks for."""
         return self.sample(batch["seed"])
+
+    def draw_as(self, other: Self) -> None:
+        """Take over the truncation."""
+        self.truncation = other.truncation
 
     @torch.no_grad()
     def sample(self, seeds: Tensor, condition: Mapping[str, Tensor] | None = None, preview: bool = False) -> Tensor:

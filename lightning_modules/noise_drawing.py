@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tenshot.diffusion import Condition, Denoiser, GaussianDiffusion
 from tenshot.distributed.seeding import SeededNoise, in_equal_batches
 from tenshot.lightning_modules.drawing import evaluating
-from tenshot.lightning_modules.guidance import FrozenClassifier
+from tenshot.lightning_modules.guidance import ClassifierGuidance, FrozenClassifier
 from tenshot.lightning_modules.sampler import Sampler
 from tenshot.models import UNet
 
@@ -27,8 +27,12 @@ class DrawsFromNoise(LightningModule):
     """How images are drawn."""
     preview_sampler: Sampler
     """How the grids during training are drawn."""
+    guidance: ClassifierGuidance | None = None
+    """By which classifier, and how strongly."""
     guide: FrozenClassifier | None = None
-    """What pulls them towards classes."""
+    """What pulls them towards classes, once it is built."""
+    drawing: tuple[str, ...] = ("sampler", "guidance.scale")
+    """Options that ``draw_as`` takes over."""
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Draw the images that a batch of seeds asks for."""
@@ -42,6 +46,16 @@ class DrawsFromNoise(LightningModule):
     def num_classes(self) -> int | None:
         """How many classes there are to draw from; none for an unconditional and unguided model."""
         return self.guide.num_classes if self.guide else self.unet.config.num_classes
+
+    def draw_as(self, other: Self) -> None:
+        """Take over sampler and strength of guidance.
+
+        Raises:
+            InputError: The sampler asks for steps that the process does not have.
+        """
+        self.sampler = other.sampler.for_process(self.drawn_process)
+        if self.guide is not None and other.guidance is not None:
+            self.guide.scale = other.guidance.scale
 
     def sample(self, seeds: Tensor, condition: Condition = None, preview: bool = False) -> Tensor:
         """Draw images; each depends on its own seed and condition alone.

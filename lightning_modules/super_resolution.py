@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -45,6 +45,7 @@ class SuperResolution(DDPM):
     """
 
     low_res_channels = 3
+    drawing = (*DDPM.drawing, "augmentation_s", "start_step")
 
     def __init__(
         self,
@@ -208,6 +209,17 @@ class SuperResolution(DDPM):
             return self.diffusion
         check_range("--model.start_step", self.start_step, 2, self.diffusion.num_steps)
         return GaussianDiffusion(self.diffusion.config, range(self.start_step))
+
+    def draw_as(self, other: Self) -> None:
+        """Also take over the noise in z and the step to begin from.
+
+        Raises:
+            InputError: Also where the network was not trained with that noise, or there is no such step.
+        """
+        self.augmentation_s, self.start_step = other.augmentation_s, other.start_step
+        self.__dict__.pop("drawn_process", None)  # which was of another step to begin from
+        _ = self.drawn_s
+        super().draw_as(other)
 
     def told(self, seeds: Tensor, condition: Mapping[str, Tensor]) -> Condition:
         """What the network is told at every step: z_s ~ q(z_s | z_0), enlarged, s and the class.

@@ -26,8 +26,9 @@ POINTS = 200
 Line = list[tuple[float, float]]
 """(step, value), by step."""
 
-Kind = Literal["best", "copying"]
-"""Of a mark: ``best.ckpt`` is of that step; samples begin to be copies there."""
+Kind = Literal["best", "copying", "seed"]
+"""Of a mark: ``best.ckpt`` is of that step, or that is the best value of an option; samples begin to be copies there;
+what one seed gave."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Mark:
 
 @dataclass
 class Chart:
-    """One quantity over the steps of training.
+    """One quantity over the steps of training, or over the values of an option.
 
     Args:
         title: Its name.
@@ -59,6 +60,7 @@ class Chart:
         lines: By method, one line a run.
         minor: Whether it only splits up another one, as the loss of a timestep bin does.
         marks: Points of lines.
+        labels: Of the points 0, 1, … where these are no steps.
     """
 
     title: str
@@ -66,6 +68,7 @@ class Chart:
     lines: dict[str, list[Line]] = field(default_factory=dict)
     minor: bool = False
     marks: list[Mark] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
 
 
 def logged(run: Run) -> dict[str, Line]:

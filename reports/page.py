@@ -12,13 +12,14 @@ from tenshot.reports.markup import render
 from tenshot.reports.section_images import samples_section, shots_section, strips_section
 from tenshot.reports.section_metrics import metrics_section
 from tenshot.reports.section_runs import config_section, cost_section, curves_section, runs_section
+from tenshot.reports.section_searches import searches_section
 from tenshot.reports.shots import NotAvailable
 
 __all__ = ["page"]
 
 LINKS = {
     "metrics": "Metrics", "samples": "Samples", "shots": "Nearest training images", "strips": "Between latents",
-    "curves": "Curves", "cost": "Cost", "config": "Configurations", "runs": "Runs",
+    "curves": "Curves", "searches": "Searches", "cost": "Cost", "config": "Configurations", "runs": "Runs",
 }  # fmt: skip
 
 
@@ -47,6 +48,7 @@ def page(
         shots_section(groups, nearest, colours),
         strips_section(groups, colours),
         curves_section(groups, colours),
+        searches_section(groups, colours),
         cost_section(groups, colours),
         config_section(groups, colours),
         runs_section(groups, colours),
