@@ -104,7 +104,7 @@ def prepare_search(
     search: Search = built["search"]
     evaluation: EvaluateGenerator = built["evaluate"]
     search.ways = ways_of_drawing(configured, method, search.over)
-    warnings.filterwarnings("ignore", message=r".*following callbacks: \['EvaluateGenerator'\]")  # the search has it
+    warnings.filterwarnings("ignore", message=".*following callbacks: .*EvaluateGenerator")  # the search has it
     search.evaluation, evaluation.data = evaluation, cast(ImageDataModule, data)
     others = (EvaluateGenerator, InterpolationStrip)
     trainer.callbacks[:] = [each for each in trainer.callbacks if not isinstance(each, others)]  # type: ignore[attr-defined]

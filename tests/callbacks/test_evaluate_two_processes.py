@@ -1,4 +1,4 @@
-"""Two gloo processes that train nothing: evaluations during fit and strips are those of one process, and stay so.
+"""Two gloo processes that train nothing: evaluations in fit, searches and strips are those of one process.
 
 Run by ``run_ranks``, this file is the script of one rank.
 """
@@ -23,6 +23,8 @@ from ranks import run_ranks
 from tenshot.callbacks import EvaluateGenerator, InterpolationStrip
 from tenshot.callbacks.feature_choice import features_decided
 from tenshot.callbacks.metric_choice import Requests
+from tenshot.callbacks.search import Search, Way
+from tenshot.cli.search import NoSamples
 from tenshot.datamodules import SyntheticFaces
 from tenshot.datamodules.synthetic_faces import FacesSource
 from tenshot.metrics import METRICS
@@ -55,6 +57,27 @@ def fitted(folder: Path, read: list[int], **arguments: Any) -> None:
         SyntheticFaces.reference = reference  # type: ignore[method-assign]
 
 
+class Adjustable(LinearGenerator):
+    """One that can be drawn from with more or less noise."""
+
+    drawing = ("noise",)
+
+    def draw_as(self, other: "Adjustable") -> None:
+        self.noise = other.noise
+
+
+def searched(folder: Path, **arguments: Any) -> None:
+    """Two ways of drawing with two seeds, one of which is measured already."""
+    search = Search({}, "fd_random")
+    search.ways = [Way({"model.noise": n}, {"model.noise": n}, Adjustable(noise=n)) for n in (0.1, 0.5)]
+    search.evaluation = EvaluateGenerator(["frechet"], "random", samples=SAMPLES, reference=REFERENCE, batch_size=4)
+    search.evaluation.data = tiny.faces(shots=SHOTS)
+    trainer = tiny.trainer(folder, 1, search, **arguments)
+    for seeds in (1, 2):
+        search.count = seeds
+        trainer.test(Adjustable(), NoSamples(), verbose=False)
+
+
 def results(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted((folder / "evaluations").iterdir())]
 
@@ -64,6 +87,7 @@ def one_rank(folder: Path) -> None:
     read: list[int] = []
     fitted(folder / "run", read, devices=2, strategy="ddp")
     (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(read))
+    searched(folder / "searched", devices=2, strategy="ddp")
     METRICS["together"] = Together
     evaluation = EvaluateGenerator(
         ["together"], "random", batch_size=4, every_n_steps=1, fit_samples=SAMPLES, labels="uniform",  # type: ignore[list-item]
@@ -114,6 +138,21 @@ def test_every_evaluation_is_that_of_one_process(folder: Path, tmp_path: Path):
     [strip] = (folder / "run" / "strips").iterdir()
     ours, expected = (np.asarray(Image.open(path)).astype(int) for path in (strip, tmp_path / "strips" / strip.name))
     assert np.abs(ours - expected).max() <= 1  # another batch size, another rounding
+
+
+def test_a_search_is_that_of_one_process(folder: Path, tmp_path: Path):
+    searched(tmp_path)
+    alone, together = (
+        json.loads((path / "searches" / "noise" / "search.json").read_text())
+        for path in (tmp_path, folder / "searched")
+    )
+    assert together["seeds"] == [0, 1]
+    assert len(list((folder / "searched" / "searches" / "measured").iterdir())) == 4
+    for ours, expected in zip(together["rows"], alone["rows"], strict=True):
+        assert ours["options"] == expected["options"]
+        for seed in ("0", "1"):
+            assert ours["values"][seed] == pytest.approx(expected["values"][seed], rel=1e-4)
+            assert ours["records"][seed] == expected["records"][seed]
 
 
 def test_ranks_take_networks_that_all_machines_have(folder: Path):

@@ -1,0 +1,64 @@
+"""Options of drawing: ``draw_as`` draws as a method does that was configured so."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from lightning.pytorch import LightningModule
+
+from tenshot.callbacks import EMA, StepCheckpoint
+from tenshot.cli.registry import METHODS, parameters
+from tenshot.lightning_modules import AdjustableGenerator, ClassifierGuidance, Sampler
+
+SEEDS = torch.arange(3)
+TWO, THREE = Sampler("ddim", "ddim2", eta=1.0), Sampler("dpm_solver", 3)
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a classifier."""
+    folder = tmp_path_factory.mktemp("classifier")
+    module = tiny.randomised(tiny.classifier())
+    tiny.trainer(folder, 1, StepCheckpoint(), ema=EMA(0.9)).fit(module, tiny.faces(labels=True))
+    return folder
+
+
+MAKERS: dict[str, tuple[Callable[[Path], LightningModule], Callable[[Path], LightningModule]]] = {
+    "sampler": (lambda _: tiny.ddpm(sampler=TWO), lambda _: tiny.ddpm(sampler=THREE)),
+    "guidance.scale": (
+        lambda judge: tiny.ddpm(sampler=TWO, guidance=ClassifierGuidance(str(judge), 1.0)),
+        lambda judge: tiny.ddpm(sampler=TWO, guidance=ClassifierGuidance(str(judge), 300.0)),
+    ),
+    "truncation": (lambda _: tiny.gan(), lambda _: tiny.gan(truncation=0.3)),
+}
+
+
+@pytest.mark.parametrize("option", MAKERS)
+def test_a_method_draws_as_another_one_with_its_weights(judge: Path, option: str):
+    ours, theirs = (tiny.randomised(make(judge)) for make in MAKERS[option])
+    assert isinstance(ours, AdjustableGenerator)
+    assert option in ours.drawing
+    before, expected = (module.sample(SEEDS) for module in (ours, theirs))  # type: ignore[operator]
+    assert not torch.equal(before, expected)
+    ours.draw_as(theirs)
+    assert torch.equal(ours.sample(SEEDS), expected)  # type: ignore[attr-defined]
+
+
+def test_steps_that_the_process_does_not_have_are_refused():
+    module, other = tiny.ddpm(), tiny.ddpm()
+    other.sampler = Sampler(steps=5000)
+    tiny.refusal(lambda: module.draw_as(other), "5000")
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if hasattr(method, "drawing")])
+def test_options_of_drawing_are_options_of_the_method(method: type[LightningModule]):
+    names = list(parameters(method))
+    for option in method.drawing:  # type: ignore[attr-defined]
+        assert any(name == option or name.startswith(f"{option}.") for name in names), option
+
+
+def test_every_method_that_draws_has_them():
+    without = {method.__name__ for method in METHODS if not hasattr(method, "drawing")}
+    assert not without & {"DDPM", "DDPMPA", "StyleGAN2", "CDC", "MixDL"}
