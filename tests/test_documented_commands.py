@@ -47,6 +47,7 @@ RUNS = (
 )
 COMPARED = ("runs/a", "runs/b", "runs/c", "runs/a/seed1", "runs/b/seed1", "runs/ddpm_pa/seed1", "runs/finetune/seed1")
 GANS = ("StyleGAN2", "CDC", "MixDL")
+FEW = ["--evaluate.features", "random", "--evaluate.samples", "4", "--evaluate.reference", "4"]
 ELSEWHERE = ("configs/trainer/ddp.yaml", "configs/trainer/fsdp.yaml", "configs/trainer/slurm.yaml", "configs/logger/")
 
 
@@ -130,7 +131,9 @@ def appended(words: list[str], place: Path) -> list[str]:
     if words[1] in ("adapt", "cas"):
         return ["--dry_run"]
     if words[1] == "test":
-        return ["--evaluate.features", "random", "--evaluate.samples", "4", "--evaluate.reference", "4"]
+        return FEW
+    if words[1] == "search":
+        return [*FEW, "--search.by", "fd_random", "--search.over.model.sampler.steps", "[1, 2]"]
     return ["--images.count", "2", "--model.sampler.steps", "2"] if words[1] == "predict" else []
 
 
