@@ -65,8 +65,7 @@ class SuperResolution(DDPM):
         self.asked["low_res_timestep"] = False  # of public files, which know of no s
         self.given = {"low_res_size": low_res_size, "downsample": downsample, "augmentation": augmentation}
         self.augmentation_s, self.start_step = augmentation_s, start_step
-        self.val_gap = MeanMetric(nan_strategy="disable")
-        self._step, self._warned = 0, False
+        self.val_gap, self._step, self._warned = MeanMetric(nan_strategy="disable"), 0, False
 
     # The network and what it is given
 
@@ -86,9 +85,8 @@ class SuperResolution(DDPM):
             check_range("--model.start_step", self.start_step, 2)
         super().configure_model()
         check_range("--model.low_res_size", self.low_res_size, 2, self.unet.config.image_size - 1)
-        steps, told = self.corruption.steps, self.corruption.told
+        steps, told, drawn = self.corruption.steps, self.corruption.told, self.drawn_s
         self.s_bins = TimestepBinMeans(len(steps))
-        drawn = self.drawn_s
         if self.augmentation.noise is not None:
             rank_zero_info(f"low-resolution images: trained with {told(steps[0])} to {told(steps[-1])}, {told(drawn)}")
 
@@ -211,11 +209,7 @@ class SuperResolution(DDPM):
         return GaussianDiffusion(self.diffusion.config, range(self.start_step))
 
     def draw_as(self, other: Self) -> None:
-        """Also take over the noise in z and the step to begin from.
-
-        Raises:
-            InputError: Also where the network was not trained with that noise, or there is no such step.
-        """
+        """Also take over s and start_step; InputError also where the network or the process does not have them."""
         self.augmentation_s, self.start_step = other.augmentation_s, other.start_step
         self.__dict__.pop("drawn_process", None)  # which was of another step to begin from
         _ = self.drawn_s

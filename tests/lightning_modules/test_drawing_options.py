@@ -7,9 +7,11 @@ import pytest
 import tiny
 import torch
 from lightning.pytorch import LightningModule
+from stages import NOISY, small, stage
 
 from tenshot.callbacks import EMA, StepCheckpoint
 from tenshot.cli.registry import METHODS, parameters
+from tenshot.diffusion import Augmentation, LowResNoise
 from tenshot.lightning_modules import AdjustableGenerator, ClassifierGuidance, Sampler
 
 SEEDS = torch.arange(3)
@@ -31,6 +33,8 @@ MAKERS: dict[str, tuple[Callable[[Path], LightningModule], Callable[[Path], Ligh
         lambda judge: tiny.ddpm(sampler=TWO, guidance=ClassifierGuidance(str(judge), 1.0)),
         lambda judge: tiny.ddpm(sampler=TWO, guidance=ClassifierGuidance(str(judge), 300.0)),
     ),
+    "augmentation_s": (lambda _: stage(augmentation=NOISY), lambda _: stage(augmentation=NOISY, augmentation_s=60)),
+    "start_step": (lambda _: stage(start_step=40), lambda _: stage(start_step=500)),
     "truncation": (lambda _: tiny.gan(), lambda _: tiny.gan(truncation=0.3)),
 }
 
@@ -40,16 +44,23 @@ def test_a_method_draws_as_another_one_with_its_weights(judge: Path, option: str
     ours, theirs = (tiny.randomised(make(judge)) for make in MAKERS[option])
     assert isinstance(ours, AdjustableGenerator)
     assert option in ours.drawing
-    before, expected = (module.sample(SEEDS) for module in (ours, theirs))  # type: ignore[operator]
+    condition = {"low_res": small(3)} if hasattr(ours, "low_res_size") else None
+    before, expected = (module.sample(SEEDS, condition) for module in (ours, theirs))  # type: ignore[operator]
     assert not torch.equal(before, expected)
     ours.draw_as(theirs)
-    assert torch.equal(ours.sample(SEEDS), expected)  # type: ignore[attr-defined]
+    assert torch.equal(ours.sample(SEEDS, condition), expected)  # type: ignore[attr-defined]
 
 
 def test_steps_that_the_process_does_not_have_are_refused():
     module, other = tiny.ddpm(), tiny.ddpm()
     other.sampler = Sampler(steps=5000)
     tiny.refusal(lambda: module.draw_as(other), "5000")
+
+
+def test_noise_that_a_stage_does_not_know_is_refused():
+    module, other = (stage(augmentation=Augmentation(LowResNoise(100, s_min=0, s_max=40))) for _ in range(2))
+    other.augmentation_s = 60
+    tiny.refusal(lambda: module.draw_as(other), "--model.augmentation_s", "60")
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if hasattr(method, "drawing")])
