@@ -106,6 +106,7 @@ def prepare_search(
     search.ways = ways_of_drawing(configured, method, search.over)
     warnings.filterwarnings("ignore", message=".*following callbacks: .*EvaluateGenerator")  # the search has it
     search.evaluation, evaluation.data = evaluation, cast(ImageDataModule, data)
+    evaluation.conditions = evaluation.conditions.with_classes_of(evaluation.data)
     others = (EvaluateGenerator, InterpolationStrip)
     trainer.callbacks[:] = [each for each in trainer.callbacks if not isinstance(each, others)]  # type: ignore[attr-defined]
     return NoSamples()

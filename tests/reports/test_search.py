@@ -124,6 +124,7 @@ def test_lines_go_through_the_means(tmp_path: Path):
     [line] = [place_of(path["d"]) for path in drawn if path["class"].startswith("line")]
     x, y = line[::2], line[1::2]
     assert x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.11)
+    assert x[0] < 80 < 320 < x[2] < 350  # over the whole width
     assert (y[2] - y[1]) / (y[0] - y[1]) == pytest.approx((2.75 - 2.5) / (4.5 - 2.5), abs=0.01)
     seeds = [path["d"].split("m")[0] for path in drawn if path["class"].startswith("mark seed")]
     assert [float(place[1:].split()[0]) for place in seeds] == pytest.approx([at for at in x for _ in range(2)])
