@@ -155,11 +155,9 @@ class EvaluateGenerator(Callback):
         if self._shown.condition_from is not None:
             there.append("low_res")
         names = chosen_metrics(self.requests, there, thorough=stage == "test")
-        requests = features_decided(self.requests, names, trainer)
-        metrics = {name: build(name, requests) for name in names}
+        self.used = requests = features_decided(self.requests, names, trainer)
         option, count = ("samples", self.samples) if stage == "test" else ("fit_samples", self.fit_samples)
-        self._shown.prepare(metrics, count, f"--evaluate.{option}")
-        self.used = requests
+        self._shown.prepare({name: build(name, requests) for name in names}, count, f"--evaluate.{option}")
         if stage == "fit":
             self._best.check(self._shown.better, requests.features)
         for logger in trainer.loggers:
