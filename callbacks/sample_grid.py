@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -22,7 +23,8 @@ __all__ = ["SampleGrid"]
 class SampleGrid(DrawsNowAndThen):
     """Draw the same seeds every so many steps: ``samples/step=00000500.png`` in the run's folder, and every logger.
 
-    The upper rows are the first training images (the shots), the lower ones samples from the averaged weights.
+    The upper rows are the first training images (the shots), the lower ones samples from the averaged weights; of a
+    super-resolution stage the upper ones are the low-resolution images that the lower ones are drawn from.
 
     Args:
         every_n_steps: Optimiser steps between two grids; there is one at the end too. 0 for none.
@@ -74,13 +76,19 @@ class SampleGrid(DrawsNowAndThen):
             samples = drawn_together(trainer, pl_module, self.count, samples_of)
         self._publish(trainer, samples, step)
 
+    def _above(self, trainer: Trainer, samples: Tensor) -> Tensor | None:
+        """What the samples are to be compared with."""
+        condition = self._condition_of(torch.arange(self.count)) if self._condition_of else {}
+        if "low_res" in condition:
+            return F.interpolate(condition["low_res"], samples.shape[-2:], mode="nearest")
+        preview = getattr(trainer.datamodule, "preview", None)  # type: ignore[attr-defined]
+        return None if preview is None else preview(self.columns).cpu()
+
     @rank_zero_only
     def _publish(self, trainer: Trainer, samples: Tensor, step: int) -> None:
-        preview = getattr(trainer.datamodule, "preview", None)  # type: ignore[attr-defined]
-        shown = samples
-        if preview is not None:
-            shots = preview(self.columns).cpu()
-            blank = samples.new_ones(-len(shots) % self.columns, *samples.shape[1:])
-            shown = torch.cat([shots, blank, samples])
+        above, shown = self._above(trainer, samples), samples
+        if above is not None:
+            blank = samples.new_ones(-len(above) % self.columns, *samples.shape[1:])
+            shown = torch.cat([above, blank, samples])
         grid = make_grid(shown, nrow=self.columns, padding=2, pad_value=1.0)
         publish(trainer, grid, "samples", step)

@@ -55,7 +55,15 @@ def test_what_is_trained_is_recorded_and_watched(fitted: Path):
     blur = {"sigma_min": 0.4, "sigma_max": 0.6, "prob": 0.25}
     expected = {"low_res_size": 8, "downsample": "area", "augmentation": {"noise": noise, "blur": blur}}
     assert words["stage"] == expected
-    assert (fitted / "samples" / "step=00000002.png").exists()
+    grid = np.asarray(Image.open(fitted / "samples" / "step=00000002.png"))
+    assert grid.shape == (2 * 18 + 2, 2 * 18 + 2, 3)
+    data = SyntheticFaces(image_size=16, num_images=12, num_val=3)
+    x = data.val_source.read([0, 1])["image"] / 127.5 - 1  # type: ignore[union-attr]
+    above = to_uint8(
+        downsample(x, 8).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    ).numpy()  # what they are drawn from
+    assert np.array_equal(grid[2:18, 2:18], above[0])
+    assert np.array_equal(grid[2:18, 20:36], above[1])
 
 
 @pytest.fixture
