@@ -72,6 +72,9 @@ def drawn_by(trainer: Trainer, pl_module: LightningModule, seed: int, step: int,
         "precision": str(trainer.precision),
         "image_size": getattr(config, "image_size", None) or getattr(pl_module, "size", None),
     }
+    process = depends_on["diffusion_config"]
+    if isinstance(process, dict) and process.get("time") == "timestep":
+        del process["time"]  # so that folders of before there was a choice go on
     for name in (name for name in OF_STAGES if hasattr(pl_module, name)):
         depends_on[name] = getattr(pl_module, name)
     if (enlarged := conditions.enlarged(pl_module)) is not None:
