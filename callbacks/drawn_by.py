@@ -16,10 +16,10 @@ from tenshot.checkpoints.shipped import shipped_file
 from tenshot.datamodules.conditions import Conditions
 from tenshot.distributed.sharding import whole
 from tenshot.distributed.trainer_attributes import callback_of
-from tenshot.lightning_modules import FolderGenerator
+from tenshot.lightning_modules import Cascade, FolderGenerator
 from tenshot.run.code_version import code_version
 
-__all__ = ["DrawnBy", "drawn_by", "weights_sha256"]
+__all__ = ["DrawnBy", "drawn_by", "drawn_by_cascade", "weights_sha256"]
 
 SETTINGS = ("diffusion_config", "sampler", "truncation")
 """Attributes of methods that samples depend on besides the weights."""
@@ -57,26 +57,9 @@ def drawn_by(trainer: Trainer, pl_module: LightningModule, seed: int, step: int,
         conditions: Of the samples; recorded as ``condition`` where something was chosen.
     """
     ema = callback_of(trainer, EMA)
-    weights = weights_sha256({name: pl_module.get_submodule(name) for name in getattr(pl_module, "averaged", ())})
-    network = next((pl_module.get_submodule(name) for name in getattr(pl_module, "averaged", ())), None)
-    config, guide, folder = getattr(network, "config", None), getattr(pl_module, "guide", None), _folder(pl_module)
-    guidance = guide and {"scale": guide.scale, "classifier_sha256": weights_sha256({"classifier": guide.network})}
-    depends_on = {
-        "method": type(pl_module).__name__,
-        "weights_sha256": weights,
-        "folder": folder,
-        "seed": seed,
-        **{name: _plain(getattr(pl_module, name, None)) for name in SETTINGS},
-        "guidance": guidance,
-        "classes": getattr(pl_module, "num_classes", None),
-        "precision": str(trainer.precision),
-        "image_size": getattr(config, "image_size", None) or getattr(pl_module, "size", None),
-    }
-    process = depends_on["diffusion_config"]
-    if isinstance(process, dict) and process.get("time") == "timestep":
-        del process["time"]  # so that folders of before there was a choice go on
-    for name in (name for name in OF_STAGES if hasattr(pl_module, name)):
-        depends_on[name] = getattr(pl_module, name)
+    depends_on = _method(pl_module) | {"seed": seed, "precision": str(trainer.precision)}
+    if isinstance(pl_module, Cascade):
+        depends_on |= drawn_by_cascade(pl_module, len(pl_module.generators))
     if (enlarged := conditions.enlarged(pl_module)) is not None:
         depends_on |= enlarged
     if conditions.recorded is not None:  # so that the default is what it was before there was a choice
@@ -90,6 +73,38 @@ def drawn_by(trainer: Trainer, pl_module: LightningModule, seed: int, step: int,
         "code": code_version(),
     }
     return DrawnBy(depends_on, origin)
+
+
+def drawn_by_cascade(cascade: Cascade, count: int) -> dict[str, Any]:
+    """What the images of the first generators of a cascade depend on: ``base.weights_sha256`` and so on."""
+    told: dict[str, Any] = {}
+    for number, generator in enumerate(cascade.generators[:count]):
+        name = f"stages[{number - 1}]" if number else "base"
+        told |= {f"{name}.{key}": value for key, value in _method(generator).items() if value is not None}
+        if number + 1 < count:
+            told[f"{name}.noise_left"] = cascade.noise_left(number)
+    return told
+
+
+def _method(pl_module: LightningModule) -> dict[str, Any]:
+    """What images of a method depend on, besides what they are asked for."""
+    weights = weights_sha256({name: pl_module.get_submodule(name) for name in getattr(pl_module, "averaged", ())})
+    network = next((pl_module.get_submodule(name) for name in getattr(pl_module, "averaged", ())), None)
+    config, guide, folder = getattr(network, "config", None), getattr(pl_module, "guide", None), _folder(pl_module)
+    guidance = guide and {"scale": guide.scale, "classifier_sha256": weights_sha256({"classifier": guide.network})}
+    depends_on = {
+        "method": type(pl_module).__name__,
+        "weights_sha256": weights,
+        "folder": folder,
+        **{name: _plain(getattr(pl_module, name, None)) for name in SETTINGS},
+        "guidance": guidance,
+        "classes": getattr(pl_module, "num_classes", None),
+        "image_size": getattr(config, "image_size", None) or getattr(pl_module, "size", None),
+    }
+    process = depends_on["diffusion_config"]
+    if isinstance(process, dict) and process.get("time") == "timestep":
+        del process["time"]  # so that folders of before there was a choice go on
+    return depends_on | {name: getattr(pl_module, name) for name in OF_STAGES if hasattr(pl_module, name)}
 
 
 def weights_sha256(networks: Mapping[str, nn.Module]) -> str | None:

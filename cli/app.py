@@ -44,7 +44,7 @@ from tenshot.cli.out_of_memory import is_out_of_memory, out_of_memory
 from tenshot.cli.parser import Parser
 from tenshot.cli.quiet import quiet
 from tenshot.cli.renamed_options import without_former_options
-from tenshot.cli.run_folder import for_evaluation, for_training
+from tenshot.cli.run_folder import for_evaluation, for_training, is_trained
 from tenshot.cli.run_record import RunRecord, dumped
 from tenshot.cli.schedule import fit_schedule
 from tenshot.cli.search import SearchingTrainer, prepare_search, together
@@ -53,7 +53,6 @@ from tenshot.cli.weights import describe_by, from_weights
 from tenshot.cli.yaml_files import check_yaml
 from tenshot.datamodules import Samples
 from tenshot.errors import InputError
-from tenshot.lightning_modules import FolderGenerator
 from tenshot.reports.search_files import write_search
 from tenshot.run import AtomicCheckpointIO, RunLock, RunLog, RunWandb
 from tenshot.run.launched import end_with_launcher, none_left_behind
@@ -124,8 +123,8 @@ class App(LightningCLI):
         config = self.config[self.subcommand]
         check_trainer(config.trainer)
         folder = Path(config.trainer.default_root_dir or f"runs/{config.model.class_path.rsplit('.', 1)[-1].lower()}")
-        trained = config.model.class_path.rsplit(".", 1)[-1] != FolderGenerator.__name__
         asked, checkpoint = config.get("ckpt_path"), None
+        trained = is_trained(str(self.subcommand), config.model.class_path.rsplit(".", 1)[-1], asked)
         if self.subcommand == "fit":
             folder, checkpoint = for_training(asked, folder, self.folder_given)
         elif trained:

@@ -3,7 +3,7 @@
 from jsonargparse import Namespace
 
 from tenshot.checkpoints import KINDS, read
-from tenshot.lightning_modules import FolderGenerator
+from tenshot.lightning_modules import Cascade, FolderGenerator
 
 __all__ = ["image_size_of"]
 
@@ -17,6 +17,8 @@ def image_size_of(model: Namespace) -> int | None:
     init_args = model.init_args
     if model.class_path.rsplit(".", 1)[-1] == FolderGenerator.__name__:
         return FolderGenerator(init_args.root).size
+    if model.class_path.rsplit(".", 1)[-1] == Cascade.__name__:
+        return int(read(init_args.stages[-1].checkpoint).config.image_size) if init_args.stages else None
     kind = next((kind for name, kind in KINDS.items() if name in init_args), None)
     if kind is None:
         return None

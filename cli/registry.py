@@ -13,6 +13,7 @@ from tenshot.lightning_modules import (
     CDC,
     DDPM,
     DDPMPA,
+    Cascade,
     ClassificationAccuracyScore,
     FolderGenerator,
     MixDL,
@@ -21,7 +22,7 @@ from tenshot.lightning_modules import (
     SuperResolution,
 )
 
-__all__ = ["CLASSES", "DATA", "METHODS", "class_options", "owners", "parameters"]
+__all__ = ["CLASSES", "DATA", "METHODS", "UNTRAINED", "class_options", "owners", "parameters"]
 
 METHODS: tuple[type[LightningModule], ...] = (
     DDPM,
@@ -32,8 +33,11 @@ METHODS: tuple[type[LightningModule], ...] = (
     StyleGAN2,
     CDC,
     MixDL,
+    Cascade,
     FolderGenerator,
 )
+UNTRAINED = (Cascade.__name__, FolderGenerator.__name__)
+"""Names of those that draw from what they are configured with, not from a checkpoint."""
 DATA: tuple[type[LightningDataModule], ...] = (FewShot, ImageFolder, SampleFolder, SyntheticFaces)
 CLASSES = {"model": METHODS, "data": DATA}
 

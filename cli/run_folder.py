@@ -5,9 +5,28 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_info
 
 from tenshot.checkpoints.runs import checkpoint_file, holds_run, newest_checkpoint, run_of
+from tenshot.cli.registry import UNTRAINED
 from tenshot.errors import InputError
 
-__all__ = ["for_evaluation", "for_training"]
+__all__ = ["for_evaluation", "for_training", "is_trained"]
+
+
+def is_trained(command: str, method: str, asked: str | None) -> bool:
+    """Whether a method has checkpoints, and does not draw from what it is configured with.
+
+    Args:
+        command: Which is to be done.
+        method: Name of its class.
+        asked: --ckpt_path.
+
+    Raises:
+        InputError: It has none, but one is given, or it is to be trained.
+    """
+    if method in UNTRAINED and asked is not None:
+        raise InputError(f"--ckpt_path {asked}: {method} draws from what --model names: leave it out")
+    if method in UNTRAINED and command == "fit":
+        raise InputError(f"{method} is not trained: draw from it with tenshot predict, or measure it with test")
+    return method not in UNTRAINED
 
 
 def for_training(asked: str | None, folder: Path, explicit: bool) -> tuple[Path, Path | None]:

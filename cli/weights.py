@@ -34,7 +34,8 @@ def from_weights(argv: list[str]) -> list[str]:
         argv = [argv[0], *kind, *argv[1:], "--model.init_from", weights]
     elif paths:
         return argv
-    if argv[0] == "predict" and values(argv, "--model.init_from") and not _told(argv, "data"):
+    alone = values(argv, "--model.init_from") or _method_told(argv) == "Cascade"
+    if argv[0] == "predict" and alone and not _told(argv, "data"):
         argv = [*argv, "--data", "tenshot.datamodules.Samples", "--data.count", "1"]  # replaced by --images.count
     return argv
 
@@ -70,8 +71,21 @@ def _told(argv: Sequence[str], group: str) -> bool:
     """Whether the arguments, or a configuration they name, choose a class for ``--model`` or ``--data``."""
     if values(list(argv), f"--{group}", f"--{group}.class_path"):
         return True
-    configs = (Path(path) for path in values(list(argv), "--config", "-c"))
-    return any(group in (yaml.safe_load(path.read_text()) or {}) for path in configs if path.is_file())
+    return any(group in config for config in _configurations(argv))
+
+
+def _method_told(argv: Sequence[str]) -> str | None:
+    """The method that the arguments, or a configuration they name, choose."""
+    named = values(list(argv), "--model", "--model.class_path")
+    models = (config.get("model") for config in _configurations(argv))
+    named = named or [str(model["class_path"]) for model in models if isinstance(model, dict) and "class_path" in model]
+    return named[-1].rsplit(".", 1)[-1] if named else None
+
+
+def _configurations(argv: Sequence[str]) -> list[dict[str, Any]]:
+    """What the configurations hold that the arguments name."""
+    files = (Path(path) for path in values(list(argv), "--config", "-c"))
+    return [yaml.safe_load(path.read_text()) or {} for path in files if path.is_file()]
 
 
 def _without(argv: list[str], option: str) -> list[str]:

@@ -29,6 +29,7 @@ def sample_ddpm(
     randn: Callable[[Tensor], Tensor] = torch.randn_like,
     clip_denoised: bool = True,
     progress: Progress | None = None,
+    left_out: int = 0,
 ) -> Tensor:
     """Ancestral sampling (DDPM, algorithm 2; guided: ADM, algorithm 1): (N, C, H, W) noise -> images.
 
@@ -40,9 +41,10 @@ def sample_ddpm(
             (t = 0), which adds none: num_steps - 1 times, t descending.
         clip_denoised: Clamp each estimate of the clean image to [-1, 1].
         progress: See the module's text.
+        left_out: How many of the last steps are not done: the result is x_t with t = left_out - 1.
     """
     x, total = full_precision(noise), denoiser.process.num_steps
-    for step in reversed(range(total)):
+    for step in reversed(range(left_out, total)):
         t = torch.full((len(x),), step, device=x.device)
         p = denoiser.denoise(x, t, condition, clip_denoised)
         x = p.mean + (0.5 * p.log_variance).exp() * randn(x) if step > 0 else p.mean
@@ -61,6 +63,7 @@ def sample_ddim(
     randn: Callable[[Tensor], Tensor] = torch.randn_like,
     clip_denoised: bool = True,
     progress: Progress | None = None,
+    left_out: int = 0,
 ) -> Tensor:
     """DDIM sampling (DDIM, eq. 12; guided: ADM, algorithm 2): (N, C, H, W) noise -> images.
 
@@ -74,9 +77,10 @@ def sample_ddim(
         clip_denoised: Clamp each estimate of the clean image to [-1, 1], and follow the noise that the clamped one
             implies.
         progress: See the module's text.
+        left_out: How many of the last steps are not done: the result is x_t with t = left_out - 1.
     """
     x, diffusion = full_precision(noise), denoiser.process
-    for step in reversed(range(diffusion.num_steps)):
+    for step in reversed(range(left_out, diffusion.num_steps)):
         t = torch.full((len(x),), step, device=x.device)
         x0, eps = denoiser.x0_eps(x, t, condition, clip_denoised)
         alpha_bar, previous = float(diffusion.alphas_cumprod[step]), float(diffusion.alphas_cumprod_prev[step])

@@ -1,5 +1,6 @@
 """The methods: one LightningModule each."""
 
+from tenshot.lightning_modules.cascade import Cascade, CascadeStage
 from tenshot.lightning_modules.cdc import CDC, Correspondence
 from tenshot.lightning_modules.classification_accuracy import ClassificationAccuracyScore
 from tenshot.lightning_modules.contract import AdjustableGenerator, ImageGenerator, LatentGenerator
@@ -19,6 +20,8 @@ __all__ = [
     "DDPM",
     "DDPMPA",
     "AdjustableGenerator",
+    "Cascade",
+    "CascadeStage",
     "ClassificationAccuracyScore",
     "ClassifierGuidance",
     "Correspondence",

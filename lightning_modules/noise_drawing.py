@@ -75,19 +75,40 @@ class DrawsFromNoise(LightningModule):
         self, network: nn.Module, seeds: Tensor, condition: Condition = None, preview: bool = False
     ) -> Tensor:
         """The same from another network of this architecture and process."""
-        denoiser = Denoiser(self.drawn_process, network)
-        draw = partial(self._draw, denoiser, self.preview_sampler if preview else self.sampler)
+        return self._sample(network, self.preview_sampler if preview else self.sampler, 0, seeds, condition)
+
+    @torch.no_grad()
+    def sample_noisy(self, seeds: Tensor, s: int, condition: Condition = None) -> Tensor:
+        """Images in which as much noise is left as the first s steps of the process make, to be enlarged.
+
+        Their chains are those of ``sample``, stopped; not with the sampler dpm_solver.
+
+        Args:
+            seeds: (N,) int64, one an image.
+            s: 1 … num_steps.
+            condition: As for ``sample``.
+
+        Returns:
+            (N, C, H, W) float32, not clamped
+        """
+        return self._sample(self.unet, self.sampler, s, seeds, condition)
+
+    def _sample(self, network: nn.Module, sampler: Sampler, s: int, seeds: Tensor, condition: Condition) -> Tensor:
+        draw = partial(self._draw, Denoiser(self.drawn_process, network), sampler, s)
         with evaluating(network):
             return in_equal_batches(draw, seeds, condition, self.device)
 
-    def _draw(self, denoiser: Denoiser, sampler: Sampler, seeds: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+    def _draw(
+        self, denoiser: Denoiser, sampler: Sampler, s: int, seeds: Tensor, condition: Mapping[str, Tensor]
+    ) -> Tensor:
         config, noise = self.unet.config, SeededNoise(seeds, self.device)
         if self.num_classes is not None and "label" not in condition:
             condition = {**condition, "label": noise.integers(self.num_classes)}
         if self.guide is not None:
             denoiser = self.guide.guided(denoiser, condition["label"])
         shape, told = (config.in_channels, config.image_size, config.image_size), self.told(seeds, condition)
-        return sampler(denoiser, noise, shape, told, start=self.start(condition)).clamp(-1, 1)
+        images = sampler(denoiser, noise, shape, told, start=self.start(condition), s=s)
+        return images.clamp(-1, 1) if s == 0 else images
 
     # What a method with other conditions changes
 

@@ -64,6 +64,7 @@ class Sampler:
         condition: Condition = None,
         progress: Progress | None = None,
         start: Tensor | None = None,
+        s: int = 0,
     ) -> Tensor:
         """Draw one image for each generator of ``noise``.
 
@@ -75,9 +76,11 @@ class Sampler:
             progress: Called after each step with (done, total, estimate of the clean images).
             start: (N, C, H, W), clean images to noise to the last step of the process and begin from; none: x_T is
                 noise alone.
+            s: Stop where as much noise is left as the first s steps of the whole process make (CDM, arXiv 2106.15282,
+                section 4.1); a step that the sampler does not visit is visited too. Not with dpm_solver.
 
         Returns:
-            (N, C, H, W), about [-1, 1].
+            (N, C, H, W), about [-1, 1]; x_t with t = s - 1 where s > 0.
         """
         x = noise.normal(*shape)
         if start is not None:
@@ -86,15 +89,21 @@ class Sampler:
         steps = self.for_process(denoiser.process).steps
         assert steps is not None
         if self.method == "dpm_solver":
+            assert s == 0
             return sample_dpm_solver(
                 denoiser, x, int(steps), condition, clip_denoised=self.clip_denoised, progress=progress
             )
-        spaced = denoiser.respace(str(steps))
+        spaced, left_out = denoiser.respace(str(steps)), 0
+        if s > 0:
+            visited = sorted({*spaced.process.timestep_map, s - 1})
+            spaced = denoiser.on(GaussianDiffusion(spaced.process.config, visited))
+            left_out = visited.index(s - 1) + 1
         if self.method == "ddim":
             return sample_ddim(
                 spaced, x, condition, eta=self.eta, randn=noise.normal_like, clip_denoised=self.clip_denoised,
-                progress=progress,
+                progress=progress, left_out=left_out,
             )  # fmt: skip
         return sample_ddpm(
-            spaced, x, condition, randn=noise.normal_like, clip_denoised=self.clip_denoised, progress=progress
-        )
+            spaced, x, condition, randn=noise.normal_like, clip_denoised=self.clip_denoised, progress=progress,
+            left_out=left_out,
+        )  # fmt: skip

@@ -1,0 +1,301 @@
+"""A cascade: a generator of small images and the stages that enlarge them (CDM, arXiv 2106.15282), drawn as one."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from tenshot.checkpoints.registry import method_for
+from tenshot.distributed.seeding import SeededNoise, position_seed
+from tenshot.errors import InputError
+from tenshot.lightning_modules.ddpm import ANCESTRAL_250, DDPM
+from tenshot.lightning_modules.guidance import ClassifierGuidance
+from tenshot.lightning_modules.noise_drawing import DrawsFromNoise
+from tenshot.lightning_modules.sampler import Sampler
+from tenshot.lightning_modules.stylegan2 import StyleGAN2
+from tenshot.lightning_modules.super_resolution import SuperResolution
+
+__all__ = ["Cascade", "CascadeStage"]
+
+Generator = DDPM | StyleGAN2
+STAGES = 15
+"""Where the seeds of stages are from: none of a stage is that of the base, or of another."""
+
+
+@dataclass(frozen=True)
+class CascadeStage:
+    """A stage that enlarges, and how it draws.
+
+    Args:
+        checkpoint: A run or checkpoint of SuperResolution, a file of tenshot convert, or a public upsampler.
+        augmentation_s: Step s of noise in what it enlarges, of the process of which it was trained with it; none: the
+            least of training.
+        truncated: What was to be enlarged is drawn up to step s only; else it is drawn whole and then noised.
+        start_step: Begin from the enlarged image with the noise of this step, as SuperResolution.
+        sampler: How it draws.
+        guidance: Draw towards classes by a classifier of noisy images.
+    """
+
+    checkpoint: str
+    augmentation_s: int | None = None
+    truncated: bool = False
+    start_step: int | None = None
+    sampler: Sampler = ANCESTRAL_250
+    guidance: ClassifierGuidance | None = None
+
+
+class Cascade(LightningModule):
+    """Draw with a generator of small images and the stages that enlarge them; nothing is trained.
+
+    All draw with their averaged weights, where they have some.
+
+    Args:
+        base: What draws the small images: a run, a checkpoint, a file of tenshot convert or a public one, of any
+            method.
+        stages: Those that enlarge them, in their order.
+        base_sampler: How a diffusion model as base draws.
+        base_guidance: Draw it towards classes by a classifier of noisy images.
+        base_truncation: How far the latents of a GAN as base go from the average one (psi).
+        offload: Only what is drawing stands on the device, the others in main memory.
+    """
+
+    averaged: tuple[str, ...] = ()
+    """Submodules that an EMA follows: there are none, for nothing is trained."""
+
+    def __init__(
+        self,
+        base: str,
+        stages: list[CascadeStage],
+        base_sampler: Sampler | None = None,
+        base_guidance: ClassifierGuidance | None = None,
+        base_truncation: float | None = None,
+        offload: bool = False,
+    ) -> None:
+        super().__init__()
+        if not stages:
+            raise InputError(
+                f"--model.stages is empty: give stages, or draw with the base alone, tenshot predict --ckpt_path {base}"
+            )
+        self.base, self.stages, self.offload = base, tuple(stages), offload
+        given = {"sampler": base_sampler, "guidance": base_guidance, "truncation": base_truncation}
+        self.base_options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        self.generators: Sequence[Generator] = ()
+        """The base and the stages. No submodules, so that they need not stand on the device together."""
+
+    def configure_model(self) -> None:
+        """Build the base and the stages, with their weights.
+
+        Raises:
+            InputError: One cannot be read or is of another kind, or they do not fit each other.
+        """
+        if self.generators:
+            return
+        with torch.device("cpu"):  # they go to the device when they draw
+            generators = [self._built_base()]
+            for number, stage in enumerate(self.stages):
+                with _named(f"--model.stages[{number}]."):
+                    built = _built_stage(stage)
+                    _refuse_other_images(built, stage, generators)
+                    if truncated_at(stage, built):
+                        _refuse_untruncated(generators[-1], stage, built)
+                generators.append(built)
+        self.generators = [generator.eval().requires_grad_(False) for generator in generators]
+        rank_zero_info(self._told())
+
+    def _built_base(self) -> Generator:
+        method, options = method_for(self.base), self.base_options
+        if method == "SuperResolution":
+            raise InputError(f"--model.base {self.base}: a stage that enlarges images: give it with --model.stages")
+        kinds: dict[str, tuple[type[Generator], set[str]]] = {
+            "DDPM": (DDPM, {"sampler", "guidance"}),
+            "StyleGAN2": (StyleGAN2, {"truncation"}),
+        }
+        kind, allowed = kinds[method]
+        for name in options.keys() - allowed:
+            raise InputError(f"--model.base_{name} is not of a {method}, which {self.base} is: leave it out")
+        with _named("--model.base_"):
+            base = kind(init_from=self.base, init_weights="ema", **options)
+            base.configure_model()
+        return base
+
+    def _told(self) -> str:
+        """The cascade in words."""
+        words = [f"cascade: {image_side(self.generators[0])} px"]
+        for stage, built in zip(self.stages, self.generators[1:], strict=True):
+            assert isinstance(built, SuperResolution)
+            how = "truncated" if truncated_at(stage, built) else "non-truncated"
+            noise = f", {built.corruption.told(built.drawn_s)}, {how}" if built.augmentation.noise is not None else ""
+            words.append(f"{image_side(built)} px{noise}")
+        return " -> ".join(words)
+
+    # Drawing
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes there are to draw from; none where the base has none."""
+        return self.generators[0].num_classes
+
+    @property
+    def size(self) -> int:
+        """Side of the images in pixels."""
+        return image_side(self.generators[-1])
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """Draw the images that a batch of seeds asks for."""
+        return {"index": batch["index"], "image": self.sample(batch["seed"], batch.get("condition"))}
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Draw the images that a batch of seeds asks for."""
+        return self.sample(batch["seed"], batch.get("condition"))
+
+    @torch.no_grad()
+    def sample(self, seeds: Tensor, condition: Mapping[str, Tensor] | None = None, preview: bool = False) -> Tensor:
+        """Draw images; each depends on its own seed and condition alone.
+
+        Args:
+            seeds: (N,) int64, one an image.
+            condition: ``label``: (N,) int64, where the base has classes; drawn uniformly where not given.
+            preview: Draw with the preview samplers, and not truncated.
+
+        Returns:
+            (N, C, H, W) float32 in [-1, 1]
+        """
+        told = dict(condition or {})
+        if self.num_classes is not None and "label" not in told:
+            told["label"] = SeededNoise(seeds, self.device).integers(self.num_classes)
+        images: dict[str, Tensor] = {}
+        for number, generator in enumerate(self.generators):
+            s = 0 if preview else self.noise_left(number)
+            with self._on_device(generator):
+                images = self._drawn(generator, s, stage_seeds(seeds, number), told | images, preview)
+        return images["low_res"]
+
+    def _drawn(
+        self, generator: Generator, s: int, seeds: Tensor, condition: Mapping[str, Tensor], preview: bool
+    ) -> dict[str, Tensor]:
+        """Images as the next stage takes them, with the noise of step s left in."""
+        if s == 0:
+            return {"low_res": generator.sample(seeds, condition, preview)}
+        assert isinstance(generator, DrawsFromNoise)
+        return {"noisy_low_res": generator.sample_noisy(seeds, s, condition)}
+
+    def noise_left(self, number: int) -> int:
+        """The step at which the chain of a generator stops, because the stage after it is truncated; 0: it goes on."""
+        if number == len(self.stages):
+            return 0
+        built = self.generators[number + 1]
+        assert isinstance(built, SuperResolution)
+        return truncated_at(self.stages[number], built)
+
+    @contextmanager
+    def _on_device(self, generator: Generator) -> Iterator[None]:
+        with torch.inference_mode(False):  # weights moved in inference mode could not enter the graph of a guidance
+            generator.to(self.device)
+        yield
+        if self.offload:
+            with torch.inference_mode(False):
+                generator.to("cpu")
+
+
+def stage_seeds(seeds: Tensor, number: int) -> Tensor:
+    """The seeds by which a generator of a cascade draws: the base (0) by the images', each stage by its own.
+
+    Different seeds of one set stay different.
+
+    Args:
+        seeds: (N,) int64, of the images.
+        number: Of the generator.
+    """
+    if number == 0:
+        return seeds
+    return torch.tensor([position_seed([STAGES, number, seed]) for seed in seeds.tolist()], device=seeds.device)
+
+
+def image_side(generator: Generator) -> int:
+    """Side of its images in pixels."""
+    return (generator.unet if isinstance(generator, DDPM) else generator.generator).config.image_size
+
+
+def truncated_at(stage: CascadeStage, built: SuperResolution) -> int:
+    """The step at which the chain before a stage stops; 0 where it is drawn whole."""
+    return built.drawn_s if stage.truncated else 0
+
+
+@contextmanager
+def _named(options: str) -> Iterator[None]:
+    """What a method says of its options is of these here."""
+    try:
+        yield
+    except InputError as error:
+        told = str(error).replace("give --model.diffusion", "tell tenshot convert, and give what it writes")
+        raise InputError(told.replace("--model.", options)) from None
+
+
+def _built_stage(stage: CascadeStage) -> SuperResolution:
+    method = method_for(stage.checkpoint)
+    if method != "SuperResolution":
+        raise InputError(
+            f"--model.checkpoint {stage.checkpoint}: of {method}, which enlarges nothing: give one of SuperResolution"
+        )
+    built = SuperResolution(
+        init_from=stage.checkpoint,
+        init_weights="ema",
+        augmentation_s=stage.augmentation_s,
+        start_step=stage.start_step,
+        sampler=stage.sampler,
+        guidance=stage.guidance,
+    )
+    built.configure_model()
+    return built
+
+
+def _refuse_other_images(built: SuperResolution, stage: CascadeStage, before: Sequence[Generator]) -> None:
+    """Compare a stage with the generators before it.
+
+    Raises:
+        InputError: They draw images of another size or of other classes.
+    """
+    drawn, classes = image_side(before[-1]), before[0].num_classes
+    if drawn != built.low_res_size:
+        raise InputError(
+            f"--model.checkpoint {stage.checkpoint}: enlarges {built.low_res_size} x {built.low_res_size}, but what "
+            f"comes before it draws {drawn} x {drawn}: give stages whose sizes follow one another"
+        )
+    if built.num_classes not in (None, classes):
+        theirs = "none" if classes is None else classes
+        raise InputError(
+            f"--model.checkpoint {stage.checkpoint}: draws images of {built.num_classes} classes, but the base has "
+            f"{theirs}: give a base and stages of the same classes"
+        )
+
+
+def _refuse_untruncated(before: Generator, stage: CascadeStage, built: SuperResolution) -> None:
+    """Make sure that the chain before a stage passes through its z_s.
+
+    Raises:
+        InputError: It has none, is of another process, or its sampler does not stop there.
+    """
+    noise, told = built.augmentation.noise, f"--model.truncated true: {stage.checkpoint}"
+    assert noise is not None
+    if not isinstance(before, DrawsFromNoise):
+        raise InputError(f"{told} would begin from a chain stopped at s, but {type(before).__name__} has none: drop it")
+    theirs, ours = ((process.num_steps, process.schedule) for process in (before.diffusion.config, noise))
+    if theirs != ours:
+        raise InputError(
+            f"{told} counts s in {ours[0]} steps, {ours[1]}, but what comes before it has {theirs[0]} steps, "
+            f"{theirs[1]}: drop it"
+        )
+    if before.sampler.method == "dpm_solver":
+        raise InputError(f"{told} takes a chain of steps before it, but its sampler is dpm_solver: take ddpm or ddim")
+    if built.start_step is not None:
+        raise InputError(f"{told} enlarges noisy images, but --model.start_step begins from clean ones: drop one")
+    if built.drawn_s > before.drawn_process.num_steps:
+        raise InputError(
+            f"{told} with s = {built.drawn_s}, but what comes before it begins at step "
+            f"{before.drawn_process.num_steps}: choose an s up to that"
+        )
