@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-full avatars sources evidence test pytest coverage lint wheel bench gpu gpu-dry gpu-page gpu-numbers gpu-wheels clean
+.PHONY: help demo demo-full cascade avatars sources evidence test pytest coverage lint wheel bench gpu gpu-dry gpu-page gpu-numbers gpu-wheels clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -23,6 +23,9 @@ demo: $(READY)  ## adapt sources that come with Tenshot to ten images, and compa
 demo-full: $(READY)  ## the same, from sources that it trains first: hours
 	$(BIN)/python scripts/sources.py --only-train faces64 faces64_stylegan2
 	$(BIN)/python scripts/demo.py --sources $${TENSHOT_SOURCES:-runs/sources}
+
+cascade: $(READY)  ## train a cascade on drawn faces, 16 -> 32 -> 64 px, and draw with it: half an hour on two cores
+	$(BIN)/python scripts/cascade.py
 
 AVATARS := data/avataaars64.zip data/avataaars64_held_out.zip data/openpeeps64.zip data/lorelei64.zip
 avatars: $(AVATARS)  ## draw the public avatars of docs/sources.md into data/; needs node and npm, a few minutes

@@ -81,7 +81,7 @@ def drawn_by_cascade(cascade: Cascade, count: int) -> dict[str, Any]:
     for number, generator in enumerate(cascade.generators[:count]):
         name = f"stages[{number - 1}]" if number else "base"
         told |= {f"{name}.{key}": value for key, value in _method(generator).items() if value is not None}
-        if number + 1 < count:
+        if number < len(cascade.stages):
             told[f"{name}.noise_left"] = cascade.noise_left(number)
     return told
 

@@ -41,7 +41,7 @@ class DrawnFolder:
     """
 
     def __init__(self, path: Path, by: DrawnBy, option: str) -> None:
-        self.path, self.by, self.option = path, by, option
+        self.path, self.by, self.option, self.named = path, by, option, path
 
     def file(self, number: int) -> Path:
         """Where a sample goes."""
@@ -50,6 +50,10 @@ class DrawnFolder:
     def mark(self, number: int) -> str:
         """What the PNG of a sample says of itself."""
         return f"{self.by.digest} {number}"
+
+    def bears(self, file: Path, number: int) -> bool:
+        """Whether a file is whole and bears the mark of a sample."""
+        return _bears(file, self.mark(number))
 
     def claim(self, trainer: Trainer, count: int) -> set[int]:
         """Record what draws, and find the numbers that are there; on all ranks, of which the first looks.
@@ -103,7 +107,7 @@ class DrawnFolder:
         drawn = set()
         for number, file in there:
             if file.name in names and file.stat().st_size:  # a machine that lost power leaves empty files
-                if not _bears(file, self.mark(number)):
+                if not self.bears(file, number):
                     raise InputError(
                         f"{file}: not drawn by this model and settings, though its name is that of a sample: move it "
                         f"away, or choose another folder with {self._elsewhere()}"
@@ -169,7 +173,7 @@ class DrawnFolder:
     def _elsewhere(self) -> str:
         """The option, with a folder that is free."""
         number = 2
-        while (free := self.path.with_name(f"{self.path.name}-{number}")).exists():
+        while (free := self.named.with_name(f"{self.named.name}-{number}")).exists():
             number += 1
         return f"{self.option} {free}"
 

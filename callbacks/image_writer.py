@@ -14,6 +14,7 @@ from torch import Tensor
 from tenshot.callbacks.drawn_by import drawn_by
 from tenshot.callbacks.drawn_folder import DrawnFolder
 from tenshot.callbacks.ema import averaged
+from tenshot.callbacks.kept_stages import keep_stages
 from tenshot.datamodules import Samples
 from tenshot.datamodules.conditions import Conditions, Labels
 from tenshot.datamodules.pixels import to_pixels
@@ -72,6 +73,8 @@ class ImageWriter(Callback):
             the class of training image i of the data. Where classes are chosen, dataset.json beside the images tells
             them, as --data ImageFolder and SampleFolder read it.
         low_res: For a super-resolution stage, a folder of small images to enlarge: image i is of the i-th by name.
+        keep_stages: For a cascade, a folder in which to keep the images of the base and of all stages but the last, as
+            float32; what is there is not drawn again, and refused if it is of another checkpoint or other options.
     """
 
     def __init__(
@@ -83,7 +86,9 @@ class ImageWriter(Callback):
         label: int | None = None,
         labels: Labels | None = None,
         low_res: str | None = None,
+        keep_stages: str | None = None,
     ) -> None:
+        self.keep_stages = keep_stages
         self.dir, self.count, self.batch_size, self.seed = dir, COUNT if count is None else count, batch_size, seed
         for name, value, least in (("count", self.count, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
             if value < least:
@@ -114,6 +119,8 @@ class ImageWriter(Callback):
             self.count = enlarged if self._all else min(self.count, enlarged)
         with averaged(trainer, trainer.lightning_module):
             by = drawn_by(trainer, trainer.lightning_module, self.seed, self._step, self.conditions)
+        if self.keep_stages is not None:
+            keep_stages(trainer, Path(self.keep_stages), by, self.count)
         self._folder = DrawnFolder(self.folder(trainer), by, "--images.dir")
         there = self._folder.claim(trainer, self.count)
         if condition_of is not None and self.conditions.recorded is not None and trainer.is_global_zero:

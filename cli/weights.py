@@ -26,16 +26,15 @@ def from_weights(argv: list[str]) -> list[str]:
     """
     if argv[0] not in ("predict", "test", "search") or {"--help", "-h"} & set(argv):
         return argv
-    paths = values(argv, "--ckpt_path")
-    weights = paths[-1] if paths and _is_of_no_run(paths[-1], _told(argv, "model")) else None
+    paths, cascade = values(argv, "--ckpt_path"), _method_told(argv) == "Cascade"
+    weights = paths[-1] if paths and not cascade and _is_of_no_run(paths[-1], _told(argv, "model")) else None
     if weights is not None:
         argv = _without(argv, "--ckpt_path")
         kind = [] if _told(argv, "model") else ["--model", method_for(weights)]
         argv = [argv[0], *kind, *argv[1:], "--model.init_from", weights]
-    elif paths:
+    elif paths and not cascade:
         return argv
-    alone = values(argv, "--model.init_from") or _method_told(argv) == "Cascade"
-    if argv[0] == "predict" and alone and not _told(argv, "data"):
+    if argv[0] == "predict" and (cascade or values(argv, "--model.init_from")) and not _told(argv, "data"):
         argv = [*argv, "--data", "tenshot.datamodules.Samples", "--data.count", "1"]  # replaced by --images.count
     return argv
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import LightningModule
@@ -49,6 +49,16 @@ class CascadeStage:
     guidance: ClassifierGuidance | None = None
 
 
+class KeptImages(Protocol):
+    """What the base and the stages have drawn before."""
+
+    def read(self, number: int, seeds: Tensor) -> Tensor | None:
+        """The images (N, C, H, W) of a generator, the base being 0; none where not all of them are there."""
+
+    def write(self, number: int, seeds: Tensor, images: Tensor) -> None:
+        """Keep images of a generator."""
+
+
 class Cascade(LightningModule):
     """Draw with a generator of small images and the stages that enlarge them; nothing is trained.
 
@@ -66,6 +76,8 @@ class Cascade(LightningModule):
 
     averaged: tuple[str, ...] = ()
     """Submodules that an EMA follows: there are none, for nothing is trained."""
+    kept: KeptImages | None = None
+    """What all but the last stage have drawn, to be used again."""
 
     def __init__(
         self,
@@ -168,21 +180,31 @@ class Cascade(LightningModule):
         told = dict(condition or {})
         if self.num_classes is not None and "label" not in told:
             told["label"] = SeededNoise(seeds, self.device).integers(self.num_classes)
-        images: dict[str, Tensor] = {}
-        for number, generator in enumerate(self.generators):
-            s = 0 if preview else self.noise_left(number)
-            with self._on_device(generator):
-                images = self._drawn(generator, s, stage_seeds(seeds, number), told | images, preview)
-        return images["low_res"]
+        done, images = self._kept_of(seeds) if self.kept is not None and not preview else (0, torch.empty(0))
+        for number in range(done, len(self.generators)):
+            given = told if number == 0 else told | {self._given_as(number, preview): images}
+            s, own = 0 if preview else self.noise_left(number), stage_seeds(seeds, number)
+            with self._on_device(self.generators[number]) as generator:
+                if s == 0:
+                    images = generator.sample(own, given, preview)
+                else:
+                    assert isinstance(generator, DrawsFromNoise)
+                    images = generator.sample_noisy(own, s, given)
+            if self.kept is not None and not preview and number < len(self.stages):
+                self.kept.write(number, seeds, images)
+        return images
 
-    def _drawn(
-        self, generator: Generator, s: int, seeds: Tensor, condition: Mapping[str, Tensor], preview: bool
-    ) -> dict[str, Tensor]:
-        """Images as the next stage takes them, with the noise of step s left in."""
-        if s == 0:
-            return {"low_res": generator.sample(seeds, condition, preview)}
-        assert isinstance(generator, DrawsFromNoise)
-        return {"noisy_low_res": generator.sample_noisy(seeds, s, condition)}
+    def _given_as(self, number: int, preview: bool) -> str:
+        """Under which name a stage is given what it enlarges."""
+        return "noisy_low_res" if not preview and self.noise_left(number - 1) else "low_res"
+
+    def _kept_of(self, seeds: Tensor) -> tuple[int, Tensor]:
+        """How many generators need not draw, and the images (N, C, H, W) of the last of them."""
+        assert self.kept is not None
+        for number in reversed(range(len(self.stages))):
+            if (images := self.kept.read(number, seeds)) is not None:
+                return number + 1, images.to(self.device)
+        return 0, torch.empty(0)
 
     def noise_left(self, number: int) -> int:
         """The step at which the chain of a generator stops, because the stage after it is truncated; 0: it goes on."""
@@ -193,10 +215,10 @@ class Cascade(LightningModule):
         return truncated_at(self.stages[number], built)
 
     @contextmanager
-    def _on_device(self, generator: Generator) -> Iterator[None]:
+    def _on_device(self, generator: Generator) -> Iterator[Generator]:
         with torch.inference_mode(False):  # weights moved in inference mode could not enter the graph of a guidance
             generator.to(self.device)
-        yield
+        yield generator
         if self.offload:
             with torch.inference_mode(False):
                 generator.to("cpu")

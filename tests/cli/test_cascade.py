@@ -1,7 +1,6 @@
 """A cascade from the command line: drawn, measured, its parts compared with those that drew before."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +8,14 @@ import pytest
 import tiny
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from stages import NOISY, saved, stage
 
 from tenshot.callbacks.image_writer import to_uint8
 from tenshot.diffusion import DiffusionConfig
 from tenshot.lightning_modules import Cascade, CascadeStage
+from tenshot.lightning_modules.cascade import stage_seeds
 
 
 @pytest.fixture
@@ -38,35 +40,65 @@ def words(parts: Path, s: int = 20) -> list[str]:
     return [*model, "--model.stages", json.dumps(stages), *trainer]
 
 
+def cascade(parts: Path, s: int = 20) -> Cascade:
+    """By the method alone."""
+    stages = [CascadeStage(str(parts / "stage" / "saved.ckpt"), s, sampler=tiny.QUICK)]
+    module = Cascade(str(parts / "base" / "saved.ckpt"), stages, base_sampler=tiny.QUICK)
+    module.configure_model()
+    return module
+
+
+def images_in(folder: Path) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(file)) for file in sorted(folder.glob("*.png"))])
+
+
+def with_another_base(parts: Path) -> None:
+    config = cascade(parts).generators[0].unet.config  # type: ignore[union-attr]
+    saved(parts / "base", tiny.randomised(tiny.ddpm(unet=config, diffusion=DiffusionConfig(100, "cosine")), 9))
+
+
 def test_predict_draws_what_is_missing_and_refuses_another_base(tenshot: tiny.Run, parts: Path):
     outcome = tenshot("predict", *words(parts), "--images.count", "3", "--images.batch_size", "2")
     assert outcome.status == 0, outcome.err
     assert "cascade: 8 px -> 16 px, s = 20 (noise std 0.3" in outcome.err + outcome.log + outcome.out
-    module = Cascade(
-        str(parts / "base" / "saved.ckpt"), [CascadeStage(str(parts / "stage" / "saved.ckpt"), 20, sampler=tiny.QUICK)],
-        base_sampler=tiny.QUICK,
-    )  # fmt: skip
-    module.configure_model()
-    expected = to_uint8(module.sample(torch.arange(3))).numpy()
-    files = sorted((parts / "run" / "images").glob("*.png"))
-    assert np.array_equal(np.stack([np.asarray(Image.open(file)) for file in files]), expected)
+    expected = to_uint8(cascade(parts).sample(torch.arange(3))).numpy()
+    images = parts / "run" / "images"
+    assert np.array_equal(images_in(images), expected)
 
-    files[1].unlink()
-    times = [files[0].stat().st_mtime_ns, files[2].stat().st_mtime_ns]
+    (images / "000001.png").unlink()
+    times = [(images / name).stat().st_mtime_ns for name in ("000000.png", "000002.png")]
     assert tenshot("predict", *words(parts), "--images.count", "3").status == 0
-    assert np.array_equal(np.asarray(Image.open(files[1])), expected[1])
-    assert [files[0].stat().st_mtime_ns, files[2].stat().st_mtime_ns] == times
+    assert np.array_equal(images_in(images), expected)
+    assert [(images / name).stat().st_mtime_ns for name in ("000000.png", "000002.png")] == times
 
     outcome = tenshot("predict", *words(parts, s=21), "--images.count", "3")
     tiny.assert_one_line(outcome, 1, r"stages\[0\]\.drawn_s 20, not 21")
-    before = module.generators[0].unet.state_dict()  # type: ignore[union-attr]
-    shutil.rmtree(parts / "base")
-    (parts / "base").mkdir()
-    other = tiny.randomised(tiny.ddpm(unet=module.generators[0].unet.config, diffusion=DiffusionConfig(100, "cosine")))  # type: ignore[union-attr]
-    assert not torch.equal(other.unet.conv.weight, before["conv.weight"])
-    saved(parts / "base", other)
+    with_another_base(parts)
     outcome = tenshot("predict", *words(parts), "--images.count", "3")
     tiny.assert_one_line(outcome, 1, r"base\.weights_sha256 '[0-9a-f]{64}', not '[0-9a-f]{64}'")
+
+
+def test_what_the_base_has_drawn_is_kept_as_it_is_and_used_again(tenshot: tiny.Run, parts: Path):
+    keep = ["--images.count", "3", "--images.keep_stages", str(parts / "kept"), "--images.dir"]
+    assert tenshot("predict", *words(parts), *keep, str(parts / "one")).status == 0
+    module, seeds = cascade(parts, s=30), torch.arange(3)
+    z = module.generators[0].sample(seeds)
+    files = sorted((parts / "kept" / "base").glob("*.safetensors"))
+    assert torch.equal(torch.stack([load_file(file)["image"] for file in files]), z)
+
+    with safe_open(files[1], "pt") as opened:
+        mark = opened.metadata()
+    z[1] = 0.25  # which the base never drew
+    save_file({"image": z[1]}, files[1], mark)
+    outcome = tenshot("predict", *words(parts, s=30), *keep, str(parts / "two"))
+    assert outcome.status == 0, outcome.err
+    expected = to_uint8(module.generators[1].sample(stage_seeds(seeds, 1), {"low_res": z})).numpy()
+    assert np.array_equal(images_in(parts / "two"), expected)
+
+    with_another_base(parts)
+    outcome = tenshot("predict", *words(parts), *keep, str(parts / "three"))
+    tiny.assert_one_line(outcome, 1, r"base\.weights_sha256 '[0-9a-f]{64}', not .*--images.keep_stages \S*kept-2")
+    assert not (parts / "three").exists()
 
 
 def test_test_measures_it_at_the_size_of_its_last_stage(tenshot: tiny.Run, parts: Path):

@@ -1,0 +1,121 @@
+"""Images of the base and the stages of a cascade, kept as they were drawn, so that later stages can be drawn again."""
+
+import os
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tenshot.callbacks.drawn_by import DrawnBy, drawn_by_cascade
+from tenshot.callbacks.drawn_folder import DrawnFolder
+from tenshot.errors import InputError
+from tenshot.lightning_modules import Cascade
+
+__all__ = ["KeptStages", "keep_stages"]
+
+MOST = 2**32  # samples of one seed, see tenshot.datamodules.Samples
+
+
+class StageFolder(DrawnFolder):
+    """A folder of images as float32: 8 bits would change what the next stage is given (CDM, arXiv 2106.15282).
+
+    Args:
+        path: The folder, inside that which the option names.
+        by: What draws.
+    """
+
+    def __init__(self, path: Path, by: DrawnBy) -> None:
+        super().__init__(path, by, "--images.keep_stages")
+        self.named = path.parent
+
+    def file(self, number: int) -> Path:
+        """Where an image goes."""
+        return self.path / f"{number:06d}.safetensors"
+
+    def bears(self, file: Path, number: int) -> bool:
+        """Whether a file is whole and bears the mark of an image."""
+        try:
+            with safe_open(file, "pt") as opened:
+                return (opened.metadata() or {}).get("tenshot") == self.mark(number)
+        except (SafetensorError, OSError):
+            return False
+
+    def read(self, number: int) -> Tensor | None:
+        """An image (C, H, W), if it is there."""
+        file = self.file(number)
+        if not (file.exists() and self.bears(file, number)):
+            return None
+        with safe_open(file, "pt") as opened:
+            image: Tensor = opened.get_tensor("image")
+        return image
+
+    def write(self, number: int, image: Tensor) -> None:
+        """Keep an image (C, H, W); the file appears whole or not at all.
+
+        Raises:
+            InputError: The folder cannot be written or the disk is full.
+        """
+        file, partial = self.file(number), self.path / f".{number:06d}.{os.getpid()}.partial"
+        try:
+            save_file({"image": image.float().cpu().contiguous()}, partial, metadata={"tenshot": self.mark(number)})
+            partial.replace(file)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{file}: could not be written ({error}): free space or choose another folder") from None
+
+
+class KeptStages:
+    """What the generators of a cascade have drawn, in a folder of each.
+
+    Args:
+        folders: Of all generators but the last.
+    """
+
+    def __init__(self, folders: list[StageFolder]) -> None:
+        self.folders = folders
+
+    def read(self, number: int, seeds: Tensor) -> Tensor | None:
+        """The images (N, C, H, W) of a generator, the base being 0; none where not all of them are there."""
+        images = []
+        for index in (seeds % MOST).tolist():
+            image = self.folders[number].read(index)
+            if image is None:
+                return None
+            images.append(image)
+        return torch.stack(images)
+
+    def write(self, number: int, seeds: Tensor, images: Tensor) -> None:
+        """Keep images of a generator."""
+        for index, image in zip((seeds % MOST).tolist(), images, strict=True):
+            self.folders[number].write(index, image)
+
+
+def keep_stages(trainer: Trainer, path: Path, by: DrawnBy, count: int) -> None:
+    """Let the cascade that the trainer is to draw with keep what its base and stages draw. To be called on all ranks.
+
+    Args:
+        trainer: With its module built.
+        path: Of the folder.
+        by: What draws the images of its last stage.
+        count: How many images there are to be.
+
+    Raises:
+        InputError: The method is no cascade, or there are images of other checkpoints or options.
+    """
+    cascade = trainer.lightning_module
+    if not isinstance(cascade, Cascade):
+        name = type(cascade).__name__
+        raise InputError(f"--images.keep_stages keeps what a cascade draws, which {name} is not: leave the option out")
+    asked = {name: by.depends_on[name] for name in ("seed", "precision", "condition") if name in by.depends_on}
+    folders = []
+    for number in range(len(cascade.stages)):
+        depends_on = asked | drawn_by_cascade(cascade, number + 1)
+        place = path / (f"stage{number - 1}" if number else "base")
+        folder = StageFolder(place, DrawnBy(depends_on, by.origin))
+        there = folder.claim(trainer, count)
+        rank_zero_info(f"{place}: {len(there)} of {count} images are there already")
+        folders.append(folder)
+    cascade.kept = KeptStages(folders)
