@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from stages import NOISY, saved, stage
+from tiny_stages import NOISY, saved, stage
 
 from tenshot.callbacks.image_writer import to_uint8
 from tenshot.diffusion import DiffusionConfig

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from stages import saved, stage
+from tiny_stages import saved, stage
 
 from tenshot.diffusion import Augmentation, DiffusionConfig, LowResNoise
 from tenshot.lightning_modules import DDPM, Cascade, CascadeStage, Sampler, StyleGAN2, SuperResolution

@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 from lightning.pytorch import LightningModule
-from stages import NOISY, small, stage
+from tiny_stages import NOISY, small, stage
 
 from tenshot.callbacks import EMA, StepCheckpoint
 from tenshot.cli.registry import METHODS, parameters

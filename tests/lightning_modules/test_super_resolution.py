@@ -8,7 +8,7 @@ import tiny
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Trainer
-from stages import NOISY, SIMPLE, load, saved, small, stage
+from tiny_stages import NOISY, SIMPLE, load, saved, small, stage
 from torch import Tensor
 
 from tenshot.callbacks import StepCheckpoint

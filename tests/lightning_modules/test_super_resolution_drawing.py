@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 import torch.nn.functional as F
-from stages import NOISY, load, saved, small, stage
+from tiny_stages import NOISY, load, saved, small, stage
 from torch import Tensor
 
 import tenshot.lightning_modules.sampler as sampler_file

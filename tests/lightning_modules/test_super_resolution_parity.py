@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 from official_code import official
-from stages import small
+from tiny_stages import small
 from torch import nn
 
 from tenshot.checkpoints import UNET

@@ -1,7 +1,6 @@
 """``make cascade``: what it trains and draws fits together, and its picture has each size above the next."""
 
 import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ def settings(recipe: str) -> dict[str, Any]:
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(TOP / "scripts"))
-    monkeypatch.delitem(sys.modules, "stages", raising=False)
     monkeypatch.chdir(TOP)
     spec = importlib.util.spec_from_file_location("cascade_script", TOP / "scripts" / "cascade.py")
     assert spec is not None
