@@ -23,6 +23,8 @@ __all__ = ["DrawnBy", "drawn_by", "drawn_by_cascade", "weights_sha256"]
 
 SETTINGS = ("diffusion_config", "sampler", "truncation")
 """Attributes of methods that samples depend on besides the weights."""
+LATER = {"time": "timestep", "data_std": 1.0}
+"""Fields of a process that folders drawn earlier do not record, and what they were then."""
 OF_STAGES = ("stage", "drawn_s", "start_step")
 """Likewise of a super-resolution stage."""
 
@@ -102,8 +104,8 @@ def _method(pl_module: LightningModule) -> dict[str, Any]:
         "image_size": getattr(config, "image_size", None) or getattr(pl_module, "size", None),
     }
     process = depends_on["diffusion_config"]
-    if isinstance(process, dict) and process.get("time") == "timestep":
-        del process["time"]  # so that folders of before there was a choice go on
+    if isinstance(process, dict):  # without what is as it was before there was a choice: folders of then go on
+        depends_on["diffusion_config"] = {name: value for name, value in process.items() if LATER.get(name) != value}
     return depends_on | {name: getattr(pl_module, name) for name in OF_STAGES if hasattr(pl_module, name)}
 
 

@@ -176,11 +176,11 @@ class App(LightningCLI):
             plugins.append(Slurm())
         kwargs["plugins"] = plugins
         tf32 = TF32(self.config_init[self.subcommand]["tf32"])
-        kwargs["callbacks"] = [Threads(), tf32, *callbacks, StepSeed(), NanGuard(), Preemption()]
+        kwargs["callbacks"] = [Threads(), tf32, *callbacks, StepSeed(), NanGuard(), RisingLoss(), Preemption()]
         if self.subcommand == "fit":
             record = [] if settings.get("fast_dev_run") else [self.record]
             own = [*record, Resumption(self.record.compared), Throughput()]
-            kwargs["callbacks"] = [*own, *kwargs["callbacks"], RisingLoss(), ResumeLoggedMetrics(), DataRecord()]
+            kwargs["callbacks"] = [*own, *kwargs["callbacks"], ResumeLoggedMetrics(), DataRecord()]
         if settings.get("enable_progress_bar") is not False:
             kwargs["callbacks"].append(StepProgress())
         kwargs["logger"] = self._loggers(settings.get("logger"), settings["default_root_dir"])

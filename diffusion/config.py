@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from tenshot.errors import InputError, did_you_mean
+from tenshot.errors import InputError, check_range, did_you_mean
 
 __all__ = ["DiffusionConfig"]
 
@@ -26,6 +26,9 @@ class DiffusionConfig:
         prediction: What the network estimates: ``epsilon`` (the noise), ``x0`` (the clean image), ``previous``
             (the mean of x_{t-1}) or ``velocity`` (sqrt(alpha-bar) eps - sqrt(1 - alpha-bar) x_0, arXiv 2202.00512: of
             one size at all t, which small budgets need).
+        data_std: With ``velocity``, the standard deviation of pixels of the images: the velocity is then that part of
+            them which cannot be told from x_t by a factor alone, of size 1 at all t (EDM, arXiv 2206.00364, Table 1,
+            sigma_data, 0.5 there). 1 is the velocity of arXiv 2202.00512.
         rescale_timesteps: Give the network t * 1000 / num_steps instead of t, as improved-diffusion's models expect.
         time: What the network is told: the ``timestep`` t, or the ``noise_level``, 1000 sqrt(alpha-bar), which is then
             drawn between the steps too (WaveGrad, arXiv 2009.00713; CDM, 2106.15282), so that a sampler may take any
@@ -41,6 +44,7 @@ class DiffusionConfig:
     prediction: Prediction = "epsilon"
     rescale_timesteps: bool = False
     time: Time = "timestep"
+    data_std: float = 1.0
 
     def __post_init__(self) -> None:
         names = {"schedule": Schedule, "variance": Variance, "prediction": Prediction, "time": Time}
@@ -49,6 +53,11 @@ class DiffusionConfig:
             if value not in choices:
                 hint = did_you_mean(str(value), choices)
                 raise InputError(f"diffusion {field} {value!r} is unknown{hint}; choose one of {', '.join(choices)}")
+        check_range("diffusion.data_std", self.data_std, 0, above=True)
+        if self.data_std != 1 and self.prediction != "velocity":
+            raise InputError(
+                f"diffusion data_std {self.data_std} is of prediction velocity, this is {self.prediction}: leave it 1"
+            )
         if self.time == "noise_level":
             for field, bad in (
                 ("variance", self.variance.startswith("learned")),

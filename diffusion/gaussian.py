@@ -167,8 +167,9 @@ class GaussianDiffusion:
         if self.config.prediction == "epsilon":
             return self.predict_x0(x_t, t, prediction)
         if self.config.prediction == "velocity":
-            signal, noise = self.signal_and_noise(t, x_t)
-            return signal * x_t - noise * prediction
+            (signal, noise), std = self.signal_and_noise(t, x_t), self.config.data_std
+            size = self._size(signal, noise)
+            return signal * (std / size) ** 2 * x_t - noise * std / size * prediction
         return self._at("recip_coef1", t, x_t) * prediction - self._at("coef2_over_coef1", t, x_t) * x_t
 
     def target(self, x0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
@@ -180,10 +181,16 @@ class GaussianDiffusion:
                 return full_precision(x0)
             case "velocity":
                 x0 = full_precision(x0)
-                signal, sigma = self.signal_and_noise(t, x0)
-                return signal * full_precision(noise) - sigma * x0
+                (signal, sigma), std = self.signal_and_noise(t, x0), self.config.data_std
+                size = self._size(signal, sigma)
+                return signal * std / size * full_precision(noise) - sigma / (std * size) * x0
             case "previous":
                 return self.posterior(x0, x_t, t).mean
+
+    def _size(self, signal: Tensor, noise: Tensor) -> Tensor | float:
+        """Standard deviation of pixels of x_t; of images whose own is 1 exactly that, whatever rounding makes of it."""
+        std = self.config.data_std
+        return 1.0 if std == 1 else ((signal * std).square() + noise.square()).sqrt()
 
     # q: the process that destroys the image
 

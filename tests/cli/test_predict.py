@@ -91,6 +91,9 @@ def test_what_drew_them_is_written_beside_them(
 ):
     draw(tenshot, trained, tmp_path, 2, "--images.seed", "3")
     record = json.loads((tmp_path / "drawn_by.json").read_text())
+    # the fields of a process that folders recorded from the beginning: another one would end their going on
+    process = {"num_steps", "schedule", "variance", "prediction", "rescale_timesteps"}
+    assert record["depends_on"]["diffusion_config"].keys() == process
     checkpoint = trained / "checkpoints" / "step=00000004.ckpt"
     weights = torch.load(checkpoint, weights_only=True)["ema"]["weights"]["unet"]
     digest = hashlib.sha256()
