@@ -1,0 +1,127 @@
+"""A stage of a cascade: how it draws, and whether it suits what comes before it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tenshot.checkpoints.registry import method_for
+from tenshot.errors import InputError
+from tenshot.lightning_modules.ddpm import ANCESTRAL_250, DDPM
+from tenshot.lightning_modules.guidance import ClassifierGuidance
+from tenshot.lightning_modules.noise_drawing import DrawsFromNoise
+from tenshot.lightning_modules.sampler import Sampler
+from tenshot.lightning_modules.stylegan2 import StyleGAN2
+from tenshot.lightning_modules.super_resolution import SuperResolution
+
+__all__ = [
+    "CascadeStage",
+    "Generator",
+    "built_stage",
+    "image_side",
+    "refuse_other_images",
+    "refuse_untruncated",
+    "truncated_at",
+]
+
+Generator = DDPM | StyleGAN2
+
+
+@dataclass(frozen=True)
+class CascadeStage:
+    """A stage that enlarges, and how it draws.
+
+    Args:
+        checkpoint: A run or checkpoint of SuperResolution, a file of tenshot convert, or a public upsampler.
+        augmentation_s: Step s of noise in what it enlarges, of the process of which it was trained with it; none: the
+            least of training.
+        truncated: What was to be enlarged is drawn up to step s only; else it is drawn whole and then noised.
+        start_step: Begin from the enlarged image with the noise of this step, as SuperResolution.
+        sampler: How it draws.
+        guidance: Draw towards classes by a classifier of noisy images.
+    """
+
+    checkpoint: str
+    augmentation_s: int | None = None
+    truncated: bool = False
+    start_step: int | None = None
+    sampler: Sampler = ANCESTRAL_250
+    guidance: ClassifierGuidance | None = None
+
+
+def image_side(generator: Generator) -> int:
+    """Side of its images in pixels."""
+    return (generator.unet if isinstance(generator, DDPM) else generator.generator).config.image_size
+
+
+def truncated_at(stage: CascadeStage, built: SuperResolution) -> int:
+    """The step at which the chain before a stage stops; 0 where it is drawn whole."""
+    return built.drawn_s if stage.truncated else 0
+
+
+def built_stage(stage: CascadeStage) -> SuperResolution:
+    """The method of a stage, with its averaged weights.
+
+    Raises:
+        InputError: The checkpoint is of no stage, or cannot draw as asked.
+    """
+    method = method_for(stage.checkpoint)
+    if method != "SuperResolution":
+        raise InputError(
+            f"--model.checkpoint {stage.checkpoint}: of {method}, which enlarges nothing: give one of SuperResolution"
+        )
+    built = SuperResolution(
+        init_from=stage.checkpoint,
+        init_weights="ema",
+        augmentation_s=stage.augmentation_s,
+        start_step=stage.start_step,
+        sampler=stage.sampler,
+        guidance=stage.guidance,
+    )
+    built.configure_model()
+    return built
+
+
+def refuse_other_images(built: SuperResolution, stage: CascadeStage, before: Sequence[Generator]) -> None:
+    """Compare a stage with the generators before it.
+
+    Raises:
+        InputError: They draw images of another size or of other classes.
+    """
+    drawn, classes = image_side(before[-1]), before[0].num_classes
+    if drawn != built.low_res_size:
+        raise InputError(
+            f"--model.checkpoint {stage.checkpoint}: enlarges {built.low_res_size} x {built.low_res_size}, but what "
+            f"comes before it draws {drawn} x {drawn}: give stages whose sizes follow one another"
+        )
+    if built.num_classes not in (None, classes):
+        theirs = "none" if classes is None else classes
+        raise InputError(
+            f"--model.checkpoint {stage.checkpoint}: draws images of {built.num_classes} classes, but the base has "
+            f"{theirs}: give a base and stages of the same classes"
+        )
+
+
+def refuse_untruncated(before: Generator, stage: CascadeStage, built: SuperResolution) -> None:
+    """Make sure that the chain before a stage passes through its z_s.
+
+    Raises:
+        InputError: It has none, is of another process, or its sampler does not stop there.
+    """
+    noise, told = built.augmentation.noise, f"--model.truncated true: {stage.checkpoint}"
+    assert noise is not None
+    if not isinstance(before, DrawsFromNoise):
+        raise InputError(f"{told} would begin from a chain stopped at s, but {type(before).__name__} has none: drop it")
+    theirs, ours = ((process.num_steps, process.schedule) for process in (before.diffusion.config, noise))
+    if theirs != ours:
+        raise InputError(
+            f"{told} counts s in {ours[0]} steps, {ours[1]}, but what comes before it has {theirs[0]} steps, "
+            f"{theirs[1]}: drop it"
+        )
+    if before.sampler.method == "dpm_solver":
+        raise InputError(f"{told} takes a chain of steps before it, but its sampler is dpm_solver: take ddpm or ddim")
+    if built.start_step is not None:
+        raise InputError(f"{told} enlarges noisy images, but --model.start_step begins from clean ones: drop one")
+    if built.drawn_s > before.drawn_process.num_steps:
+        raise InputError(
+            f"{told} with s = {built.drawn_s}, but what comes before it begins at step "
+            f"{before.drawn_process.num_steps}: choose an s up to that"
+        )
