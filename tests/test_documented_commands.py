@@ -135,7 +135,7 @@ def appended(words: list[str], place: Path) -> list[str]:
     if words[1] == "test":
         return FEW
     if words[1] == "search":
-        return [*FEW, "--search.by", "fd_random", "--search.over.model.sampler.steps", "[1, 2]"]
+        return [*FEW, "--search.by", "fd_random", "--search.over.model.sampler.steps", "[2, 3]"]
     return ["--images.count", "2", "--model.sampler.steps", "2"] if words[1] == "predict" else []
 
 

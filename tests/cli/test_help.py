@@ -61,7 +61,7 @@ def test_every_recipe_and_command_that_texts_name_exists():
 
 
 @pytest.mark.parametrize(
-    "command", [name for name in COMMANDS if name not in ("convert", "prepare", "adapt", "compare")]
+    "command", [name for name in COMMANDS if name not in ("convert", "prepare", "adapt", "compare", "cas")]
 )
 def test_the_options_of_a_command(tenshot: tiny.Run, command: str):
     outcome = tenshot(command, "--help")
