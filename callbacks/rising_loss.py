@@ -37,9 +37,11 @@ class RisingLoss(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add a loss; look at a window once it is whole."""
+        if self._warned or not pl_module.automatic_optimization:
+            return
         losses = outputs if isinstance(outputs, Mapping) else {"loss": outputs}
         loss = trainer.callback_metrics.get("train/mse", losses.get("loss"))
-        if self._warned or loss is None or not pl_module.automatic_optimization:
+        if loss is None:
             return
         self._sum = self._sum + loss.detach()
         self._count += 1
