@@ -15,7 +15,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from tenshot.callbacks.drawn_by import DrawnBy
 from tenshot.datamodules.labels import DATASET_JSON
 from tenshot.datamodules.reading import is_image
-from tenshot.errors import InputError, SaidError
+from tenshot.distributed.first_rank import of_first_rank
+from tenshot.errors import InputError
+from tenshot.run.text_file import write_whole
 
 __all__ = ["RECORD", "DrawnFolder"]
 
@@ -65,16 +67,7 @@ class DrawnFolder:
         Raises:
             InputError: The folder holds images of something else, or cannot be written.
         """
-        found: set[int] | InputError = set()
-        if trainer.is_global_zero:
-            try:
-                found = self._claimed(count)
-            except InputError as error:
-                found = error
-        found = trainer.strategy.broadcast(found)
-        if isinstance(found, InputError):
-            raise found if trainer.is_global_zero else SaidError(str(found))
-        return found
+        return of_first_rank(trainer, lambda: self._claimed(count))
 
     def tell_classes(self, classes: Sequence[int]) -> None:
         """Write a dataset.json that tells the class of each sample, from the first; of more samples that stays.
@@ -83,18 +76,11 @@ class DrawnFolder:
             InputError: The folder cannot be written.
         """
         labels = [[self.file(number).name, label] for number, label in enumerate(classes)]
-        target, partial = self.path / DATASET_JSON, self.path / f".{DATASET_JSON}.{os.getpid()}.partial"
+        target = self.path / DATASET_JSON
         with suppress(OSError, ValueError, KeyError, TypeError):
             if len(json.loads(target.read_text())["labels"]) >= len(labels):
                 return
-        try:
-            partial.write_text(json.dumps({"labels": labels}))
-            partial.replace(target)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise InputError(
-                f"{target}: could not be written ({error.strerror or error}): free space or choose another folder"
-            ) from None
+        write_whole(target, json.dumps({"labels": labels}))
 
     def _claimed(self, count: int) -> set[int]:
         record = self.path / RECORD

@@ -15,7 +15,8 @@ from tenshot.callbacks.ema import averaged
 from tenshot.callbacks.evaluate import EvaluateGenerator
 from tenshot.callbacks.evaluation_result import described
 from tenshot.callbacks.search_record import Records, digest_of, in_order, summary_folder, write_summary
-from tenshot.errors import InputError, SaidError, check_range
+from tenshot.distributed.first_rank import of_first_rank
+from tenshot.errors import check_range
 from tenshot.lightning_modules import AdjustableGenerator
 from tenshot.metrics import PathMetric
 
@@ -152,17 +153,12 @@ class Search(Callback):
         self, trainer: Trainer, records: Records, measurements: Mapping[tuple[int, int], Mapping[str, Any]]
     ) -> list[tuple[int, int]]:
         """Those not measured yet; on all ranks, of which the first looks."""
-        found: list[tuple[int, int]] | InputError = []
-        if trainer.is_global_zero:
-            try:
-                records.claim()
-                found = [place for place, one in measurements.items() if records.find(digest_of(one)) is None]
-            except InputError as error:
-                found = error
-        found = trainer.strategy.broadcast(found)
-        if isinstance(found, InputError):
-            raise found if trainer.is_global_zero else SaidError(str(found))
-        return found
+
+        def found() -> list[tuple[int, int]]:
+            records.claim()
+            return [place for place, one in measurements.items() if records.find(digest_of(one)) is None]
+
+        return of_first_rank(trainer, found)
 
     def _summarise(self, records: Records, measurements: Mapping[tuple[int, int], Mapping[str, Any]]) -> None:
         """Write what was found, with the rows of an earlier search of the same, where they have all the seeds."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,11 +10,13 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info
 
 from tenshot.errors import InputError
+from tenshot.run.text_file import write_whole
 
 __all__ = ["SUMMARY", "Records", "digest_of", "in_order", "summary_folder", "write_summary"]
 
 SCHEMA = 1
 SUMMARY = "search.json"
+REMEDY = "free space, or choose another folder with --trainer.default_root_dir"
 MEASURED = "measured"
 """Folder of single measurements, which all searches in a run's folder share."""
 
@@ -41,7 +42,7 @@ class Records:
         Raises:
             InputError: It cannot be written.
         """
-        _write(self.folder / MEASURED / ".claimed", "")
+        write_whole(self.folder / MEASURED / ".claimed", "", REMEDY)
         (self.folder / MEASURED / ".claimed").unlink(missing_ok=True)
 
     def find(self, digest: str) -> dict[str, Any] | None:
@@ -66,7 +67,7 @@ class Records:
             InputError: The folder cannot be written.
         """
         content = {"schema": SCHEMA, "measurement": measurement, "result": result}
-        _write(self._file(digest_of(measurement)), json.dumps(content, indent=1, allow_nan=False) + "\n")
+        write_whole(self._file(digest_of(measurement)), json.dumps(content, indent=1, allow_nan=False) + "\n", REMEDY)
 
     def _file(self, digest: str) -> Path:
         return self.folder / MEASURED / f"{digest}.json"
@@ -101,7 +102,7 @@ def write_summary(folder: Path, content: Mapping[str, Any]) -> None:
     Raises:
         InputError: The folder cannot be written.
     """
-    _write(folder / SUMMARY, json.dumps({"schema": SCHEMA, **content}, indent=1, allow_nan=False) + "\n")
+    write_whole(folder / SUMMARY, json.dumps({"schema": SCHEMA, **content}, indent=1, allow_nan=False) + "\n", REMEDY)
 
 
 def in_order(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -118,18 +119,3 @@ def _read(path: Path) -> dict[str, Any] | None:
         if isinstance(content, dict) and content.get("schema") == SCHEMA:
             return content
     return None
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text)
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise InputError(
-            f"{path}: could not be written ({error.strerror or error}): free space, or choose another folder with "
-            "--trainer.default_root_dir"
-        ) from None

@@ -19,6 +19,7 @@ from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules import ClassificationAccuracyScore
 from tenshot.reports import read_run
 from tenshot.reports.curves import logged
+from tenshot.run.text_file import write_whole
 
 __all__ = ["cas"]
 
@@ -177,17 +178,9 @@ def _write(files: dict[Path, dict[str, Any]], output: Path) -> None:
     """
     for path, content in files.items():
         text = yaml.safe_dump(content, sort_keys=False)
-        try:
-            if path.exists() and path.read_text() != text:
-                raise InputError(f"{output} holds the score of something else ({path.name}): choose another --output")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.partial")
-            partial.write_text(text)
-            partial.replace(path)
-        except OSError as error:
-            raise InputError(
-                f"{path}: could not be written ({error.strerror or error}): choose another --output"
-            ) from None
+        if path.exists() and path.read_text() != text:
+            raise InputError(f"{output} holds the score of something else ({path.name}): choose another --output")
+        write_whole(path, text, "choose another --output")
 
 
 def _tell(plan: Plan) -> None:
@@ -199,8 +192,8 @@ def _tell(plan: Plan) -> None:
             continue
         lines = logged(read_run(plan.output / name))
         scores = {k: lines.get(f"cas/{k}", [(0, math.nan)])[-1] for k in ("top1", "top5")}
-        result[name] = {k: value for k, (_, value) in scores.items()} | {"step": scores["top1"][0]}
+        result[name] = {k: value for k, (_, value) in scores.items()} | {"step": int(scores["top1"][0]) + 1}
         print(f"{title:<12}" + "".join(f"{100 * value:7.2f}%" for _, value in scores.values()))
     file = plan.output / "cas.json"
-    file.write_text(json.dumps(result, indent=1) + "\n")
+    write_whole(file, json.dumps(result, indent=1) + "\n", "choose another --output")
     print(file)

@@ -4,7 +4,6 @@ from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import SGD
@@ -14,6 +13,7 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.functional import center_crop, resized_crop
 
 from tenshot.errors import InputError, check_range
+from tenshot.lightning_modules.no_drawing import DrawsNothing
 from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
 from tenshot.losses.arithmetic import check_choice
 
@@ -22,7 +22,7 @@ __all__ = ["ClassificationAccuracyScore", "random_crops"]
 Network = Literal["resnet18", "resnet50"]
 
 
-class ClassificationAccuracyScore(LightningModule):
+class ClassificationAccuracyScore(DrawsNothing):
     """Train a classifier of the data's classes from scratch, and test it on the validation images (arXiv 1905.10887).
 
     The score is ``cas/top1`` of the last step where the training images are samples (data ``SampleFolder``) and the
@@ -43,6 +43,8 @@ class ClassificationAccuracyScore(LightningModule):
 
     averaged = ()
     """No EMA: the published training has none."""
+
+    instead = "tenshot validate computes its accuracy"
 
     def __init__(
         self,
@@ -108,25 +110,6 @@ class ClassificationAccuracyScore(LightningModule):
             mean = cast(MeanMetric, self.means[name])
             mean.update(value)
             self.log(f"cas/{name}", mean, batch_size=len(value))
-
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Refuse: it draws no images.
-
-        Raises:
-            InputError: Always.
-        """
-        raise InputError("ClassificationAccuracyScore draws no images: tenshot validate computes its accuracy")
-
-    test_step = predict_step  # that measures images
-
-    def setup(self, stage: str) -> None:
-        """Refuse so before anything is drawn.
-
-        Raises:
-            InputError: It is to predict or to test.
-        """
-        if stage in ("predict", "test"):
-            self.predict_step({}, 0)
 
     def configure_optimizers(self) -> Any:
         """The optimiser of the network's weights, with its schedule in optimiser steps."""

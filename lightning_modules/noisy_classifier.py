@@ -5,7 +5,6 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -18,13 +17,14 @@ from tenshot.diffusion.timesteps import TimestepBinMeans
 from tenshot.distributed.sharding import shard
 from tenshot.errors import InputError
 from tenshot.lightning_modules.data_checks import check_images
+from tenshot.lightning_modules.no_drawing import DrawsNothing
 from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
 from tenshot.models import UNetClassifier, UNetConfig
 
 __all__ = ["NoisyClassifier"]
 
 
-class NoisyClassifier(LightningModule):
+class NoisyClassifier(DrawsNothing):
     """Train a classifier of noisy images, to guide a diffusion model by (--model.guidance of DDPM).
 
     Args:
@@ -42,6 +42,8 @@ class NoisyClassifier(LightningModule):
 
     averaged = ("classifier",)
     """Submodules that an EMA follows."""
+
+    instead = "draw from a diffusion model, with the classifier's run as its --model.guidance.classifier"
 
     def __init__(
         self,
@@ -153,28 +155,6 @@ class NoisyClassifier(LightningModule):
             mean = cast(MeanMetric, self.val_means[name])
             mean.update(value)
             self.log(f"val/{name}", mean, batch_size=len(value))
-
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Refuse: it draws no images.
-
-        Raises:
-            InputError: Always.
-        """
-        raise InputError(
-            "NoisyClassifier draws no images: draw from a diffusion model, with the classifier's run as its "
-            "--model.guidance.classifier"
-        )
-
-    test_step = predict_step  # that measures images
-
-    def setup(self, stage: str) -> None:
-        """Refuse so before real images are looked at, to compare with those that are not drawn.
-
-        Raises:
-            InputError: It is to predict or to test.
-        """
-        if stage in ("predict", "test"):
-            self.predict_step({}, 0)
 
     def configure_optimizers(self) -> Any:
         """The optimiser of the network's weights, with its schedule in optimiser steps."""

@@ -107,6 +107,7 @@ def test_the_whole_way(tenshot: tiny.Run, place: Path, ran: list[list[str]], wei
     for name in ("on_samples", "on_real"):
         assert result[name]["top1"] == last(Path("out") / name, "cas/top1")
         assert result[name]["top5"] == last(Path("out") / name, "cas/top5")
+        assert result[name]["step"] == 2  # as its checkpoints count: all of them
         assert f"{100 * result[name]['top1']:.2f}%" in outcome.out
     trained_on = [
         json.loads((Path("out") / name / "data.json").read_text())["class"] for name in ("on_samples", "on_real")
