@@ -9,6 +9,7 @@ import torch
 from tiny_stages import saved, stage
 
 from tenshot.diffusion import Augmentation, DiffusionConfig, LowResNoise
+from tenshot.distributed.seeding import SeededNoise
 from tenshot.lightning_modules import DDPM, Cascade, CascadeStage, Sampler, StyleGAN2, SuperResolution
 from tenshot.lightning_modules.cascade import stage_seeds
 
@@ -125,6 +126,26 @@ def test_the_chain_of_a_truncated_base_stops_with_the_noise_of_s(files: Path, s:
     assert abs(z.mean() - mean) < 5 * std / count + 1e-6
     assert abs(z.std() / std - 1) < 5 / count + 1e-6
     assert min(calls, default=s) >= s  # the steps below s are not done
+
+
+@pytest.mark.parametrize("s", [20, 50])
+def test_a_deterministic_chain_stops_exactly_at_s(files: Path, s: int):
+    """DDIM of a network that knows the clean image keeps the noise of x_T: x_s = a_s x_0 + b_s eps."""
+    base, x0 = (
+        cascade(files, at(files, "s16", s, truncated=True), base_sampler=Sampler("ddim", "10")).generators[0],
+        0.6,
+    )
+    assert isinstance(base, DDPM)
+
+    def knows(x: torch.Tensor, t: torch.Tensor, **condition: Any) -> torch.Tensor:
+        alpha_bar = base.diffusion.alphas_cumprod[int(t[0])]
+        return ((x - alpha_bar**0.5 * x0) / (1 - alpha_bar) ** 0.5).repeat(1, 2, 1, 1)
+
+    base.unet.forward = knows  # type: ignore[method-assign]
+    z, noise = base.sample_noisy(SEEDS, s), SeededNoise(SEEDS, torch.device("cpu")).normal(3, 8, 8)
+    first, last = base.diffusion.alphas_cumprod[[s - 1, -1]]
+    eps = (noise - last**0.5 * x0) / (1 - last) ** 0.5
+    torch.testing.assert_close(z, first**0.5 * x0 + (1 - first) ** 0.5 * eps, atol=2e-3, rtol=0)
 
 
 def test_a_truncated_stage_is_given_the_stopped_chain(files: Path):

@@ -62,6 +62,13 @@ def test_with_s_0_a_stage_that_knows_s_is_one_that_does_not_to_the_last_bit(tmp_
     assert (moved[0] - moved[1]).abs().max() > 1e-4
 
 
+def test_a_fresh_network_makes_nothing_of_s():
+    module = stage(augmentation=NOISY)
+    module.configure_model()
+    assert module.unet.s_embedding is not None
+    assert not module.unet.s_embedding(torch.arange(5)).any()
+
+
 @pytest.mark.parametrize("augmentation", [NOISY, Augmentation(NOISY.noise, Blur())])
 def test_fit_moves_every_weight_the_embedding_of_s_too(tmp_path: Path, augmentation: Augmentation):
     module = tiny.randomised(stage(augmentation=augmentation))
