@@ -116,6 +116,8 @@ class ImageWriter(Callback):
         condition_of = self.conditions.of(trainer.lightning_module)  # before anything is written
         enlarged = self.conditions.count(trainer.lightning_module)
         if enlarged is not None:
+            if self.count > enlarged and not self._all:
+                rank_zero_info(f"--images.count is {self.count}, but there are images to draw from for {enlarged}")
             self.count = enlarged if self._all else min(self.count, enlarged)
         with averaged(trainer, trainer.lightning_module):
             by = drawn_by(trainer, trainer.lightning_module, self.seed, self._step, self.conditions)

@@ -94,6 +94,9 @@ def test_predict_enlarges_every_image_of_a_folder(tenshot: tiny.Run, fitted: Pat
     images = np.stack([np.asarray(Image.open(file)) for file in files])
     assert np.array_equal(images, drawn(fitted, z, augmentation_s=20))
     assert not np.array_equal(images, drawn(fitted, z))
+    outcome = tenshot(*words, "--images.count", "5")
+    assert "--images.count is 5, but there are images to draw from for 3" in outcome.err + outcome.log
+    assert sorted((tmp_path / "large").glob("*.png")) == files
 
     Image.fromarray(small[0]).save(folder / "c.png")  # another image: its enlargement must not be taken for this one's
     tiny.assert_one_line(tenshot(*words), 1, "samples of something else.*low_res_sha256")
