@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tenshot.diffusion.config import DiffusionConfig
 from tenshot.diffusion.schedules import cosine_betas, linear_betas, space_timesteps
-from tenshot.diffusion.tables import TimeTables, position_of, signal_between
+from tenshot.diffusion.timesteps import TimeTables, position_of, signal_between
 from tenshot.errors import InputError
 from tenshot.losses.arithmetic import full_precision
 from tenshot.losses.variational import Moments, ReverseStep, bits_of_step, bits_per_dimension, normal_kl

@@ -1,5 +1,6 @@
 """A command of ``tenshot adapt`` is a process of its own: it answers signals, and how it ended is how adapt ends."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -36,8 +37,12 @@ def test_it_answers_signals_and_its_status_is_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], text: str, status: int
 ):
     monkeypatch.setattr(sys, "executable", script(tmp_path, f"sleep 0.3; {text}"))
-    with pytest.raises(SystemExit) as end:
-        commands.run(["fit"])
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a shell cannot trap what nohup ignored before it
+    try:
+        with pytest.raises(SystemExit) as end:
+            commands.run(["fit"])
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert end.value.code == status
     assert capfd.readouterr().err == "tenshot: the same tenshot adapt command goes on\n"
 

@@ -73,7 +73,7 @@ def test_options_under_the_name_of_a_command(tenshot: tiny.Run, tmp_path: Path, 
         ),
         (
             ["--config", "model: {class_path: DDPM, unet: {image_size: 16}}"],
-            "'unet.image_size' in the configuration", "DDPM, DDPMPA",
+            "'unet.image_size' in the configuration", "DDPM, DDPMPA, SuperResolution",
         ),
     ],
 )  # fmt: skip
