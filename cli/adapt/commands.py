@@ -88,6 +88,7 @@ class Plan:
         words += ["--data.root", self.images, *_for_these_images(self.recipe.content, self.source.size)]
         words += ["--seed_everything", str(self.seed), "--data.seed", str(self.seed)] if self.seed else []
         words += ["--trainer.max_steps", str(self.steps), "--trainer.default_root_dir", str(self.output)]
+        words += ["--trainer.devices", "1"]  # with more, each step would see the ten images once a device
         words += ["--grid.every_n_steps", every, "--evaluate.every_n_steps", every]
         words += ["--evaluate.fit_samples", str(WATCHED), "--evaluate.metrics", _list(self._watch())]
         words += ["--evaluate.features", FEATURES]
