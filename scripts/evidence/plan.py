@@ -17,7 +17,7 @@ RULE = "nearness_gap"
 """The value by which the best checkpoint is kept."""
 
 # Seconds of one core where two processes with a thread each share two cores, at 64 px.
-TRAIN = {"DDPM": 0.09, "DDPMPA": 0.13, "StyleGAN2": 0.11, "CDC": 0.17, "MixDL": 0.18}  # of an image in a training step
+TRAIN = {"DDPM": 0.11, "DDPMPA": 0.16, "StyleGAN2": 0.11, "CDC": 0.17, "MixDL": 0.18}  # of an image in a training step
 STEP_OF_SAMPLER, LATENT = 0.03, 0.02  # of an image: one step of a diffusion model's sampler, or a GAN's image
 FEATURES, DISTANCES = 0.025, 0.035  # of an image: by the feature network, and its maps for distances of images
 START = 12.0  # of a command
@@ -36,9 +36,9 @@ class Scale:
         most_steps: Of each training; none: what the method has.
     """
 
-    samples: int = 300
+    samples: int = 200
     watched: int = 50
-    sampler_steps: int = 20
+    sampler_steps: int = 10
     features: str = "efficientnet_lite0"
     seeds: tuple[int, ...] = SEEDS
     most_steps: int | None = None
@@ -88,28 +88,28 @@ NETWORK = (
     "--model.stylegan2.max_channels", "128", "--model.stylegan2.latent_dim", "128",
 )  # fmt: skip
 FINE_TUNED = Method(
-    "fine-tuned", "DDPM", "configs/ddpm/faces64_finetune.yaml", "ddpm", 400, 10, DECAY, watch=10
+    "fine-tuned", "DDPM", "configs/ddpm/faces64_finetune.yaml", "ddpm", 300, 10, DECAY, watch=10
 )  # fmt: skip
 DDPM_PA = Method(
-    "DDPM-PA", "DDPMPA", "configs/ddpm_pa/faces64_sunglasses.yaml", "ddpm", 400, 10, (*DECAY, *pairwise(0.1))
+    "DDPM-PA", "DDPMPA", "configs/ddpm_pa/faces64_sunglasses.yaml", "ddpm", 300, 10, (*DECAY, *pairwise(0.1))
 )
 METHODS = (
-    Method("from scratch", "DDPM", "configs/ddpm/faces64_source.yaml", None, 400, 10, DECAY),
+    Method("from scratch", "DDPM", "configs/ddpm/faces64_source.yaml", None, 300, 10, DECAY),
     FINE_TUNED,
     DDPM_PA,
-    Method("TGAN", "StyleGAN2", "configs/stylegan2/faces64_tgan_10.yaml", "stylegan2", 600, 4),
-    Method("CDC", "CDC", "configs/cdc/faces64_sunglasses.yaml", "stylegan2", 600, 4),
-    Method("MixDL", "MixDL", "configs/mixdl/faces32_10.yaml", None, 4000, 4, NETWORK, seeds=1),
+    Method("TGAN", "StyleGAN2", "configs/stylegan2/faces64_tgan_10.yaml", "stylegan2", 400, 4),
+    Method("CDC", "CDC", "configs/cdc/faces64_sunglasses.yaml", "stylegan2", 400, 4),
+    Method("MixDL", "MixDL", "configs/mixdl/faces32_10.yaml", None, 2000, 4, NETWORK, seeds=1),
 )
-SOURCE = Method("source of the GANs", "StyleGAN2", "configs/stylegan2/faces64_source.yaml", None, 10_000, 8)
+SOURCE = Method("source of the GANs", "StyleGAN2", "configs/stylegan2/faces64_source.yaml", None, 6000, 8)
 
-LONGER = replace(DDPM_PA, name="DDPM-PA 0.667, 3 x steps", steps=1200, options=(*DECAY, *pairwise(0.667)))
+LONGER = replace(DDPM_PA, name="DDPM-PA 0.667, 3 x steps", steps=900, options=(*DECAY, *pairwise(0.667)))
 SWEEP: dict[str, tuple[Method, ...]] = {
     "openpeeps": (
         replace(DDPM_PA, name="DDPM-PA 0", options=(*DECAY, *pairwise(0))),
         replace(DDPM_PA, name="DDPM-PA 0.667", options=(*DECAY, *pairwise(0.667))),
         LONGER,
-        replace(FINE_TUNED, name="fine-tuned, 3 x steps", steps=1200, watch=0),
+        replace(FINE_TUNED, name="fine-tuned, 3 x steps", steps=900, watch=0),
     ),
     "lorelei": (replace(DDPM_PA, name="DDPM-PA 0.667", options=(*DECAY, *pairwise(0.667))),),
     "sunglasses": (replace(DDPM_PA, name="DDPM-PA 0.667", options=(*DECAY, *pairwise(0.667))),),
@@ -120,7 +120,7 @@ OMITTED = (
     "StyleGAN2 trained on the ten images from scratch, plain, with DiffAugment and with ADA, was not run at 64 px: "
     "40 minutes of one core each by estimate.",
     "MixDL, which starts from nothing too, was run with the first seed alone: by estimate "
-    "48 minutes of one core a run.",
+    "24 minutes of one core a run.",
 )
 
 

@@ -13,7 +13,7 @@ from tenshot.datamodules.choice import first_by_name
 from tenshot.errors import InputError
 
 SIZE, SHOTS = 64, 10
-TRUE = 300  # true images that are measured as if they were samples
+TRUE = 200  # true images that are measured as if they were samples
 FAR = 100_000  # number of a true face that neither training nor a reference reaches
 
 

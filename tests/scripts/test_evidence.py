@@ -106,7 +106,7 @@ def test_rows_are_of_what_is_finished(tmp_path: Path):
     watched = next(run for run in runs(tmp_path, ["avatars"]) if run.name == "fine-tuned")
     finished(watched, "last", 200, fd_efficientnet_lite0=9.5)  # of a plan with fewer steps
     assert results.gathered(tmp_path, runs(tmp_path, ["avatars"])) == []
-    finished(watched, "last", 400, fd_efficientnet_lite0=3.5, near_copies_efficientnet_lite0=None)
+    finished(watched, "last", 300, fd_efficientnet_lite0=3.5, near_copies_efficientnet_lite0=None)
     finished(watched, "best", 160, fd_efficientnet_lite0=2.5, intra_dist_efficientnet_lite0_std=0.25)
     (watched.folder / "seconds.csv").write_text("train,60.0\ntrain,30.0\nlast,60.0\nbest,120.0\n")
     last, best = results.gathered(tmp_path, runs(tmp_path, ["avatars"]))
@@ -134,7 +134,7 @@ def test_what_is_not_whole_is_published_only_when_asked_for(tmp_path: Path, monk
     (tmp_path / "docs" / page.PAGE).write_text(empty)
     planned = runs(Path("runs/evidence"), ["avatars"])
     tgan = next(run for run in planned if run.name == "TGAN")
-    finished(tgan, "last", 600, fd_efficientnet_lite0=3.5, intra_dist_efficientnet_lite0=1.0)
+    finished(tgan, "last", 400, fd_efficientnet_lite0=3.5, intra_dist_efficientnet_lite0=1.0)
     for folder, mode, count in ((tgan.of.folder(tgan.root, tgan.target, 1) / "shots", "RGBA", 10),
                                 (tgan.folder / "last/images", "RGB", 12)):  # fmt: skip
         folder.mkdir(parents=True)
@@ -146,7 +146,7 @@ def test_what_is_not_whole_is_published_only_when_asked_for(tmp_path: Path, monk
     assert not (tmp_path / "docs" / results.FILE).exists()
     monkeypatch.setattr(sys, "argv", ["evidence", "--set", "avatars", "--finished"])
     assert command.main() == 0
-    assert "| TGAN | 1 | 600 | 3.5 |" in (tmp_path / "docs" / page.PAGE).read_text()
+    assert "| TGAN | 1 | 400 | 3.5 |" in (tmp_path / "docs" / page.PAGE).read_text()
     assert (tmp_path / "docs/images/evidence_avatars_trade_off.png").is_file()
     grid = Image.open(tmp_path / "docs/images/evidence_avatars_openpeeps.png")
     assert [grid.getpixel((-32 % grid.width, y)) for y in (32, 97)] == [(255, 255, 255), (255, 0, 0)]  # 10 above 12
@@ -175,13 +175,13 @@ def test_the_plan_is_whole_and_fits_ten_hours_of_two_cores(tmp_path: Path):
 def test_the_estimate_is_arithmetic_and_leaves_out_what_is_finished(tmp_path: Path):
     run = next(run for run in runs(tmp_path, ["faces"]) if run.name == "TGAN")
     train, last = run.tasks()
-    assert train.seconds == pytest.approx(12 + 600 * 4 * 0.11)
-    assert last.seconds == pytest.approx(12 + (300 + 1000) * 0.025 + 300 * (0.035 + 0.02))
+    assert train.seconds == pytest.approx(12 + 400 * 4 * 0.11)
+    assert last.seconds == pytest.approx(12 + (200 + 1000) * 0.025 + 200 * (0.035 + 0.02))
     assert plan.hours([run]) == pytest.approx((train.seconds + last.seconds) / 3600)
     (run.folder / "train/checkpoints").mkdir(parents=True)
-    (run.folder / "train/checkpoints/step=00000300.ckpt").touch()
+    (run.folder / "train/checkpoints/step=00000200.ckpt").touch()
     assert plan.hours([run]) == pytest.approx((train.seconds + last.seconds) / 3600)  # half of it
-    (run.folder / "train/checkpoints/step=00000600.ckpt").touch()
+    (run.folder / "train/checkpoints/step=00000400.ckpt").touch()
     assert plan.hours([run]) == pytest.approx(last.seconds / 3600)
 
 
@@ -189,7 +189,7 @@ def test_the_watch_is_of_the_training_that_is_measured_at_its_end_too(tmp_path: 
     run = next(run for run in runs(tmp_path, ["avatars"]) if run.name == "fine-tuned")
     train, last, best = run.tasks()
     assert "--evaluate.keep_best nearness_gap_efficientnet_lite0" in train.line
-    assert f"{run.folder}/train/checkpoints/step=00000400.ckpt" in last.argv
+    assert f"{run.folder}/train/checkpoints/step=00000300.ckpt" in last.argv
     assert f"{run.folder}/train/checkpoints/best.ckpt" in best.argv
     assert run.measured == {"fine-tuned": "last", "fine-tuned, stopped": "best"}
 
