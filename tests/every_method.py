@@ -4,15 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import tiny
+import tiny_stages
 from lightning.pytorch import LightningModule
 
 from tenshot.callbacks import StepCheckpoint
 from tenshot.datamodules import SyntheticFaces
+from tenshot.diffusion import Augmentation, Blur
 from tenshot.lightning_modules import CDC, DDPMPA, Correspondence, MixDL, Mixup, Regularization
 from tenshot.models.augmentation import AdaptiveAugment, DiffAugment
 
 OFTEN = Regularization(r1_every=2, path_length_every=3)
 SOURCE_STEPS = 1
+SMALL = tiny.unet_config(channel_mult=(1,), attention_resolutions=())
 
 
 def sources(folder: Path) -> Path:
@@ -34,6 +37,9 @@ METHODS: dict[str, Callable[[Path], LightningModule]] = {
     "DDPM": lambda folder: tiny.randomised(tiny.ddpm(timesteps="loss_aware")),
     "DDPMPA": _ddpm_pa,
     "NoisyClassifier": lambda folder: tiny.randomised(tiny.classifier()),
+    "SuperResolution": lambda folder: tiny.randomised(
+        tiny_stages.stage(unet=SMALL, augmentation=Augmentation(tiny_stages.NOISY.noise, Blur()))
+    ),
     "StyleGAN2": lambda folder: tiny.gan(regularization=OFTEN),
     "StyleGAN2, ADA": lambda folder: tiny.gan(regularization=OFTEN, augmentation=AdaptiveAugment(images_to_full=100)),
     "StyleGAN2, DiffAugment": lambda folder: tiny.gan(regularization=OFTEN, augmentation=DiffAugment()),
@@ -44,8 +50,11 @@ METHODS: dict[str, Callable[[Path], LightningModule]] = {
 }  # fmt: skip
 
 
+def is_gan(method: str) -> bool:
+    """Whether it trains a generator against a discriminator."""
+    return method.startswith(("StyleGAN2", "CDC", "MixDL"))
+
+
 def data_for(method: str) -> SyntheticFaces:
     """Images that the method can be trained with."""
-    if method.startswith(("DDPM", "Noisy")):
-        return tiny.faces(labels=method == "NoisyClassifier")
-    return tiny.faces(image_size=32)
+    return tiny.faces(image_size=32) if is_gan(method) else tiny.faces(labels=method == "NoisyClassifier")

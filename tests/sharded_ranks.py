@@ -8,11 +8,13 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tiny
+import tiny_stages
 import torch
 from by_image import ByImage, NumberedFaces
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -25,7 +27,7 @@ from tenshot.checkpoints.runs import checkpoint_path
 from tenshot.cli import main
 from tenshot.distributed.sharding import gathered
 from tenshot.errors import InputError
-from tenshot.lightning_modules import DDPM, NoisyClassifier, Pairwise
+from tenshot.lightning_modules import DDPM, NoisyClassifier, Pairwise, SuperResolution
 from tenshot.run import FullySharded, fully_sharded
 
 PAIRWISE = Pairwise(image=3, high_frequency=2, high_frequency_mse=1e-4, pairs="all")
@@ -114,10 +116,27 @@ def whole(value: Tensor) -> Tensor:
     return (value.full_tensor() if isinstance(value, DTensor) else value).detach().clone()
 
 
-def classify(folder: Path, strategy: Any) -> list[float]:
-    """Train a classifier of noisy images."""
-    module = NoisyClassifier(tiny.unet_config(out_channels=9, **SMALL), tiny.process(), optimizer=tiny.adam(1e-3))
-    follow = Follow()
+def classifier(folder: Path) -> NoisyClassifier:
+    return NoisyClassifier(tiny.unet_config(out_channels=9, **SMALL), tiny.process(), optimizer=tiny.adam(1e-3))
+
+
+def stage(folder: Path) -> SuperResolution:
+    """A stage that is told s, of random weights."""
+    trained = tiny_stages.stage(unet=tiny.unet_config(**SMALL), augmentation=tiny_stages.NOISY)
+    return SuperResolution(
+        init_from=tiny_stages.saved(folder, tiny.randomised(trained)),
+        optimizer=tiny.adam(1e-3),
+        preview_sampler=tiny.QUICK,
+    )
+
+
+OTHERS: dict[str, Callable[[Path], LightningModule]] = {"classifier": classifier, "stage": stage}
+
+
+def losses_of(folder: Path, make: Callable[[Path], LightningModule], strategy: Any) -> list[float]:
+    """The losses of two steps."""
+    folder.mkdir(parents=True, exist_ok=True)
+    module, follow = make(folder), Follow()
     torch.manual_seed(0)
     trainer = tiny.trainer(folder, 2, follow, devices=2, strategy=strategy)
     trainer.fit(module, tiny.faces(labels=True, batch_size=2))
@@ -157,8 +176,9 @@ def one_rank(folder: Path, config: str) -> None:
     rank = int(os.environ["RANK"])
     for name, how in VARIANTS.items():
         torch.save(train(folder, 2, how, devices=2, strategy=FullySharded()), folder / f"{name}{rank}.pt")
-    losses = [classify(folder, strategy) for strategy in ("ddp", FullySharded())]
-    torch.save(losses, folder / f"classifier{rank}.pt")
+    for name, make in OTHERS.items():
+        losses = [losses_of(folder / f"{name}{rank}", make, strategy) for strategy in ("ddp", FullySharded())]
+        torch.save(losses, folder / f"{name}{rank}.pt")
     torch.save(complaints(folder, rank), folder / f"complaints{rank}.pt")
 
     run, resumed, killed, ddp = (str(folder / name) for name in ("run", "resumed", "killed", "ddp"))

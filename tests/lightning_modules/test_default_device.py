@@ -13,6 +13,7 @@ import nvlabs_files
 import pytest
 import stylegan2_files
 import tiny
+import tiny_stages
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
@@ -24,10 +25,13 @@ from tenshot.lightning_modules import (
     CDC,
     DDPM,
     DDPMPA,
+    Cascade,
+    CascadeStage,
     ClassifierGuidance,
     MixDL,
     NoisyClassifier,
     StyleGAN2,
+    SuperResolution,
 )
 from tenshot.models.augmentation import AdaptiveAugment, DiffAugment
 
@@ -49,6 +53,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, kind, state in (("G_ema", "Generator", generator), ("D", "Discriminator", discriminator))
     }
     nvlabs_files.dump(networks, folder / "nvlabs.pkl")
+    tiny_stages.saved(folder, tiny.randomised(tiny_stages.stage()))
     own = tiny.randomised(tiny.ddpm())
     tiny.weights_file(folder / "converted.safetensors", own)
     torch.save(tiny.public_state(own.unet.state_dict()), folder / "adm.pt")
@@ -108,6 +113,14 @@ def noisy_classifier(folder: Path) -> NoisyClassifier:
     return NoisyClassifier(classifier=config, init_from=str(folder / "classifier.pt"), diffusion=tiny.process())
 
 
+def super_resolution(start: str | None = None, **options: Any) -> Callable[[Path], SuperResolution]:
+    def make(folder: Path) -> SuperResolution:
+        init_from = None if start is None else str(folder / start)
+        return SuperResolution(init_from=init_from, augmentation=tiny_stages.NOISY, **options)
+
+    return make
+
+
 METHODS: dict[str, Callable[[Path], LightningModule]] = {
     "DDPM": diffusion(DDPM, None),
     "DDPM of adm.pt": diffusion(DDPM, "adm.pt"),
@@ -116,6 +129,8 @@ METHODS: dict[str, Callable[[Path], LightningModule]] = {
     "DDPMPA": diffusion(DDPMPA, "adm.pt"),
     "NoisyClassifier": lambda folder: NoisyClassifier(classifier=tiny.unet_config(out_channels=9)),
     "NoisyClassifier of classifier.pt": noisy_classifier,
+    "SuperResolution": super_resolution(unet=tiny.unet_config(), low_res_size=8),
+    "SuperResolution of saved.ckpt, and told s": super_resolution("saved.ckpt"),
     "StyleGAN2": gan(StyleGAN2),
     "StyleGAN2 with ADA": gan(StyleGAN2, augmentation=AdaptiveAugment()),
     "StyleGAN2 with DiffAugment": gan(StyleGAN2, augmentation=DiffAugment()),
@@ -133,6 +148,16 @@ def test_every_method_builds_its_networks_on_any_default_device(files: Path, met
         module.configure_model()
     built = {name: value.device.type for name, value in module.state_dict().items() if name not in before}
     assert set(built.values()) == {"meta"}
+
+
+def test_a_cascade_is_built_on_the_cpu(files: Path, tmp_path: Path):
+    """Only what draws goes to the device."""
+    base = tiny.weights_file(tmp_path / "base.safetensors", tiny.ddpm(unet=tiny.unet_config(image_size=8)))
+    cascade = Cascade(str(base), [CascadeStage(str(files / "saved.ckpt"))])
+    with another_device():
+        cascade.configure_model()
+    for generator in cascade.generators:
+        assert {value.device.type for value in generator.state_dict().values()} == {"cpu"}
 
 
 @pytest.mark.parametrize("name", [*GANS, "adm.pt", "converted.safetensors", "classifier.pt", "classifier.ckpt"])

@@ -141,12 +141,12 @@ def test_every_method_learns_in_every_precision(fitted: Any, method: str, precis
     seen = fitted(method, precision)
     assert len(seen.losses) == STEPS[precision]
     expected = {"loss"}
-    if tiny_gan := not method.startswith(("DDPM", "Noisy")):
+    if gan := every_method.is_gan(method):
         expected |= {"discriminator", "generator", "r1", "path_length"}
     assert set().union(*seen.losses) >= expected
     assert all(torch.tensor(list(step.values())).isfinite().all() for step in seen.losses)
     assert any(name.endswith("weight") for name in seen.moved)
-    assert len(seen.scales) == (0 if precision != "16-mixed" else 2 if tiny_gan else 1)
+    assert len(seen.scales) == (0 if precision != "16-mixed" else 2 if gan else 1)
     assert all(scale >= 1 for scale in seen.scales)
 
 
@@ -161,7 +161,7 @@ def test_no_training_step_gives_channels_last_maps_to_the_library_s_group_norm(f
     assert not fitted(method, "32-true").norms
 
 
-@pytest.mark.parametrize("method", ["DDPM", "NoisyClassifier"])
+@pytest.mark.parametrize("method", ["DDPM", "NoisyClassifier", "SuperResolution"])
 def test_no_validation_step_waits_for_the_device(sources: Path, method: str):
     seen, module, data = Seen(), every_method.METHODS[method](sources), every_method.data_for(method)
     data.setup("fit")

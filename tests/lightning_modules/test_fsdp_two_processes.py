@@ -11,7 +11,7 @@ import tiny
 import torch
 from ranks import run_ranks
 from safetensors.torch import load_file
-from sharded_ranks import CHANGES, SHARDED, VARIANTS, train
+from sharded_ranks import CHANGES, OTHERS, SHARDED, VARIANTS, train
 from torch import Tensor
 
 from tenshot.checkpoints.runs import checkpoint_path, newest_checkpoint
@@ -94,9 +94,10 @@ def test_half_precision_gathers_blocks_in_it_and_keeps_the_weights(ranks: Path):
     assert low == {name for name in stages if ".embed." not in name}
 
 
-def test_a_classifier_trains_as_under_ddp(ranks: Path):
+@pytest.mark.parametrize("method", OTHERS)
+def test_other_methods_train_as_under_ddp(ranks: Path, method: str):
     for rank in range(2):
-        ddp, shared = torch.load(ranks / f"classifier{rank}.pt")
+        ddp, shared = torch.load(ranks / f"{method}{rank}.pt")
         assert len(ddp) == 2
         assert shared == pytest.approx(ddp, rel=1e-5)
 

@@ -27,6 +27,7 @@ from typing import Any
 
 import pytest
 import tiny
+import tiny_stages
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -38,6 +39,7 @@ from torch.overrides import TorchFunctionMode
 from tenshot.callbacks import StepSeed
 from tenshot.datamodules import ImageDataModule
 from tenshot.datamodules.batches import Batch, Source
+from tenshot.diffusion import Augmentation, Blur
 from tenshot.distributed.seeding import position_seed
 from tenshot.lightning_modules import CDC, DDPMPA, Correspondence, MixDL, Pairwise, Regularization, StyleGAN2
 from tenshot.lightning_modules.adversarial import AdversarialModule
@@ -50,6 +52,7 @@ IMAGES, IMAGES_OF_GANS = 3, 2  # of a rank
 TOLERANCE = 1e-4
 UNET = tiny.unet_config(image_size=8, channel_mult=(1,), dropout=0.2)
 GAN = StyleGAN2Config(image_size=32, channel_base=64, max_channels=8, latent_dim=8, mapping_layers=1)
+CORRUPTION = Augmentation(tiny_stages.NOISY.noise, Blur())
 REST = Regularization(r1=8.0, r1_every=4, path_length=2.0, path_length_every=4, path_length_shrink=1)
 
 Curve = list[dict[str, float]]
@@ -95,8 +98,10 @@ class RandomOfRanks(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is torch.randint:
-            [high, (n,)] = args
-            return self.joined([partial(func, high, (n // RANKS,), **kwargs)] * RANKS)
+            *bounds, (n,) = args
+            return self.joined([partial(func, *bounds, (n // RANKS,), **kwargs)] * RANKS)
+        if func is torch.rand:
+            return self.joined([partial(func, args[0] // RANKS, **kwargs)] * RANKS)
         if func in (torch.randn_like, F.dropout):
             return self.joined([partial(func, part, *args[1:], **kwargs) for part in args[0].chunk(RANKS)])
         return func(*args, **kwargs)
@@ -209,6 +214,9 @@ METHODS: dict[str, Callable[[Path], LightningModule]] = {
     "DDPMPA, pairs of all ranks": lambda folder: adapted(folder, "all"),
     "NoisyClassifier": lambda folder: tiny.randomised(
         tiny.classifier(classifier=replace(UNET, channel_mult=(2,), out_channels=9), optimizer=sgd(0.05))
+    ),
+    "SuperResolution": lambda folder: tiny.randomised(
+        tiny_stages.stage(unet=UNET, low_res_size=4, augmentation=CORRUPTION, optimizer=sgd(0.05))
     ),
     "StyleGAN2": lambda folder: gan(ByRank, 0.01, stylegan2=replace(GAN, image_size=8), augmentation=DiffAugment()),
     "CDC": lambda folder: gan(OneCDC, 0.002, init_from=source_gan(folder), correspondence=Correspondence(20.0)),
