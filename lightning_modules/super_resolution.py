@@ -277,10 +277,10 @@ class SuperResolution(DDPM):
         return [f"--model.{name} {its} (here {here})" for name, its, here in pairs if its not in (None, here)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Also what it enlarges, and the losses by s that are not logged yet."""
+        """Also what it enlarges, the losses by s that are not logged yet, and whether it has been warned of."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["tenshot"]["stage"] = self.stage
-        checkpoint["s_bins"] = self.s_bins.state_dict()
+        checkpoint |= {"s_bins": self.s_bins.state_dict(), "condition_warned": self._warned}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Also the losses by s. What is drawn from a checkpoint is drawn by what it was trained with.
@@ -295,4 +295,6 @@ class SuperResolution(DDPM):
         if self._trainer is None or not self.trainer.training:
             self._corrupt(Augmentation.of(stage["augmentation"]))
             _ = self.drawn_s
+        else:
+            self._warned = checkpoint.get("condition_warned", False)
         self.s_bins.load_from({"timestep_bins": checkpoint.get("s_bins", {})}, self.device)

@@ -18,6 +18,8 @@ from tenshot.distributed.seeding import position_seed
 from tenshot.lightning_modules import SuperResolution
 from tenshot.models import UNet
 
+SMALL = tiny.unet_config(channel_mult=(1,), attention_resolutions=())
+
 
 def fit(folder: Path, module: SuperResolution, steps: int = 1, data: Any = None, **arguments: Any) -> Trainer:
     trainer = tiny.trainer(folder, steps, *arguments.pop("callbacks", ()), **arguments)
@@ -164,6 +166,29 @@ def test_a_stage_that_was_stopped_and_resumed_ends_in_the_same_bits(tmp_path: Pa
         tiny.assert_same(resumed[part], whole[part], part)
     assert whole["s_bins"]["mse_s"].sum() > 0
     assert whole["tenshot"]["stage"]["augmentation"]["noise"]["s_min"] == 0
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_run_that_has_warned_does_not_warn_again_when_it_is_resumed(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch, old: bool
+):
+    """Unless the checkpoint is of a time when that was not kept."""
+    for name, value in {"LEARNT_BY": 1, "LEAST_GAP": 1e9}.items():
+        monkeypatch.setattr(f"tenshot.lightning_modules.super_resolution.{name}", value)
+
+    def run(steps: int, resumed: Path | None) -> int:
+        recwarn.clear()
+        trainer = tiny.trainer(tmp_path, steps, StepCheckpoint(), val_check_interval=1, check_val_every_n_epoch=None)
+        trainer.fit(stage(unet=SMALL), tiny.faces(num_val=2), ckpt_path=resumed)
+        return sum("condition ignored" in str(each.message) for each in recwarn)
+
+    assert run(2, None) == 1
+    path = tmp_path / "checkpoints" / "step=00000002.ckpt"
+    if old:
+        checkpoint = torch.load(path, weights_only=True)
+        del checkpoint["condition_warned"]
+        torch.save(checkpoint, path)
+    assert run(3, path) == old
 
 
 def test_a_checkpoint_tells_all_that_drawing_from_it_takes(tmp_path: Path):
