@@ -10,7 +10,7 @@ from torch.optim import SGD
 from torchmetrics import MeanMetric
 from torchvision import models
 from torchvision.transforms import RandomResizedCrop
-from torchvision.transforms.functional import center_crop, resized_crop
+from torchvision.transforms.functional import center_crop
 
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.no_drawing import DrawsNothing
@@ -120,7 +120,8 @@ class ClassificationAccuracyScore(DrawsNothing):
 def random_crops(images: Tensor, side: int, least_area: float) -> Tensor:
     """A random part of each image, of its own place, size and aspect ratio (3/4 to 4/3), resized with antialiasing.
 
-    Drawn by PyTorch's global generator of the CPU.
+    Drawn by PyTorch's global generator of the CPU, as torchvision's ``RandomResizedCrop`` draws them. All are resized
+    together: torchvision's bilinear filter as two matrices for each image, which is equal but for rounding.
 
     Args:
         images: (N, C, H, W).
@@ -130,7 +131,22 @@ def random_crops(images: Tensor, side: int, least_area: float) -> Tensor:
     Returns:
         (N, C, side, side)
     """
-    boxes = (RandomResizedCrop.get_params(image, [least_area, 1.0], [3 / 4, 4 / 3]) for image in images)
-    return torch.stack(
-        [resized_crop(image, *box, [side, side], antialias=True) for image, box in zip(images, boxes, strict=True)]
-    )
+    boxes = [RandomResizedCrop.get_params(image, [least_area, 1.0], [3 / 4, 4 / 3]) for image in images]
+    top, left, height, width = torch.tensor(boxes, dtype=torch.float64).t().to(images.device)
+    rows = _resampling(top, height, side, images.shape[2]).to(images.dtype)
+    columns = _resampling(left, width, side, images.shape[3]).to(images.dtype)
+    with torch.autocast(images.device.type, enabled=False):
+        return rows.unsqueeze(1) @ images @ columns.mT.unsqueeze(1)
+
+
+def _resampling(begin: Tensor, length: Tensor, side: int, pixels: int) -> Tensor:
+    """How much each pixel of a row counts in each of the resized part of it: a triangle, wider where it gets smaller.
+
+    begin, length: (N,) of the parts, in pixels  ->  (N, side, pixels)
+    """
+    begin, length = begin.view(-1, 1, 1), length.view(-1, 1, 1)
+    places = torch.arange(max(side, pixels), device=begin.device) + 0.5
+    scale, pixel = length / side, places[:pixels]
+    distance = (pixel - begin - scale * places[:side].view(-1, 1)).abs()
+    weights = (1 - distance / scale.clamp(min=1)).clamp(min=0) * ((pixel > begin) & (pixel < begin + length))
+    return weights / weights.sum(-1, keepdim=True)

@@ -14,6 +14,7 @@ from lightning.pytorch import Trainer
 from PIL import Image
 from torch import Tensor, nn
 from torchvision import models
+from torchvision.transforms import RandomResizedCrop
 
 from tenshot.callbacks import StepCheckpoint
 from tenshot.datamodules import ImageDataModule, ImageFolder, SampleFolder
@@ -21,6 +22,7 @@ from tenshot.datamodules.batches import Batch, Source
 from tenshot.errors import InputError
 from tenshot.lightning_modules import ClassificationAccuracyScore
 from tenshot.lightning_modules.classification_accuracy import random_crops
+from tenshot.run import FullySharded
 
 COLOURS = ("blue", "green", "red")
 
@@ -144,6 +146,26 @@ def test_crops_lie_in_their_image_each_in_its_own_place():
     assert top.std() > 0.1
     flat = random_crops(torch.full((2, 3, 9, 9), 0.3), 4, 1.0)
     torch.testing.assert_close(flat, torch.full((2, 3, 4, 4), 0.3))
+
+
+@pytest.mark.parametrize("side", [5, 16, 40])
+def test_crops_are_torchvisions_of_each_image(side: int):
+    """Smaller, of about the same size, and larger than what they are of; the same random numbers are drawn."""
+    images = torch.rand(7, 3, 24, 21, generator=torch.Generator().manual_seed(0))
+    transform = RandomResizedCrop(side, (0.1, 1.0), antialias=True)
+    torch.manual_seed(1)
+    expected, following = torch.stack([transform(image) for image in images]), torch.rand(1)
+    torch.manual_seed(1)
+    torch.testing.assert_close(random_crops(images, side, 0.1), expected, atol=2e-6, rtol=0)
+    assert torch.equal(torch.rand(1), following)
+    torch.manual_seed(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(random_crops(images, side, 0.1), expected, atol=2e-6, rtol=0)
+
+
+def test_weights_that_are_sharded_are_one_line(tmp_path: Path):
+    with pytest.raises(InputError, match=r"FullySharded: ClassificationAccuracyScore shards no weights: take ddp$"):
+        fit(tmp_path, method(), Real(), strategy=FullySharded())
 
 
 def test_a_resumed_run_ends_in_the_same_bits(tmp_path: Path):
