@@ -13,6 +13,8 @@ __all__ = [
     "DDPM",
     "DDPMPA",
     "EMA",
+    "Augmentation",
+    "Blur",
     "Cascade",
     "CascadeStage",
     "ClassificationAccuracyScore",
@@ -23,6 +25,7 @@ __all__ = [
     "FolderGenerator",
     "ImageFolder",
     "InputError",
+    "LowResNoise",
     "MixDL",
     "Mixup",
     "NoisyClassifier",
@@ -39,6 +42,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "Augmentation": "diffusion",
+    "Blur": "diffusion",
     "EMA": "callbacks",
     "FewShot": "datamodules",
     "ImageFolder": "datamodules",
@@ -46,6 +51,7 @@ _HOME = {
     "SyntheticFaces": "datamodules",
     "DiffusionConfig": "diffusion",
     "InputError": "errors",
+    "LowResNoise": "diffusion",
     "StyleGAN2Config": "models",
     "UNetConfig": "models",
 }
@@ -60,7 +66,7 @@ if not (Path(__file__).parent / "errors").is_dir():
 if TYPE_CHECKING:
     from tenshot.callbacks import EMA
     from tenshot.datamodules import FewShot, ImageFolder, SampleFolder, SyntheticFaces
-    from tenshot.diffusion import DiffusionConfig
+    from tenshot.diffusion import Augmentation, Blur, DiffusionConfig, LowResNoise
     from tenshot.errors import InputError
     from tenshot.lightning_modules import (
         CDC,
