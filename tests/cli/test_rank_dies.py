@@ -6,7 +6,6 @@ Run by torchrun, this file is the script of one rank.
 import os
 import re
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,9 +33,6 @@ class Dies(Callback):
             raise RuntimeError("the second rank fell over")
 
 
-LAUNCHER = ["--standalone", "--nproc-per-node=2"]
-
-
 def configuration(folder: Path, how: str) -> str:
     changes = {
         "trainer": {
@@ -48,33 +44,25 @@ def configuration(folder: Path, how: str) -> str:
     return tiny.config_file(folder, changes)
 
 
-def saved(folder: Path) -> list[str]:
-    return [path.name for path in (folder / "run" / "checkpoints").iterdir()]
+def launched(folder: Path, how: str) -> str:
+    """What a launcher and its ranks print until it gives up: torchrun, but it forks the ranks, which import nothing."""
+    forks = ["--standalone", "--nproc-per-node=2", "--run-path", "--start-method=fork"]
+    said = folder / "said"
+    launcher = Started(run.__file__, *forks, __file__, configuration(folder, how), output=said)
+    assert launcher.wait(timeout=200) != 0
+    assert [path.name for path in (folder / "run" / "checkpoints").iterdir()] == ["step=00000002.ckpt"]
+    return said.read_text()
 
 
 @pytest.mark.slow
 def test_the_first_error_is_that_of_the_rank_that_fell_over(tmp_path: Path):
-    """Launched as users do: three processes of their own."""
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    ended = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *LAUNCHER, __file__, configuration(tmp_path, "error")],
-        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
-    assert ended.returncode != 0
-    first = next(line for line in ended.stderr.splitlines() if re.search(r"\w+Error: ", line))
+    first = next(line for line in launched(tmp_path, "error").splitlines() if re.search(r"\w+Error: ", line))
     assert "RuntimeError: the second rank fell over" in first  # not what the other rank and the launcher say of it
-    assert saved(tmp_path) == ["step=00000002.ckpt"]
 
 
 @pytest.mark.slow
 def test_a_rank_that_is_killed_takes_the_job_down(tmp_path: Path):
-    """By the same launcher, which forks the ranks here."""
-    forks = ["--run-path", "--start-method=fork"]
-    said = tmp_path / "said"
-    launcher = Started(run.__file__, *LAUNCHER, *forks, __file__, configuration(tmp_path, "killed"), output=said)
-    assert launcher.wait(timeout=200) != 0
-    assert "SIGKILL" in said.read_text()
-    assert saved(tmp_path) == ["step=00000002.ckpt"]
+    assert "SIGKILL" in launched(tmp_path, "killed")
 
 
 if __name__ == "__main__":
