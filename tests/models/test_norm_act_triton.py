@@ -20,7 +20,7 @@ from tenshot.models.norm_act_conv import kernels_for, norm_act, norm_act_conv
 
 interpreted = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="run by the first test, interpreted")
 EPS = {torch.float32: 2e-6, torch.bfloat16: 1e-2, torch.float16: 8e-4}  # the interpreter cuts bfloat16 off
-SHAPES = [(1, 6, 1, 1, 2), (2, 40, 3, 8, 8), (1, 132, 3, 11, 3)]  # N, C, H, W and groups
+SHAPES = [(1, 6, 1, 1, 2), (2, 10, 3, 8, 2), (1, 132, 3, 11, 3)]  # N, C, H, W and groups
 CASES = [
     (torch.float32, SHAPES[0], True, True),
     (torch.float32, SHAPES[1], False, True),
@@ -110,8 +110,9 @@ def test_values_and_gradients_equal_those_in_float64(kernels, dtype, shape, modu
 
 
 @interpreted
-@pytest.mark.parametrize("modulated", [True, False])
-@pytest.mark.parametrize(("shape", "programs"), [((2, 8, 15, 13, 2), 4), ((1, 4, 23, 24, 1), 4096)])
+@pytest.mark.parametrize(
+    ("shape", "programs", "modulated"), [((2, 8, 15, 13, 2), 4, True), ((1, 4, 23, 24, 1), 4096, False)]
+)
 def test_no_digits_are_lost_where_the_mean_is_large(kernels, monkeypatch, shape, programs, modulated):
     x, norm, modulation = made(*shape, modulated, offset=30.0)
     monkeypatch.setattr(kernels, "PROGRAMS", programs)  # several tiles a strip, or more strips than are read at once
