@@ -1,6 +1,7 @@
 """Images of the base and the stages of a cascade, kept as they were drawn, so that later stages can be drawn again."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -26,11 +27,13 @@ class StageFolder(DrawnFolder):
     Args:
         path: The folder, inside that which the option names.
         by: What draws.
+        option: The command-line option that names another folder.
+        named: The folder that it names.
     """
 
-    def __init__(self, path: Path, by: DrawnBy) -> None:
-        super().__init__(path, by, "--images.keep_stages")
-        self.named = path.parent
+    def __init__(self, path: Path, by: DrawnBy, option: str, named: Path) -> None:
+        super().__init__(path, by, option)
+        self.named = named
 
     def file(self, number: int) -> Path:
         """Where an image goes."""
@@ -69,18 +72,20 @@ class StageFolder(DrawnFolder):
 
 
 class KeptStages:
-    """What the generators of a cascade have drawn, in a folder of each.
+    """What generators of a cascade have drawn, in a folder of each.
 
     Args:
-        folders: Of all generators but the last.
+        folders: By the number of the generator, the base being 0. What others draw is not kept.
     """
 
-    def __init__(self, folders: list[StageFolder]) -> None:
+    def __init__(self, folders: Mapping[int, StageFolder]) -> None:
         self.folders = folders
 
     def read(self, number: int, seeds: Tensor) -> Tensor | None:
         """The images (N, C, H, W) of a generator, the base being 0; none where not all of them are there."""
-        images = []
+        images: list[Tensor] = []
+        if number not in self.folders:
+            return None
         for index in (seeds % MOST).tolist():
             image = self.folders[number].read(index)
             if image is None:
@@ -90,7 +95,7 @@ class KeptStages:
 
     def write(self, number: int, seeds: Tensor, images: Tensor) -> None:
         """Keep images of a generator."""
-        for index, image in zip((seeds % MOST).tolist(), images, strict=True):
+        for index, image in () if number not in self.folders else zip((seeds % MOST).tolist(), images, strict=True):
             self.folders[number].write(index, image)
 
 
@@ -111,12 +116,12 @@ def keep_stages(trainer: Trainer, path: Path, by: DrawnBy, count: int) -> None:
         name = type(cascade).__name__
         raise InputError(f"--images.keep_stages keeps what a cascade draws, which {name} is not: leave the option out")
     asked = {name: by.depends_on[name] for name in ("seed", "precision", "condition") if name in by.depends_on}
-    folders = []
+    folders = {}
     for number in range(len(cascade.stages)):
         depends_on = asked | drawn_by_cascade(cascade, number + 1)
         place = path / (f"stage{number - 1}" if number else "base")
-        folder = StageFolder(place, DrawnBy(depends_on, by.origin))
+        folder = StageFolder(place, DrawnBy(depends_on, by.origin), "--images.keep_stages", path)
         there = folder.claim(trainer, count)
         rank_zero_info(f"{place}: {len(there)} of {count} images are there already")
-        folders.append(folder)
+        folders[number] = folder
     cascade.kept = KeptStages(folders)

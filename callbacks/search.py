@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,16 +14,18 @@ from tenshot.callbacks.drawn_by import drawn_by
 from tenshot.callbacks.ema import averaged
 from tenshot.callbacks.evaluate import EvaluateGenerator
 from tenshot.callbacks.evaluation_result import described
+from tenshot.callbacks.search_kept import SharedStages
 from tenshot.callbacks.search_record import Records, digest_of, in_order, summary_folder, write_summary
 from tenshot.distributed.first_rank import of_first_rank
 from tenshot.errors import check_range
-from tenshot.lightning_modules import AdjustableGenerator
+from tenshot.lightning_modules import AdjustableGenerator, Cascade
 from tenshot.metrics import PathMetric
 
 __all__ = ["Search", "Way", "within"]
 
-SEARCHED = ("seed", "sampler", "truncation", "guidance", "drawn_s", "start_step")
-"""Of what samples depend on, all that may differ within a search; the options of drawing say the same in full."""
+SEARCHED = ("seed", "sampler", "truncation", "guidance", "drawn_s", "start_step", "noise_left")
+"""Of what samples depend on, also of the stages of a cascade, all that may differ within a search; the options of
+drawing say the same in full."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,13 @@ class Way:
         options: The options that are searched over, dotted, and their values.
         drawing: All options of drawing and their values.
         method: The method as these options configure it, its networks not built.
+        lists: Of options of an element of a list, the list, whole: a configuration replaces no less.
     """
 
     options: dict[str, Any]
     drawing: dict[str, Any]
     method: AdjustableGenerator
+    lists: dict[str, Any] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -108,12 +112,14 @@ class Search(Callback):
             f"search: {len(self.ways)} ways of drawing x {self.count} seeds, {len(measurements) - len(missing)} of "
             f"them measured before"
         )
-        save = self.evaluation.save
+        save, shared = self.evaluation.save, SharedStages(records.folder, measurements.values())
         for done, (seed, number) in enumerate(missing, start=1):
             way = self.ways[number]
             cast(AdjustableGenerator, pl_module).draw_as(way.method)
             self.evaluation.seed = seed
             self.evaluation.save = save and str(Path(save) / f"{way.title},seed={seed}")
+            if isinstance(pl_module, Cascade):
+                pl_module.kept = shared.of(trainer, measurements[seed, number])
             result = self.evaluation.measure(trainer, pl_module, self.evaluation.samples, self.evaluation.paths)
             if trainer.is_global_zero:
                 records.keep(measurements[seed, number], result)
@@ -167,7 +173,8 @@ class Search(Callback):
             digests[number][seed] = digest_of(one)
         measurement = next(iter(measurements.values()))
         over = list(self.ways[0].options)
-        common = {name: value for name, value in measurement["drawn_by"].items() if name not in SEARCHED}
+        drawn = measurement["drawn_by"].items()
+        common = {name: value for name, value in drawn if name.rsplit(".", 1)[-1] not in SEARCHED}
         fixed = {name: value for name, value in measurement["drawing"].items() if not within(name, over)}
         rest = {name: value for name, value in measurement.items() if name not in ("drawn_by", "drawing")}
         alike = {"by": self.by, "over": over, "seed": self.evaluation.seed, "fixed": fixed}
@@ -175,12 +182,12 @@ class Search(Callback):
         name = "+".join(option.removeprefix("model.") for option in over)
         self.folder, earlier = summary_folder(records.folder, name, identity)
         rows: list[dict[str, Any]] = [
-            {"options": way.options, "records": digests[n]} for n, way in enumerate(self.ways)
+            {"options": way.options, "lists": way.lists, "records": digests[n]} for n, way in enumerate(self.ways)
         ]
         for row in earlier:
             known = {int(seed): digest for seed, digest in row["records"].items()}
             if row["options"] not in [each["options"] for each in rows] and set(known) >= set(self.seeds):
-                rows.append({"options": row["options"], "records": {seed: known[seed] for seed in self.seeds}})
+                rows.append(row | {"records": {seed: known[seed] for seed in self.seeds}})
         filled = []
         for row in rows:
             results = {seed: records.find(digest) for seed, digest in row["records"].items()}

@@ -1,6 +1,7 @@
 """``tenshot search``: which options of drawing suit a trained model, by any value that ``tenshot test`` computes."""
 
 import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, is_dataclass
@@ -130,13 +131,12 @@ def ways_of_drawing(configured: Namespace, method: LightningModule, over: Mappin
     flattened = dict(_flattened(over))
     if not flattened:
         raise InputError('--search.over names no option: give for example --search.over.model.sampler.steps "[10, 20]"')
-    known = [option for option, _ in flat({"model": configured.as_dict()}) if within(option, _full(drawing))]
+    known = [option for option, _ in flat(_numbered({"model": configured.as_dict()})) if within(option, _full(drawing))]
     for option, values in flattened.items():
         if not within(option, _full(drawing)):
-            choices = ", ".join(dict.fromkeys([*known, *(f"model.{group}" for group in drawing)]))
             raise InputError(
                 f"--search.over: {option} is no option of how {name} draws{did_you_mean(option, known)}: choose of "
-                f"{choices}"
+                f"{_told(_full(drawing))}"
             )
         if not isinstance(values, list) or not values:
             raise InputError(f'--search.over.{option} {values!r}: give a list of values, such as "[10, 20, 50]"')
@@ -151,9 +151,15 @@ def ways_of_drawing(configured: Namespace, method: LightningModule, over: Mappin
         for option, value in options.items():
             _put(settings["init_args"], option.split(".")[1:], value)
         parsed = parser.parse_object({"model": settings})
-        told = {option: value for option, value in flat(parsed.as_dict()) if within(option, _full(drawing))}
+        given = parsed.as_dict()
+        told = {option: value for option, value in flat(_numbered(given)) if within(option, _full(drawing))}
+        lists = {
+            option: value
+            for option, value in flat(given)
+            if isinstance(value, list) and any(name.startswith(f"{option}.") for name in options)
+        }
         built = parser.instantiate_classes(parsed).model
-        found.append(Way(options, json.loads(json.dumps(told)), built))
+        found.append(Way(options, json.loads(json.dumps(told)), built, json.loads(json.dumps(lists))))
     return found
 
 
@@ -161,21 +167,40 @@ def _full(drawing: tuple[str, ...]) -> list[str]:
     return [f"model.{option}" for option in drawing]
 
 
+def _told(options: list[str]) -> str:
+    """Options in words, of the elements of a list those of each once."""
+    numbers = [int(number) for option in options for number in re.findall(r"\.(\d+)\.", option)]
+    words = ", ".join(dict.fromkeys(re.sub(r"\.\d+\.", ".N.", option) for option in options))
+    return f"{words}, with N from 0 to {max(numbers)}" if numbers else words
+
+
 def _flattened(over: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """``{"model": {"sampler.steps": [10]}}`` as ``model.sampler.steps``: a YAML file may be written either way."""
+    """``{"model": {"sampler.steps": [10]}}`` as ``model.sampler.steps``: a YAML file may be written either way.
+
+    An element of a list is ``stages.0``; ``stages[0]``, as errors name it, is the same.
+    """
     for name, value in over.items():
+        name = re.sub(r"\[(\d+)\]", r".\1", str(name))
         if isinstance(value, Mapping):
             yield from _flattened(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
-def _put(settings: dict[str, Any], path: list[str], value: Any) -> None:
-    """Set a nested option; of a group that is not configured, or a class, its arguments."""
+def _numbered(value: Any) -> Any:
+    """Options with each list of groups as a group of groups, named by their numbers from 0."""
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        value = dict(enumerate(value))
+    return {str(name): _numbered(each) for name, each in value.items()} if isinstance(value, dict) else value
+
+
+def _put(settings: Any, path: list[str], value: Any) -> None:
+    """Set a nested option; of a group that is not configured, or a class, its arguments; of a list, an element's."""
     *groups, last = path
     for group in groups:
-        given = settings.get(group)
-        settings[group] = asdict(given) if is_dataclass(given) and not isinstance(given, type) else given or {}
-        settings = settings[group]
+        in_list = isinstance(settings, list)
+        place, given = (int(group), settings[int(group)]) if in_list else (group, settings.get(group))
+        settings[place] = asdict(given) if is_dataclass(given) and not isinstance(given, type) else given or {}
+        settings = settings[place]
         settings = settings.setdefault("init_args", {}) if "class_path" in settings else settings
     settings[last] = value

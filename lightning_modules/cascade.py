@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -16,6 +16,7 @@ from tenshot.lightning_modules.cascade_stage import (
     CascadeStage,
     Generator,
     built_stage,
+    configured_stage,
     image_side,
     refuse_other_images,
     refuse_untruncated,
@@ -30,6 +31,9 @@ from tenshot.lightning_modules.super_resolution import SuperResolution
 
 __all__ = ["Cascade", "CascadeStage"]
 
+OF_BASE = ("base_sampler", "base_guidance.scale", "base_truncation")
+OF_STAGES = ("augmentation_s", "truncated", "start_step", "sampler", "guidance.scale")
+"""Options that ``draw_as`` takes over, of the base and of each stage."""
 STAGES = 15
 """Where the seeds of stages are from: none of a stage is that of the base, or of another."""
 
@@ -81,6 +85,8 @@ class Cascade(LightningModule):
         self.base, self.stages, self.offload = base, tuple(stages), offload
         given = {"sampler": base_sampler, "guidance": base_guidance, "truncation": base_truncation}
         self.base_options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        of_stages = (f"stages.{number}.{option}" for number in range(len(stages)) for option in OF_STAGES)
+        self.drawing: tuple[str, ...] = (*OF_BASE, *of_stages)
         self.generators: Sequence[Generator] = ()
         """The base and the stages. No submodules, so that they need not stand on the device together."""
 
@@ -105,20 +111,40 @@ class Cascade(LightningModule):
         rank_zero_info(self._told())
 
     def _built_base(self) -> Generator:
-        method, options = method_for(self.base), self.base_options
+        method = method_for(self.base)
         if method == "SuperResolution":
             raise InputError(f"--model.base {self.base}: a stage that enlarges images: give it with --model.stages")
-        kinds: dict[str, tuple[type[Generator], set[str]]] = {
-            "DDPM": (DDPM, {"sampler", "guidance"}),
-            "StyleGAN2": (StyleGAN2, {"truncation"}),
-        }
-        kind, allowed = kinds[method]
-        for name in options.keys() - allowed:
-            raise InputError(f"--model.base_{name} is not of a {method}, which {self.base} is: leave it out")
+        base = self._configured_base(DDPM if method == "DDPM" else StyleGAN2)
         with _named("--model.base_"):
-            base = kind(init_from=self.base, init_weights="ema", **options)
             base.configure_model()
         return base
+
+    def _configured_base(self, kind: type[DDPM] | type[StyleGAN2]) -> Any:
+        """The method of the base, its network not built."""
+        allowed = {"sampler", "guidance"} if kind is DDPM else {"truncation"}
+        for name in self.base_options.keys() - allowed:
+            raise InputError(f"--model.base_{name} is not of a {kind.__name__}, which {self.base} is: leave it out")
+        with _named("--model.base_"):
+            return kind(init_from=self.base, init_weights="ema", **self.base_options)
+
+    def draw_as(self, other: Self) -> None:
+        """Take over how base and stages are drawn.
+
+        Raises:
+            InputError: One of them cannot be drawn from so, or a stage cannot be truncated.
+        """
+        base: Any = self.generators[0]
+        configured = other._configured_base(type(base))
+        with _named("--model.base_"):
+            base.draw_as(configured)
+        for number, stage in enumerate(other.stages):
+            before, built = self.generators[number : number + 2]
+            assert isinstance(built, SuperResolution)
+            with _named(f"--model.stages[{number}]."):
+                built.draw_as(configured_stage(stage))
+                if truncated_at(stage, built):
+                    refuse_untruncated(before, stage, built)
+        self.stages, self.base_options = other.stages, other.base_options
 
     def _told(self) -> str:
         """The cascade in words."""

@@ -16,6 +16,7 @@ __all__ = [
     "CascadeStage",
     "Generator",
     "built_stage",
+    "configured_stage",
     "image_side",
     "refuse_other_images",
     "refuse_untruncated",
@@ -68,7 +69,14 @@ def built_stage(stage: CascadeStage) -> SuperResolution:
         raise InputError(
             f"--model.checkpoint {stage.checkpoint}: of {method}, which enlarges nothing: give one of SuperResolution"
         )
-    built = SuperResolution(
+    built = configured_stage(stage)
+    built.configure_model()
+    return built
+
+
+def configured_stage(stage: CascadeStage) -> SuperResolution:
+    """The method of a stage, its network not built."""
+    return SuperResolution(
         init_from=stage.checkpoint,
         init_weights="ema",
         augmentation_s=stage.augmentation_s,
@@ -76,8 +84,6 @@ def built_stage(stage: CascadeStage) -> SuperResolution:
         sampler=stage.sampler,
         guidance=stage.guidance,
     )
-    built.configure_model()
-    return built
 
 
 def refuse_other_images(built: SuperResolution, stage: CascadeStage, before: Sequence[Generator]) -> None:

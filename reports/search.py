@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ class SearchRow:
     Args:
         options: Options and their values.
         values: By seed, the names of values and what they were.
+        lists: Of options of an element of a list, the list, whole.
     """
 
     options: dict[str, Any]
     values: dict[int, dict[str, float | None]]
+    lists: dict[str, Any] = field(default_factory=dict)
 
     def cell(self, name: str) -> Cell:
         """A value over the seeds."""
@@ -156,7 +158,9 @@ def read_search(folder: Path) -> Searched:
         if content["schema"] != SCHEMA:
             raise InputError(f"{path}: has schema {content['schema']!r}, this version reads {SCHEMA}: search again")
         rows = [
-            SearchRow(row["options"], {int(seed): values for seed, values in row["values"].items()})
+            SearchRow(
+                row["options"], {int(seed): values for seed, values in row["values"].items()}, row.get("lists", {})
+            )
             for row in content["rows"]
         ]
         about = {key: content[key] for key in ("method", "checkpoint", "step", "weights", "date")}

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tenshot.errors import InputError
-from tenshot.reports.search import Searched, read_search, short, shown
+from tenshot.reports.search import Searched, SearchRow, read_search, short, shown
 from tenshot.reports.svg import picture
 
 __all__ = ["write_search"]
@@ -29,7 +29,7 @@ def write_search(folder: Path) -> None:
     searched = read_search(folder)
     written = {"search.csv": table(searched), "search.svg": plot(searched)}
     if searched.best is not None:
-        written["search.yaml"] = configuration(searched.best.options)
+        written["search.yaml"] = configuration(searched.best)
     try:
         for name, text in written.items():
             (folder / name).write_text(text)
@@ -69,10 +69,15 @@ def plot(searched: Searched) -> str:
     return picture(charts, f"{searched.folder.parents[1].name}: {searched.samples} samples", style)
 
 
-def configuration(options: dict[str, Any]) -> str:
-    """The lines of a configuration with these options of a method."""
+def configuration(row: SearchRow) -> str:
+    """The lines of a configuration of a method that draws this way."""
     settings: dict[str, Any] = {}
-    for option, value in options.items():
+    apart = {
+        option: value
+        for option, value in row.options.items()
+        if not any(option.startswith(f"{whole}.") for whole in row.lists)
+    }
+    for option, value in (apart | row.lists).items():
         inner, path = settings, ["model", "init_args", *short(option).split(".")]
         for group in path[:-1]:
             inner = inner.setdefault(group, {})
@@ -102,6 +107,6 @@ def _show(searched: Searched, paths: list[Path]) -> None:
     if best is not None:
         config = searched.folder.parents[1] / "config.yaml"
         so = f"--config {config} --config {paths[-1]}, or " if config.exists() else ""
-        print(f"\nto draw so: {so}in the configuration\n{configuration(best.options)}")
+        print(f"\nto draw so: {so}in the configuration\n{configuration(best)}")
     for path in paths:
         print(path)

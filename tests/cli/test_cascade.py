@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tiny
 import torch
+import yaml
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -14,7 +16,7 @@ from tiny_stages import NOISY, saved, stage
 
 from tenshot.callbacks.image_writer import to_uint8
 from tenshot.diffusion import DiffusionConfig
-from tenshot.lightning_modules import Cascade, CascadeStage
+from tenshot.lightning_modules import DDPM, Cascade, CascadeStage
 from tenshot.lightning_modules.cascade import stage_seeds
 
 
@@ -99,6 +101,41 @@ def test_what_the_base_has_drawn_is_kept_as_it_is_and_used_again(tenshot: tiny.R
     outcome = tenshot("predict", *words(parts), *keep, str(parts / "three"))
     tiny.assert_one_line(outcome, 1, r"base\.weights_sha256 '[0-9a-f]{64}', not .*--images.keep_stages \S*kept-2")
     assert not (parts / "three").exists()
+
+
+OF_S = "--search.over.model.stages[0].augmentation_s"
+
+
+def measured(parts: Path, command: str, *options: str) -> list[str]:
+    data = ["--data", "SyntheticFaces", "--data.num_images", "3", "--evaluate.reference", "4"]
+    metrics = ["--evaluate.features", "random", "--evaluate.metrics", "[frechet]", "--evaluate.samples", "3"]
+    return [command, *words(parts), *data, *metrics, *options]
+
+
+def test_search_draws_the_base_once_for_all_values_of_s_and_measures_as_test_does(
+    tenshot: tiny.Run, parts: Path, monkeypatch: pytest.MonkeyPatch
+):
+    drawn: list[tuple[int, int]] = []
+    plain = DDPM.sample
+
+    def noted(self: DDPM, seeds: torch.Tensor, *rest: Any) -> torch.Tensor:
+        drawn.append((self.unet.config.image_size, len(seeds)))
+        return plain(self, seeds, *rest)
+
+    monkeypatch.setattr(DDPM, "sample", noted)
+    outcome = tenshot(*measured(parts, "search", OF_S, "[0, 60]", "--search.by", "fd_random"))
+    assert outcome.status == 0, outcome.err
+    assert drawn == [(8, 3), (16, 3), (16, 3)]
+    folder = parts / "run" / "searches" / "stages.0.augmentation_s"
+    rows = json.loads((folder / "search.json").read_text())["rows"]
+    assert [row["options"] for row in rows] == [{"model.stages.0.augmentation_s": s} for s in (0, 60)]
+    best = min(rows, key=lambda row: row["values"]["0"]["fd_random"])
+    [lines] = yaml.safe_load((folder / "search.yaml").read_text())["model"]["init_args"]["stages"]
+    assert lines["augmentation_s"] == best["options"]["model.stages.0.augmentation_s"]
+    assert lines["checkpoint"] == str(parts / "stage" / "saved.ckpt")
+    assert tenshot(*measured(parts, "test", "--model.stages", json.dumps([lines]))).status == 0
+    [file] = (parts / "run" / "evaluations").glob("*.json")
+    assert json.loads(file.read_text())["values"] == best["values"]["0"]
 
 
 def test_test_measures_it_at_the_size_of_its_last_stage(tenshot: tiny.Run, parts: Path):

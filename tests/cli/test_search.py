@@ -14,10 +14,11 @@ from jsonargparse import Namespace
 
 from tenshot.callbacks import EvaluateGenerator
 from tenshot.callbacks.search import Search
+from tenshot.callbacks.search_kept import SharedStages
 from tenshot.cli import _user_error
 from tenshot.cli.search import together, ways_of_drawing
 from tenshot.datamodules.synthetic_faces import FacesSource
-from tenshot.lightning_modules import FolderGenerator, NoisyClassifier
+from tenshot.lightning_modules import Cascade, CascadeStage, FolderGenerator, NoisyClassifier
 
 QUICK = [
     "--evaluate.features", "random", "--evaluate.reference", "8", "--evaluate.samples", "5", "--evaluate.metrics",
@@ -170,6 +171,67 @@ def test_all_combinations_keep_what_is_configured():
     assert ways[4].options == {"model.sampler.steps": "ddim3", "model.sampler.eta": 0.5}
     assert ways[4].drawing["model.sampler.clip_denoised"] is True
     assert len({json.dumps(way.drawing) for way in ways}) == 6
+
+
+AT = CascadeStage("a")
+STAGES = [{"checkpoint": "a", "augmentation_s": 3}, {"checkpoint": "b"}]
+
+
+def cascade_of_two() -> tuple[Namespace, Cascade]:
+    settings = {"base": "c", "stages": STAGES}
+    return Namespace(class_path="tenshot.lightning_modules.Cascade", init_args=settings), Cascade("c", [AT, AT])
+
+
+def test_an_option_of_a_stage_is_changed_in_the_list_of_stages():
+    over = {"model": {"stages[1].sampler.steps": [2, 4]}, "model.stages.0.truncated": [True]}
+    ways = ways_of_drawing(*cascade_of_two(), over)
+    for steps, way in zip((2, 4), ways, strict=True):
+        first, second = way.method.stages  # type: ignore[attr-defined]
+        assert (first.checkpoint, first.augmentation_s, first.truncated, first.sampler.steps) == ("a", 3, True, None)
+        assert (second.checkpoint, second.truncated, second.sampler.steps) == ("b", False, steps)
+        assert way.options == {"model.stages.1.sampler.steps": steps, "model.stages.0.truncated": True}
+        assert way.drawing["model.stages.1.sampler.steps"] == steps
+        assert list(way.lists) == ["model.stages"]
+        assert [stage["checkpoint"] for stage in way.lists["model.stages"]] == ["a", "b"]
+    assert STAGES[1] == {"checkpoint": "b"}
+
+
+@pytest.mark.parametrize("option", ["stages.2.augmentation_s", "stages.0.checkpoint", "stages.augmentation_s", "base"])
+def test_what_is_no_option_of_a_stage_is_said_with_those_that_there_are(option: str):
+    message = tiny.refusal(
+        lambda: ways_of_drawing(*cascade_of_two(), {f"model.{option}": [1]}), f"model.{option} is no"
+    )
+    assert message.endswith("model.stages.N.sampler, model.stages.N.guidance.scale, with N from 0 to 1")
+    assert len(message) < 400
+
+
+def measured(steps: int, s: int, left: int = 0) -> dict[str, Any]:
+    """All that a set of samples of a cascade of two stages depends on."""
+    stages = {"stages[0].drawn_s": s, "stages[0].noise_left": left, "stages[1].drawn_s": 5}
+    parts = {"base.weights_sha256": "b", "base.sampler": steps, "base.noise_left": 0, **stages}
+    return {"drawn_by": {"method": "Cascade", "seed": 0, "precision": "32", **parts}, "samples": 2}
+
+
+def test_of_a_cascade_is_kept_what_several_ways_begin_with(tmp_path: Path):
+    alone: Any = SimpleNamespace(is_global_zero=True, strategy=SimpleNamespace(broadcast=lambda value: value))
+
+    def kept(*ways: dict[str, Any]) -> list[list[int]]:
+        shared = SharedStages(tmp_path / f"{len(list(tmp_path.iterdir()))}" / "searches", ways)
+        return [list(shared.of(alone, way).folders) for way in ways]
+
+    last = [measured(2, 3) | {"drawn_by": measured(2, 3)["drawn_by"] | {"stages[1].drawn_s": s}} for s in (1, 2)]
+    assert kept(*last) == [[1], [1]]  # the base need not be
+    assert kept(measured(2, 3), measured(2, 4)) == [[0], [0]]
+    assert kept(measured(2, 3), measured(3, 3)) == [[], []]
+    assert kept(measured(2, 3, left=0), measured(2, 3, left=1)) == [[0], [0]]
+    assert kept(*last, measured(2, 4)) == [[0, 1], [0, 1], [0]]
+    plain = {"drawn_by": {"method": "DDPM", "seed": 0}, "samples": 2}
+    assert kept(plain, plain) == [[], []]
+
+    two = SharedStages(tmp_path / "searches", [measured(2, 3), measured(2, 4)])
+    [folder] = two.of(alone, measured(2, 3)).folders.values()
+    one = SharedStages(tmp_path / "searches", [measured(2, 5)])  # later, of one value more
+    assert one.of(alone, measured(2, 5)).folders[0].path == folder.path
 
 
 def test_options_may_be_given_one_by_one():

@@ -8,6 +8,7 @@ import tiny
 import torch
 from tiny_stages import saved, stage
 
+from tenshot.cli.registry import parameters
 from tenshot.diffusion import Augmentation, DiffusionConfig, LowResNoise
 from tenshot.distributed.seeding import SeededNoise
 from tenshot.lightning_modules import DDPM, Cascade, CascadeStage, Sampler, StyleGAN2, SuperResolution
@@ -88,6 +89,55 @@ def test_s_is_that_of_training_where_none_is_given(files: Path):
     least, zero, more = (cascade(files, at(files, "s16", s)).sample(SEEDS[:2]) for s in (None, 0, 30))
     assert torch.equal(least, zero)
     assert not torch.equal(least, more)
+
+
+@pytest.mark.parametrize(
+    ("base", "stage", "options"),
+    [
+        ("base", {"s": 30}, {}),
+        ("base", {"sampler": Sampler("ddim", "4", eta=0.5)}, {}),
+        ("base", {"s": 30, "truncated": True}, {}),
+        ("base", {"start_step": 40}, {}),
+        ("base", {}, {"base_sampler": Sampler("ddim", "4")}),
+        ("gan", {}, {"base_truncation": 0.3}),
+    ],
+)
+def test_it_draws_as_another_cascade_of_its_parts(
+    files: Path, base: str, stage: dict[str, Any], options: dict[str, Any]
+):
+    name = "s64" if base == "gan" else "s16"
+    module = cascade(files, at(files, name), base=base)
+    ours, theirs = module.sample(SEEDS[:2]), cascade(files, at(files, name, **stage), base=base, **options)
+    expected = theirs.sample(SEEDS[:2])
+    assert not torch.equal(ours, expected)
+    start = {} if base == "gan" else {"base_sampler": ANCESTRAL}
+    module.draw_as(Cascade(part(files, base), [at(files, name, **stage)], **(start | options)))
+    assert torch.equal(module.sample(SEEDS[:2]), expected)
+    told = [list(parameters(kind)) for kind in (Cascade, CascadeStage)]
+    for option in module.drawing:
+        names, inner = told[option.startswith("stages.0.")], option.removeprefix("stages.0.")
+        assert any(each == inner or each.startswith(f"{inner}.") for each in names), option
+
+
+@pytest.mark.parametrize(
+    ("stage", "options", "words"),
+    [
+        ({"s": 101}, {}, ["--model.stages[0].augmentation_s", "101"]),
+        ({"sampler": Sampler(steps=5000)}, {}, ["asks 5000 steps"]),
+        ({}, {"base_truncation": 0.5}, ["--model.base_truncation is not of a DDPM"]),
+        (
+            {"s": 9, "truncated": True},
+            {"base_sampler": Sampler("dpm_solver", 2)},
+            ["--model.stages[0].truncated", "dpm"],
+        ),
+    ],
+)
+def test_what_its_parts_cannot_do_is_refused_when_it_is_to_draw_so(
+    files: Path, stage: dict[str, Any], options: dict[str, Any], words: list[str]
+):
+    module = cascade(files, at(files, "s16"))
+    other = Cascade(part(files, "base"), [at(files, "s16", **stage)], **options)
+    tiny.refusal(lambda: module.draw_as(other), *words)
 
 
 def test_truncated_at_0_is_the_whole_chain_to_the_last_bit(files: Path):
