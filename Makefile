@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-full cascade avatars sources evidence test pytest coverage lint wheel bench gpu gpu-dry gpu-page gpu-numbers gpu-wheels clean
+.PHONY: help demo demo-full cascade cascade-adapt avatars sources evidence test pytest coverage lint wheel bench gpu gpu-dry gpu-page gpu-numbers gpu-wheels clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -26,6 +26,9 @@ demo-full: $(READY)  ## the same, from sources that it trains first: hours
 
 cascade: $(READY)  ## train a cascade on drawn faces, 16 -> 32 -> 64 px, and draw with it: half an hour on two cores
 	$(BIN)/python scripts/cascade.py
+
+cascade-adapt: $(READY)  ## the same, then adapt base and stages to ten images and draw with them: some ten minutes more
+	$(BIN)/python scripts/cascade.py --few-shot
 
 AVATARS := data/avataaars64.zip data/avataaars64_held_out.zip data/openpeeps64.zip data/lorelei64.zip
 avatars: $(AVATARS)  ## draw the public avatars of docs/sources.md into data/; needs node and npm, a few minutes

@@ -3,13 +3,15 @@
 Run by ``make cascade``. Each stage is the ``tenshot`` commands that it prints, two at a time on a CPU of two cores or
 more. What is finished is not done again, and a run that was stopped goes on from its last checkpoint. Ends in
 runs/cascade/faces64/grid.png (or TENSHOT_CASCADE): a column an image, the small one above, what the stages made of it
-below.
+below. With ``--few-shot`` (``make cascade-adapt``) all three are then adapted to ten images, and the adapted cascade
+draws too, into runs/cascade/faces64_sunglasses.
 """
 
+import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -23,28 +25,33 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from tenshot.callbacks.image_writer import to_uint8, write_png
 
-RECIPE = "configs/cascade/faces64.yaml"
+RECIPE, FEW_SHOT = "configs/cascade/faces64.yaml", "configs/cascade/faces64_sunglasses.yaml"
 TRAINED = {  # the longest first
     "stage 64 px": "configs/super_resolution/faces64.yaml",
     "stage 32 px": "configs/super_resolution/faces32.yaml",
     "base 16 px": "configs/ddpm/faces16_source.yaml",
 }
+ADAPTED = {
+    "adapted stage 64 px": "configs/super_resolution/faces64_sunglasses.yaml",
+    "adapted stage 32 px": "configs/super_resolution/faces32_sunglasses.yaml",
+    "adapted base 16 px": "configs/ddpm_pa/faces16_sunglasses.yaml",
+}
 COUNT, COLUMNS = 16, 8
 
 
-def stages_of(root: Path, device: Sequence[str]) -> list[Stage]:
+def stages_of(recipes: Mapping[str, str], root: Path, device: Sequence[str]) -> list[Stage]:
     """What is to be trained, each in the folder that its recipe names."""
     stages = []
-    for name, recipe in TRAINED.items():
+    for name, recipe in recipes.items():
         run = yaml.safe_load(Path(recipe).read_text())["trainer"]["default_root_dir"]
         fit = ("fit", "--config", recipe, "--trainer.default_root_dir", run, "--ckpt_path", "last", *device)
         stages.append(Stage(name, (fit,), root / name.replace(" ", "_")))
     return stages
 
 
-def drawing(root: Path, device: Sequence[str]) -> Stage:
-    """The cascade, which keeps what its base and its first stage draw."""
-    words = ("predict", "--config", RECIPE, "--images.count", str(COUNT), "--images.keep_stages", str(root / "kept"),
+def drawing(recipe: str, root: Path, device: Sequence[str]) -> Stage:
+    """A cascade, which keeps what its base and its first stage draw."""
+    words = ("predict", "--config", recipe, "--images.count", str(COUNT), "--images.keep_stages", str(root / "kept"),
              "--images.dir", str(root / "images"), "--trainer.default_root_dir", str(root))  # fmt: skip
     return Stage("cascade", ((*words, *device),), root / "drawing")
 
@@ -64,21 +71,27 @@ def grid(root: Path) -> Tensor:
 
 def main() -> None:
     """Train what is not trained, draw, show."""
+    parser = argparse.ArgumentParser(prog="cascade.py", description=__doc__)
+    parser.add_argument("--few-shot", action="store_true", help="then adapt it to ten images, and draw")
+    few_shot: bool = parser.parse_args().few_shot
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; the same command goes on"))  # and the stages with it
     root = Path(os.environ.get("TENSHOT_CASCADE", "runs/cascade/faces64"))
     device = ("--trainer.accelerator", "gpu", "--trainer.devices", "1") if torch.cuda.is_available() else ()
+    cascades = [(TRAINED, RECIPE, root)]
+    cascades += [(ADAPTED, FEW_SHOT, root.with_name(f"{root.name}_sunglasses"))] if few_shot else []
     at_a_time, threads = lanes()
     try:
-        for _ in run_stages(stages_of(root, device), at_a_time, threads):
-            pass
-        for _ in run_stages([drawing(root, device)], 1, None):
-            pass
+        for recipes, recipe, folder in cascades:
+            for _ in run_stages(stages_of(recipes, folder, device), at_a_time, threads):
+                pass
+            for _ in run_stages([drawing(recipe, folder, device)], 1, None):
+                pass
+            write_png(grid(folder).permute(1, 2, 0), folder / "grid.png")
+            print(f"the picture: {folder / 'grid.png'}")
     except StageFailed as error:
         sys.exit(f"cascade.py: error: {error}")
     except KeyboardInterrupt:
         sys.exit("\nstopped; the same command goes on")
-    write_png(grid(root).permute(1, 2, 0), root / "grid.png")
-    print(f"the picture: {root / 'grid.png'}")
 
 
 if __name__ == "__main__":

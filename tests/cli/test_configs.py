@@ -77,7 +77,9 @@ def started_from(recipe: dict[str, Any], shots: Path, classes: Path, source: Pat
     elif "unet" not in method and recipe["model"]["class_path"] in ("DDPM", "DDPMPA"):
         words += ["--model.init_from", str(source)]
     elif "unet" not in method and recipe["model"]["class_path"] == "SuperResolution":
-        words += ["--model.init_from", saved(source.parent, stage(unet=tiny.unet_config(num_classes=2)))]
+        classes_of_it = 2 if data.get("labels") else None
+        small = stage(unet=tiny.unet_config(num_classes=classes_of_it))
+        words += ["--model.init_from", saved(source.parent, small)]
     if "root" in data:
         words += ["--data.root", str(classes if data.get("labels") else shots)]
         noisy = recipe["model"]["class_path"] == "NoisyClassifier"
