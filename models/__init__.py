@@ -2,7 +2,8 @@
 
 from tenshot.models.classifier import UNetClassifier
 from tenshot.models.stylegan2 import PatchDiscriminator, StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator
-from tenshot.models.unet import UNet, UNetConfig
+from tenshot.models.unet import UNet
+from tenshot.models.unet_config import UNetConfig
 
 __all__ = [
     "PatchDiscriminator",

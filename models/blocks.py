@@ -26,6 +26,7 @@ __all__ = [
     "Upsample",
     "attend",
     "down2",
+    "split_heads",
     "up2",
     "zeroed",
 ]
@@ -147,49 +148,88 @@ class ResBlock(nn.Module):
         return cast(Tensor, self.skip(x)) + h
 
 
-def attend(qkv: Tensor, num_heads: int, order: AttentionOrder) -> Tensor:
-    """Multi-head attention over tokens.
+def split_heads(x: Tensor, parts: int, num_heads: int, order: AttentionOrder) -> tuple[Tensor, ...]:
+    """Take a joint projection of tokens, as queries, keys and values, apart.
 
     Args:
-        qkv: (N, L, 3C); its channels split into heads first, then q, k, v (``legacy``), or the other way (``new``).
+        x: (N, L, parts * C); its channels split into heads first, then parts (``legacy``), or the other way (``new``).
+        parts: How many projections are in one.
         num_heads: Number of heads; must divide C.
         order: Which of the two layouts the weights were trained with; the shapes do not tell.
 
     Returns:
+        Each part (N, heads, L, C / heads).
+    """
+    n, length, _ = x.shape
+    if order == "legacy":
+        return x.view(n, length, num_heads, parts, -1).permute(3, 0, 2, 1, 4).unbind()
+    return x.view(n, length, parts, num_heads, -1).permute(2, 0, 3, 1, 4).unbind()
+
+
+def attend(qkv: Tensor, num_heads: int, order: AttentionOrder, context_kv: Tensor | None = None) -> Tensor:
+    """Multi-head attention over tokens, and over those of a context beside them: one softmax over both.
+
+    Args:
+        qkv: (N, L, 3C), see :func:`split_heads`.
+        num_heads: Number of heads; must divide C.
+        order: Layout of the channels.
+        context_kv: (N, M, 2C) keys and values of a context, in the same layout; their place is before those of qkv.
+
+    Returns:
         (N, L, C)
     """
-    n, length, width = qkv.shape
-    if order == "legacy":
-        q, k, v = qkv.view(n, length, num_heads, 3, -1).permute(3, 0, 2, 1, 4)  # each (N, heads, L, d)
-    else:
-        q, k, v = qkv.view(n, length, 3, num_heads, -1).permute(2, 0, 3, 1, 4)
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, length, width // 3)
+    q, k, v = split_heads(qkv, 3, num_heads, order)
+    if context_kv is not None:
+        context_k, context_v = split_heads(context_kv.to(qkv.dtype), 2, num_heads, order)
+        k, v = torch.cat([context_k, k], dim=2), torch.cat([context_v, v], dim=2)
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 class Attention(nn.Module):
-    """Self-attention over all pixels, with a residual connection.
+    """Self-attention over all pixels, with a residual connection; where there is a context, over its tokens too.
 
     Args:
         channels: Channels in and out.
         num_heads: Number of heads.
-        order: Channel layout of the joint projection, see :func:`attend`.
+        order: Channel layout of the joint projections, see :func:`split_heads`.
         groups: Of channels that are normalised together.
+        context_channels: Channels of the context's tokens; 0 for none.
     """
 
-    def __init__(self, channels: int, num_heads: int, order: AttentionOrder = "legacy", groups: int = 32) -> None:
+    kv_channels = slice(None)
+    """Which channels of ``context_kv``, where it holds those of several layers, are of this one."""
+
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int,
+        order: AttentionOrder = "legacy",
+        groups: int = 32,
+        context_channels: int = 0,
+    ) -> None:
         super().__init__()
         self.num_heads, self.order = num_heads, order
         self.norm = GroupNorm(channels, groups)
         # 1x1 convolutions, not linear layers: on CPUs their channels_last kernels are twice as fast.
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.context_kv = nn.Conv1d(context_channels, 2 * channels, 1) if context_channels else None
         self.proj = zeroed(nn.Conv2d(channels, channels, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+    def forward(self, x: Tensor, context: Tensor | None = None, context_kv: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W).
+
+        Args:
+            x: Features.
+            context: (N, context_channels, L) tokens.
+            context_kv: Or the keys and values of such, (N, K, L), those of this layer at ``kv_channels``.
+        """
         n, c, height, width = x.shape
+        kv = None if context_kv is None else context_kv[:, self.kv_channels]
+        if context is not None and self.context_kv is not None:
+            kv = self.context_kv(context)
         qkv = self.qkv(norm_act(x, self.norm, activation=False))
         tokens = qkv.permute(0, 2, 3, 1).reshape(n, height * width, 3 * c)
-        tokens = attend(tokens, self.num_heads, self.order)
+        tokens = attend(tokens, self.num_heads, self.order, None if kv is None else kv.transpose(1, 2))
         return x + cast(Tensor, self.proj(tokens.view(n, height, width, c).permute(0, 3, 1, 2)))
 
 
@@ -224,9 +264,11 @@ class Stage(nn.Module):
         super().__init__()
         self.block, self.attention, self.upsample = block, attention, upsample
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x: (N, C, H, W), embedding: (N, E) -> (N, C', H', W')."""
+    def forward(
+        self, x: Tensor, embedding: Tensor, context: Tensor | None = None, context_kv: Tensor | None = None
+    ) -> Tensor:
+        """x: (N, C, H, W), embedding: (N, E) -> (N, C', H', W'); context and context_kv are for the attention."""
         x = self.block(x, embedding)
         if self.attention is not None:
-            x = self.attention(x)
+            x = self.attention(x, context, context_kv)
         return x if self.upsample is None else cast(Tensor, self.upsample(x, embedding))

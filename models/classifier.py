@@ -10,7 +10,8 @@ from tenshot.errors import InputError
 from tenshot.models.blocks import GroupNorm, TimeEmbedding, attend, zeroed
 from tenshot.models.fsdp import ShardedByStage
 from tenshot.models.norm_act_conv import norm_act
-from tenshot.models.unet import Encoder, UNetConfig
+from tenshot.models.unet_config import UNetConfig
+from tenshot.models.unet_encoder import Encoder
 
 __all__ = ["AttentionPool", "UNetClassifier"]
 
@@ -50,11 +51,15 @@ class UNetClassifier(ShardedByStage):
             pixels.
 
     Raises:
-        InputError: An attention pool without ``head_channels``.
+        InputError: An attention pool without ``head_channels``; or the encoder is to see a context.
     """
 
     def __init__(self, config: UNetConfig, pool: Literal["attention", "adaptive"] = "attention") -> None:
         super().__init__()
+        if config.context_channels:
+            raise InputError(
+                f"classifier.context_channels is {config.context_channels}, but classifiers have none: leave it out"
+            )
         self.config = config
         self.time_embedding = TimeEmbedding(config.channels)
         self.encoder = Encoder(config)

@@ -20,7 +20,8 @@ from tenshot.models.pretrained.adm_zoo import ZOO, PublicModel, named_of
 from tenshot.models.pretrained.filling import broken_named, fill, list_keys, refuse_misfit
 from tenshot.models.pretrained.reading import read_checkpoint
 from tenshot.models.pretrained.wrapped import seems, unwrapped
-from tenshot.models.unet import UNet, UNetConfig
+from tenshot.models.unet import UNet
+from tenshot.models.unet_config import UNetConfig
 
 __all__ = [
     "AdmCheckpoint", "Source", "adm_in", "blocks_of", "infer", "load_adm", "name_of", "network_in", "read_adm",

@@ -11,7 +11,7 @@ from tenshot.models.classifier import UNetClassifier
 from tenshot.models.pretrained.adm import Source, blocks_of, infer, name_of, network_in, translate
 from tenshot.models.pretrained.adm_zoo import CLASSIFIERS
 from tenshot.models.pretrained.filling import broken_named, fill, refuse_misfit
-from tenshot.models.unet import UNetConfig
+from tenshot.models.unet_config import UNetConfig
 
 __all__ = ["is_classifier", "load_adm_classifier"]
 
