@@ -5,8 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
@@ -23,12 +21,11 @@ from tenshot.callbacks.metric_choice import Features, IntraName, PathName, Reque
 from tenshot.callbacks.metric_inputs import MetricInputs
 from tenshot.callbacks.path_drawing import show_paths
 from tenshot.callbacks.throughput import paused
+from tenshot.callbacks.true_conditions import beside_true_conditions, drawn, refuse_true_conditions
 from tenshot.datamodules import ImageDataModule
 from tenshot.datamodules.conditions import Conditions, Labels
-from tenshot.datamodules.samples import SeedBatches
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules import ImageGenerator, LatentGenerator
-from tenshot.lightning_modules.drawing import in_precision
 from tenshot.metrics import MetricName, PathMetric
 from tenshot.run.best_effort import best_effort
 from tenshot.run.wandb_log import RunWandb
@@ -80,6 +77,8 @@ class EvaluateGenerator(Callback):
         patience: During fit, stop after so many evaluations that were worse than the best one since it; none: do all
             steps.
         vit_weights: File of DINOv2's or CLIP's weights, for these features.
+        true_conditions: Also measure what the last stage of a cascade makes of true images made small, as
+            ``fid_true_conditions`` and so on: the difference is what generated ones cost.
     """
 
     def __init__(
@@ -104,6 +103,7 @@ class EvaluateGenerator(Callback):
         keep_best: str | None = None,
         patience: int | None = None,
         vit_weights: str | None = None,
+        true_conditions: bool = False,
     ) -> None:
         for name, value, least in (
             ("samples", samples, 2), ("reference", reference, 2), ("batch_size", batch_size, 1), ("seed", seed, 0),
@@ -119,7 +119,7 @@ class EvaluateGenerator(Callback):
         self.requests = Requests(
             metrics, features, inception_weights, vgg16_weights, lpips_resize, path_length, vit_weights, intra_lpips
         )
-        self.samples, self.reference, self.paths = samples, reference, paths
+        self.samples, self.reference, self.paths, self.true_conditions = samples, reference, paths, true_conditions
         self.batch_size, self.seed, self.conditions = batch_size, seed, Conditions("evaluate", label, labels)
         self.save, self.every_n_steps, self.fit_samples = save, every_n_steps, fit_samples
         self.data: ImageDataModule | None = None
@@ -145,7 +145,9 @@ class EvaluateGenerator(Callback):
         if self.data is None:
             self.data = cast(ImageDataModule, trainer.datamodule)  # type: ignore[attr-defined]
         self.conditions = replace(self.conditions, data=self.data)
-        self._shown = MetricInputs(self.data, self.reference, self.batch_size)
+        if self.true_conditions:
+            refuse_true_conditions(pl_module, self.data, self.conditions)
+        self._shown = MetricInputs(self.data, self.reference, self.batch_size, self.true_conditions)
         there = self._shown.there
         if isinstance(pl_module, LatentGenerator):
             there.append("latents")
@@ -257,12 +259,8 @@ class EvaluateGenerator(Callback):
         with averaged(trainer, pl_module):
             self._claim(trainer, pl_module, count)
             self._begin(trainer, pl_module, paths)
-            mine = torch.arange(trainer.global_rank, count, trainer.world_size)
-            length = -(-len(mine) // self.batch_size)
-            for wanted in SeedBatches(mine, self.seed, self.batch_size, length, self.conditions.of(pl_module)):
-                batch = move_data_to_device(wanted, pl_module.device)
-                with in_precision(pl_module):
-                    images = cast(ImageGenerator, pl_module).sample(batch["seed"], batch.get("condition"))
+            sample, condition_of = cast(ImageGenerator, pl_module).sample, self.conditions.of(pl_module)
+            for images, batch in drawn(trainer, sample, count, self.seed, self.batch_size, condition_of):
                 self._add(images, batch)
             return self._finish(trainer, pl_module, count)
 
@@ -296,4 +294,7 @@ class EvaluateGenerator(Callback):
     def _finish(self, trainer: Trainer, pl_module: LightningModule, count: int) -> dict[str, Any]:
         """What the JSON file holds (docs/evaluation.md)."""
         assert self.data is not None
-        return result_of(trainer, pl_module, self._by, count, self.data, self.shown.real, self.shown.reports())
+        reports = self.shown.reports()
+        if self.true_conditions:
+            reports = beside_true_conditions(reports, trainer, self.shown, self.data, count, self.seed)
+        return result_of(trainer, pl_module, self._by, count, self.data, self.shown.real, reports)

@@ -12,7 +12,7 @@ from tenshot.datamodules.batches import Source
 from tenshot.datamodules.pixels import from_pixels
 from tenshot.errors import InputError
 from tenshot.metrics import ImageMetric, PathMetric
-from tenshot.metrics.base import Need, Report
+from tenshot.metrics.base import TRUE_CONDITIONS, Need, Report
 from tenshot.metrics.pixels import checked_pixels
 
 __all__ = ["MetricInputs"]
@@ -28,9 +28,10 @@ class MetricInputs:
         data: Where the images are from.
         reference: How many of the domain, where the data can draw any number.
         batch_size: Images at a time.
+        true_conditions: Whether each value is also measured of true conditions.
     """
 
-    def __init__(self, data: ImageDataModule, reference: int, batch_size: int) -> None:
+    def __init__(self, data: ImageDataModule, reference: int, batch_size: int, true_conditions: bool = False) -> None:
         trained_on = data.train_source
         self.real: dict[str, Source | None] = {
             "shots": trained_on if len(trained_on) <= MOST_SHOTS else None,
@@ -39,7 +40,7 @@ class MetricInputs:
         self.truth = data.truth
         self.condition_from: Callable[[Tensor], Mapping[str, Tensor]] | None = None
         """How a method that enlarges images makes ``low_res`` of true images."""
-        self.batch_size = batch_size
+        self.batch_size, self.suffixes = batch_size, ("", TRUE_CONDITIONS) if true_conditions else ("",)
         self.metrics: dict[str, ImageMetric] = {}
         self._seen_real = False
 
@@ -51,7 +52,8 @@ class MetricInputs:
     @property
     def better(self) -> dict[str, bool | None]:
         """Name of each value that the metrics compute -> whether more is better; None where neither is."""
-        return {name: more for metric in self.metrics.values() for name, more in metric.better().items()}
+        values = {name: more for metric in self.metrics.values() for name, more in metric.better().items()}
+        return {f"{name}{suffix}": more for name, more in values.items() for suffix in self.suffixes}
 
     def prepare(self, metrics: dict[str, ImageMetric], count: int, option: str) -> None:
         """Take the metrics, and load what they need, before any sample is drawn.

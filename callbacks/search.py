@@ -20,6 +20,7 @@ from tenshot.distributed.first_rank import of_first_rank
 from tenshot.errors import check_range
 from tenshot.lightning_modules import AdjustableGenerator, Cascade
 from tenshot.metrics import PathMetric
+from tenshot.metrics.base import TRUE_CONDITIONS
 
 __all__ = ["Search", "Way", "within"]
 
@@ -88,8 +89,8 @@ class Search(Callback):
         evaluation.setup(trainer, pl_module, stage)
         self._more_is_better = more_is_better("--search.by", self.by, evaluation.shown.better, evaluation.used.features)
         if evaluation.requests.metrics is None:
-            metrics = evaluation.shown.metrics
-            evaluation.shown.metrics = {name: one for name, one in metrics.items() if self.by in one.better()}
+            metrics, by = evaluation.shown.metrics, self.by.removesuffix(TRUE_CONDITIONS)
+            evaluation.shown.metrics = {name: one for name, one in metrics.items() if by in one.better()}
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let go of the images."""
@@ -144,6 +145,8 @@ class Search(Callback):
             "data": described(evaluation.data),
             "real": {name: source and [str(source), len(source)] for name, source in evaluation.shown.real.items()},
         }
+        if evaluation.true_conditions:
+            common["true_conditions"] = True
         plain = json.loads(json.dumps(common))  # as a file gives it back
         found = {}
         with averaged(trainer, pl_module):

@@ -205,6 +205,20 @@ class Cascade(LightningModule):
                 self.kept.write(number, seeds, images)
         return images
 
+    @torch.no_grad()
+    def enlarge(self, seeds: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+        """Draw with the last stage alone, by the seeds that it has in ``sample``, from images of other origin.
+
+        Args:
+            seeds: (N,) int64, of the cascade's images.
+            condition: ``low_res`` (N, C, h, w) in [-1, 1], to which noise is added as to generated ones; ``label``.
+
+        Returns:
+            (N, C, H, W) float32 in [-1, 1]
+        """
+        with self._on_device(self.generators[-1]) as stage:
+            return stage.sample(stage_seeds(seeds, len(self.stages)), condition)
+
     def _given_as(self, number: int, preview: bool) -> str:
         """Under which name a stage is given what it enlarges."""
         return "noisy_low_res" if not preview and self.noise_left(number - 1) else "low_res"

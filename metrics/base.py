@@ -12,7 +12,10 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from tenshot.distributed.gathering import gather_rows, reduce_sum
 
-__all__ = ["ImageMetric", "Need", "Real", "Report"]
+__all__ = ["TRUE_CONDITIONS", "ImageMetric", "Need", "Real", "Report"]
+
+TRUE_CONDITIONS = "_true_conditions"
+"""What is added to the names of metrics and values that are of images enlarged from true ones, not generated ones."""
 
 Need = Literal["reference", "shots", "latents", "condition", "truth", "low_res"]
 """Other images of the domain; the few training images; latents between which the method can go; what each sample was

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from tenshot.metrics import METRICS
+from tenshot.metrics.base import TRUE_CONDITIONS
 from tenshot.reports.groups import Group
 from tenshot.reports.run import Evaluation, Run
 
@@ -144,7 +145,7 @@ def basis(evaluation: Evaluation, metric: str, run: Run) -> dict[str, Any]:
     sizes = [part["settings"]["size"] for part in parts.values() if part["settings"].get("size")]
     size = sizes[0] if sizes else [run.config["data.image_size"]] * 2 if run.config.get("data.image_size") else None
     told = {"size": size} | dict(_flat(parts[metric]["settings"]))
-    known = METRICS.get(metric)
+    known = METRICS.get(metric.removesuffix(TRUE_CONDITIONS))
     for compared_with in ("reference", "shots"):
         if known is None or compared_with in known.needs:
             told[compared_with] = evaluation.get(compared_with)
@@ -153,7 +154,8 @@ def basis(evaluation: Evaluation, metric: str, run: Run) -> dict[str, Any]:
 
 def _more_is_better(metric: str, place: int) -> bool | None:
     """As the metric says of the value that has this place in its reports; None of a metric that is not ours."""
-    told = METRICS[metric].more_is_better if metric in METRICS else ()
+    known = METRICS.get(metric.removesuffix(TRUE_CONDITIONS))
+    told = known.more_is_better if known is not None else ()
     return told[place] if place < len(told) else None
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,16 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny_stages import NOISY, saved, stage
+from torch.nn import functional as F
 
 from tenshot.callbacks.image_writer import to_uint8
+from tenshot.callbacks.true_conditions import refuse_true_conditions
+from tenshot.datamodules.conditions import Conditions
+from tenshot.datamodules.pixels import from_pixels, to_pixels
 from tenshot.diffusion import DiffusionConfig
 from tenshot.lightning_modules import DDPM, Cascade, CascadeStage
 from tenshot.lightning_modules.cascade import stage_seeds
+from tenshot.metrics import FrechetDistance
 
 
 @pytest.fixture
@@ -107,9 +113,18 @@ OF_S = "--search.over.model.stages[0].augmentation_s"
 
 
 def measured(parts: Path, command: str, *options: str) -> list[str]:
-    data = ["--data", "SyntheticFaces", "--data.num_images", "3", "--evaluate.reference", "4"]
+    data = [
+        "--data",
+        "SyntheticFaces",
+        "--data.image_size",
+        "16",
+        "--data.num_images",
+        "3",
+        "--evaluate.reference",
+        "4",
+    ]
     metrics = ["--evaluate.features", "random", "--evaluate.metrics", "[frechet]", "--evaluate.samples", "3"]
-    return [command, *words(parts), *data, *metrics, *options]
+    return [command, *words(parts), *data, *metrics, "--evaluate.true_conditions", "true", *options]
 
 
 def test_search_draws_the_base_once_for_all_values_of_s_and_measures_as_test_does(
@@ -123,13 +138,13 @@ def test_search_draws_the_base_once_for_all_values_of_s_and_measures_as_test_doe
         return plain(self, seeds, *rest)
 
     monkeypatch.setattr(DDPM, "sample", noted)
-    outcome = tenshot(*measured(parts, "search", OF_S, "[0, 60]", "--search.by", "fd_random"))
+    outcome = tenshot(*measured(parts, "search", OF_S, "[0, 60]", "--search.by", "fd_random_true_conditions"))
     assert outcome.status == 0, outcome.err
-    assert drawn == [(8, 3), (16, 3), (16, 3)]
+    assert drawn == [(8, 3), *[(16, 3)] * 4]
     folder = parts / "run" / "searches" / "stages.0.augmentation_s"
     rows = json.loads((folder / "search.json").read_text())["rows"]
     assert [row["options"] for row in rows] == [{"model.stages.0.augmentation_s": s} for s in (0, 60)]
-    best = min(rows, key=lambda row: row["values"]["0"]["fd_random"])
+    best = min(rows, key=lambda row: row["values"]["0"]["fd_random_true_conditions"])
     [lines] = yaml.safe_load((folder / "search.yaml").read_text())["model"]["init_args"]["stages"]
     assert lines["augmentation_s"] == best["options"]["model.stages.0.augmentation_s"]
     assert lines["checkpoint"] == str(parts / "stage" / "saved.ckpt")
@@ -138,14 +153,37 @@ def test_search_draws_the_base_once_for_all_values_of_s_and_measures_as_test_doe
     assert json.loads(file.read_text())["values"] == best["values"]["0"]
 
 
-def test_test_measures_it_at_the_size_of_its_last_stage(tenshot: tiny.Run, parts: Path):
-    data = ["--data", "SyntheticFaces", "--data.num_images", "3", "--data.num_val", "3"]
-    metrics = ["--evaluate.features", "random", "--evaluate.metrics", "[pairwise_lpips]", "--evaluate.samples", "2"]
-    outcome = tenshot("test", *words(parts), *data, *metrics)
+def test_test_measures_it_with_generated_and_with_true_conditions(tenshot: tiny.Run, parts: Path):
+    outcome = tenshot(*measured(parts, "test", "--data.num_val", "2"))
     assert outcome.status == 0, outcome.err
     [file] = (parts / "run" / "evaluations").glob("*.json")
     result = json.loads(file.read_text())
     assert (result["method"], result["drawn_by"]["image_size"]) == ("Cascade", 16)
+
+    module, data, seeds = cascade(parts), tiny.faces(num_images=3, num_val=2), torch.arange(3)
+    reference, val = data.reference(4), data.val_source
+    assert reference is not None
+    assert val is not None
+    z = F.avg_pool2d(from_pixels(val.read([0, 1, 0])["image"]), 2)
+    of_true = module.generators[1].sample(stage_seeds(seeds, 1), {"low_res": z})
+    for name, images in (("", module.sample(seeds)), ("_true_conditions", of_true)):
+        metric = FrechetDistance("random")
+        metric.update(reference.read(range(4))["image"], real=True)
+        metric.update(to_pixels(images))
+        assert result["values"][f"fd_random{name}"] == pytest.approx(float(metric.compute()), rel=1e-6)
+    told = result["metrics"]["frechet_true_conditions"]["settings"]
+    assert told == result["metrics"]["frechet"]["settings"] | {"low_res_of": str(val)}
+
+
+def test_true_conditions_are_of_cascades_whose_stage_fits_the_data(parts: Path):
+    module, data, plain = cascade(parts), tiny.faces(), Conditions("evaluate")
+    refuse_true_conditions(module, data, plain)
+    tiny.refusal(lambda: refuse_true_conditions(tiny.ddpm(), data, plain), "of a cascade, which DDPM is not")
+    tiny.refusal(lambda: refuse_true_conditions(module, data, Conditions("evaluate", 3)), "leave --evaluate.label out")
+    tiny.refusal(lambda: refuse_true_conditions(module, tiny.faces(image_size=32), plain), "--data.image_size 16")
+    module.generators[-1].guide = SimpleNamespace(num_classes=9)
+    tiny.refusal(lambda: refuse_true_conditions(module, data, plain), "--data.labels true")
+    refuse_true_conditions(module, tiny.faces(labels=True), plain)
 
 
 def test_it_takes_no_checkpoint_and_is_not_trained(tenshot: tiny.Run, parts: Path):

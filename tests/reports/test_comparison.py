@@ -40,6 +40,19 @@ def test_means_and_spreads_are_those_of_numpy(tmp_path: Path):
     assert row_of(compare(two_methods(tmp_path / "more")), "intra_lpips").best == "tuned"
 
 
+def test_values_of_true_conditions_are_compared_as_those_of_generated_ones(tmp_path: Path):
+    runs = []
+    for method, value in (("near", 1.0), ("far", 3.0)):
+        result = evaluation(300, 5.0, 0.2)
+        of_true = result["metrics"]["frechet"] | {"values": {"fid_true_conditions": value}}
+        result["metrics"]["frechet_true_conditions"] = of_true
+        result["shots"] = f"{value} shots"  # with which this metric compares nothing
+        runs.append(read_run(make_run(tmp_path / method / "seed0", config(0), [result])))
+    row = row_of(compare(grouped(runs)), "fid_true_conditions")
+    assert {name: cell.values for name, cell in row.cells.items()} == {"near": [1.0], "far": [3.0]}
+    assert row.best == "near"
+
+
 def test_what_was_measured_otherwise_is_kept_apart(tmp_path: Path):
     same = [evaluation(300, value, 0.2) for value in (1.0, 2.0)]
     few, elsewhere = evaluation(300, 50.0, 0.3, samples=100), evaluation(300, 60.0, 0.4, reference="1000 drawn babies")
