@@ -93,6 +93,9 @@ def works_alone(cls: type, options: dict[str, Any], folder: Path) -> None:
     cls(**options)
 
 
+SMALL = tiny.unet_config(channel_mult=(1,), attention_resolutions=())
+
+
 def trains(module: Any, data: Any, folder: Path, *callbacks: Any) -> None:
     tiny.trainer(folder, 1, *callbacks).fit(module, data)
 
@@ -102,9 +105,7 @@ def unet_works(cls: type, options: dict[str, Any], folder: Path) -> None:
 
 
 def process_works(cls: type, options: dict[str, Any], folder: Path) -> None:
-    trains(
-        DDPM(unet=tiny.unet_config(), diffusion=DiffusionConfig(**options), sampler=tiny.QUICK), tiny.faces(), folder
-    )
+    trains(DDPM(unet=SMALL, diffusion=DiffusionConfig(**options), sampler=tiny.QUICK), tiny.faces(), folder)
 
 
 def sampler_works(cls: type, options: dict[str, Any], folder: Path) -> None:
@@ -118,7 +119,7 @@ def gan_works(cls: type, options: dict[str, Any], folder: Path) -> None:
 
 def method_works(cls: type, options: dict[str, Any], folder: Path) -> None:
     if cls is DDPM:
-        trains(tiny.ddpm(diffusion=tiny.process(), **options), tiny.faces(), folder)
+        trains(tiny.ddpm(unet=SMALL, diffusion=tiny.process(), **options), tiny.faces(), folder)
     else:
         module = tiny.gan(**options)
         trains(module, tiny.faces(image_size=32), folder)
@@ -146,7 +147,7 @@ def callback_works(cls: Any, options: dict[str, Any], folder: Path) -> None:
         trains(tiny.gan(), tiny.faces(image_size=32), folder, callback)
     elif cls in (SampleGrid, EMA, StepCheckpoint):
         extra = {"ema": callback} if cls is EMA else {}
-        tiny.trainer(folder, 1, *(() if extra else (callback,)), **extra).fit(tiny.ddpm(), tiny.faces())
+        tiny.trainer(folder, 1, *(() if extra else (callback,)), **extra).fit(tiny.ddpm(unet=SMALL), tiny.faces())
 
 
 TRIED: dict[type, Callable[[type, dict[str, Any], Path], None]] = {
@@ -170,7 +171,14 @@ GROUPS = {
 }  # fmt: skip
 """Classes that a run of DDPM on drawn faces has, and what their options are called there."""
 
-NUMBERS = sorted({f"--{group}.{name}" for cls, group in GROUPS.items() for name, _ in numbers(cls)})
+NUMBERS = sorted(
+    {
+        (group, str(get_type_hints(cls.__init__)[name])): f"--{group}.{name}"
+        for cls, group in GROUPS.items()
+        for name, _ in numbers(cls)
+    }.values()
+)
+"""Of each type one in each class."""
 
 TRAINER: dict[str, tuple[Any, ...]] = {
     "max_steps": (0, -2, "many"), "log_every_n_steps": (0, -1), "accumulate_grad_batches": (0, -1, 2),
@@ -183,8 +191,7 @@ TRAINER: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 
 BY_METHOD = (
-    "max_steps", "accumulate_grad_batches", "gradient_clip_val", "precision", "val_check_interval", "strategy",
-    "limit_train_batches", "overfit_batches", "callbacks",
+    "max_steps", "accumulate_grad_batches", "gradient_clip_val", "precision", "val_check_interval", "callbacks",
 )  # fmt: skip
 """Of these, those of which the method or its loop decides: tried with a GAN too, whose steps are its own."""
 
