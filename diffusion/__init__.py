@@ -1,6 +1,11 @@
 """The Gaussian diffusion process and its samplers: tensor maths over any callable ``model(x, t)``."""
 
 from tenshot.diffusion.bound import VariationalBound, bits_per_dim, cascade_bits_per_dim
+from tenshot.diffusion.classifier_free import (
+    ClassifierFree,
+    classifier_free_guidance,
+    normalized_classifier_free_guidance,
+)
 from tenshot.diffusion.config import DiffusionConfig
 from tenshot.diffusion.corruption import Augmentation, Blur, Corruption, LowResNoise, downsample, upsample
 from tenshot.diffusion.denoiser import Condition, Denoised, Denoiser
@@ -15,6 +20,7 @@ from tenshot.losses.variational import Moments, ReverseStep
 __all__ = [
     "Augmentation",
     "Blur",
+    "ClassifierFree",
     "Condition",
     "Corruption",
     "Denoised",
@@ -32,11 +38,13 @@ __all__ = [
     "VariationalBound",
     "bits_per_dim",
     "cascade_bits_per_dim",
+    "classifier_free_guidance",
     "classifier_guidance",
     "cosine_betas",
     "ddim_encode",
     "downsample",
     "linear_betas",
+    "normalized_classifier_free_guidance",
     "sample_ddim",
     "sample_ddpm",
     "sample_dpm_solver",

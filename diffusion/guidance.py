@@ -33,8 +33,16 @@ class Guided(Denoiser):
         """The same with another process."""
         return Guided(self.denoiser.on(process), self.guidance)
 
+    def output(self, x_t: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
+        """What a network returns whose noise is shifted as in ``x0_eps``, unclamped; the variance is not shifted."""
+        output = self.denoiser.output(x_t, t, condition)
+        eps = self._shifted(x_t, t, self.process.predict_eps(x_t, t, self.process.x0(output, x_t, t)))
+        prediction = self.process.target(self.process.predict_x0(x_t, t, eps), x_t, t, eps)
+        _, variance = self.process.split(output, x_t)
+        return prediction if variance is None else torch.cat([prediction, variance], dim=1)
+
     def denoise(self, x_t: Tensor, t: Tensor, condition: Condition = None, clip_denoised: bool = True) -> ReverseStep:
-        """The mean is shifted by variance * gradient."""
+        """The mean is shifted by variance * gradient; ``x0`` stays what the network sees."""
         p = self.denoiser.denoise(x_t, t, condition, clip_denoised)
         return p._replace(mean=p.mean + p.variance * self.guidance(x_t, self.process.model_timesteps(t)))
 
@@ -43,9 +51,12 @@ class Guided(Denoiser):
     ) -> tuple[Tensor, Tensor]:
         """The noise is shifted by -sqrt(1 - alpha-bar) * gradient; the images that follow are not clamped again."""
         _, eps = self.denoiser.x0_eps(x_t, t, condition, clip_denoised)
-        _, sigma = self.process.signal_and_noise(t, eps)
-        eps = eps - sigma * self.guidance(x_t, self.process.model_timesteps(t))
+        eps = self._shifted(x_t, t, eps)
         return self.process.predict_x0(x_t, t, eps), eps
+
+    def _shifted(self, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        _, sigma = self.process.signal_and_noise(t, eps)
+        return eps - sigma * self.guidance(x_t, self.process.model_timesteps(t))
 
 
 def classifier_guidance(classifier: Callable[[Tensor, Tensor], Tensor], labels: Tensor, scale: float) -> Guidance:

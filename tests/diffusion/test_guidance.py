@@ -107,3 +107,23 @@ def test_the_gradient_is_taken_at_the_noisy_images_and_their_own_time():
     assert [t for _, t in asked] == [[t, t] for t in (750, 500, 250, 0)]
     for x, (given, _) in zip(inputs, asked, strict=True):
         assert given is x
+
+
+@pytest.mark.parametrize("variance", ["learned_range", "fixed_large"])
+@pytest.mark.parametrize("prediction", ["epsilon", "x0", "previous", "velocity"])
+def test_the_guided_clean_images_and_output_are_those_of_the_shifted_noise(prediction, variance):
+    """ADM, algorithm 2: eps - sqrt(1 - alpha-bar) * gradient.."""
+    process = GaussianDiffusion(DiffusionConfig(variance=variance, prediction=prediction))
+    outputs, pull = 2 if process.learns_variance else 1, torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    denoiser = Denoiser(process, lambda x, t: torch.cat([torch.tanh(x), torch.cos(x)][:outputs], dim=1))
+    guided = Guided(denoiser, lambda x, t: pull)
+    x, t, alpha_bar = torch.randn_like(pull), torch.tensor([100, 700]), torch.tensor(process.alphas_cumprod)
+    signal, noise = (level[[100, 700]].view(2, 1, 1, 1) for level in (alpha_bar.sqrt(), (1 - alpha_bar).sqrt()))
+
+    eps = (x - signal * denoiser.x0(x, t)) / noise - noise * pull
+    expected = (x - noise * eps) / signal
+    torch.testing.assert_close(guided.x0(x, t), expected, rtol=1e-9, atol=1e-9)
+    output, plain = guided.output(x, t), denoiser.output(x, t)
+    torch.testing.assert_close(process.x0(output, x, t), expected, rtol=1e-9, atol=1e-9)
+    assert torch.equal(output[:, 3:], plain[:, 3:])
+    torch.testing.assert_close(guided.x0_eps(x, t, clip_denoised=False), (expected, eps), rtol=1e-9, atol=1e-9)
