@@ -1,7 +1,7 @@
 """Classifier-free guidance: away from what the network predicts without the condition (arXiv 2207.12598).
 
-Its strength is written in two ways: ``scale`` here and in GLIDE, where 1 is no guidance, and w = scale - 1 in papers such
-as the original one and PITI, where 0 is none.
+Its strength is written in two ways: ``scale`` here and in GLIDE, where 1 is no guidance, and w = scale - 1 in papers
+such as the original one and PITI, where 0 is none.
 """
 
 from collections.abc import Callable, Mapping
@@ -76,9 +76,9 @@ def normalized_classifier_free_guidance(
 class ClassifierFree(Denoiser):
     """A denoiser that asks its network twice, with and without the condition, in one call of 2N rows.
 
-    Guided is the prediction alone; a learned variance is that with the condition. ``combine`` is of noise. Plain guidance
-    is the same in every kind of prediction, since each is an affine function of the noise, and is done in that of the
-    network; for any other ``combine`` predictions are turned into noise and back.
+    Guided is the prediction alone; a learned variance is that with the condition. ``combine`` is of noise. Plain
+    guidance is the same in every kind of prediction, since each is an affine function of the noise, and is done in that
+    of the network; for any other ``combine`` predictions are turned into noise and back.
 
     Args:
         denoiser: What is guided, not by a gradient yet: ``Guided`` goes around this one.
