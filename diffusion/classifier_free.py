@@ -136,8 +136,10 @@ class ClassifierFree(Denoiser):
 
     def _combined(self, with_condition: Tensor, without: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Two outputs of the network -> one prediction."""
-        process, both = self.process, (with_condition, without)
+        process, outputs = self.process, (with_condition, without)
         if self.combine is classifier_free_guidance or process.config.prediction == "epsilon":
-            return self.combine(*(process.split(output, x_t)[0] for output in both), self.scale)
-        noise = self.combine(*(process.predict_eps(x_t, t, process.x0(o, x_t, t)) for o in both), self.scale)
+            conditional, null = (process.split(output, x_t)[0] for output in outputs)
+            return self.combine(conditional, null, self.scale)
+        conditional, null = (process.predict_eps(x_t, t, process.x0(output, x_t, t)) for output in outputs)
+        noise = self.combine(conditional, null, self.scale)
         return process.target(process.predict_x0(x_t, t, noise), x_t, t, noise)
