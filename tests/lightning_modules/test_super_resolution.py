@@ -1,5 +1,6 @@
 """A super-resolution stage, against plain super-resolution by hand."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,7 @@ def test_the_gap_is_the_loss_with_the_image_of_another_less_that_with_its_own(tm
 def test_a_stage_that_ignores_its_condition_is_warned_of_once(
     tmp_path: Path, recwarn: pytest.WarningsRecorder, blind: bool, step: int, warns: bool
 ):
+    warnings.simplefilter("always")  # else the same line is kept once, however often it is said
     module = tiny.randomised(stage(**SIMPLE))
 
     def network(x_t: Tensor, t: Tensor, low_res: Tensor) -> Tensor:
