@@ -26,6 +26,7 @@ SMALL = {
 }
 SMALL["fit"] += ["--model.sampler.steps", "2", "--model.preview_sampler.steps", "2"]
 SMALL["fit"] += ["--evaluate.keep_best", "nearness_gap_random"]
+DRAWS = choice.samples_of
 BARE = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 
 
@@ -39,10 +40,11 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(tmp_path: Path, sources: Path, shots: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to be in, with images; sources come with the package."""
+    """A folder to be in, with images; sources come with the package, and are not drawn from to be chosen."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(shipped, "FOLDER", sources)
     monkeypatch.setattr(choice, "DRAWN", 2)
+    monkeypatch.setattr(choice, "samples_of", lambda source: torch.zeros(2, 3, source.size, source.size))
     monkeypatch.setattr(choice, "nearness", lambda *rows: 0.1)
     shutil.copytree(shots, "mine")
     return tmp_path
@@ -266,6 +268,7 @@ def test_mistakes_are_one_line_and_nothing_is_done(tenshot: tiny.Run, place: Pat
 def test_of_several_sources_the_one_is_taken_whose_samples_are_most_like_the_images(
     tenshot: tiny.Run, place: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(choice, "samples_of", DRAWS)
     shipped.FOLDER = place / "package"
     shipped.FOLDER.mkdir()
     for seed, name in enumerate(("a", "b")):
