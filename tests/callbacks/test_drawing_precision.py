@@ -10,6 +10,8 @@ from torch import Tensor
 
 from tenshot.lightning_modules import DDPM, StyleGAN2
 
+pytestmark = pytest.mark.slow
+
 GAN = {
     "class_path": "StyleGAN2",
     "init_args": {"stylegan2": {"image_size": 32, "channel_base": 256, "max_channels": 16, "latent_dim": 8}},

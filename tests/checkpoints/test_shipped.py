@@ -12,6 +12,8 @@ from tenshot.checkpoints import shipped
 from tenshot.errors import InputError
 from tenshot.lightning_modules import DDPM
 
+pytestmark = pytest.mark.slow
+
 QUIET = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 STEP = ["--trainer.max_steps", "1", "--grid.every_n_steps", "0", *QUIET]
 SMALL = [

@@ -21,6 +21,8 @@ from tenshot.distributed.seeding import step_choices
 from tenshot.lightning_modules import CDC, Correspondence, MixDL, Mixup, Regularization
 from tenshot.lightning_modules.gan import GAN
 
+pytestmark = pytest.mark.slow
+
 REST = Regularization(r1=10.0, r1_every=4, path_length=2.0, path_length_every=2)
 STEPS = 7
 

@@ -17,6 +17,8 @@ from wandb.proto.wandb_internal_pb2 import Record
 from tenshot.cli import main
 from tenshot.run import RunWandb
 
+pytestmark = pytest.mark.slow
+
 FRAGMENT = Path(__file__).parents[2] / "configs" / "logger" / "wandb.yaml"
 BLOCK = 32768
 
