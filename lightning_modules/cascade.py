@@ -10,8 +10,10 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from tenshot.checkpoints.registry import method_for
+from tenshot.diffusion import cascade_bits_per_dim
 from tenshot.distributed.seeding import SeededNoise, position_seed
 from tenshot.errors import InputError
+from tenshot.lightning_modules.cascade_bound import parts_of_bound, refuse_without_bound
 from tenshot.lightning_modules.cascade_stage import (
     CascadeStage,
     Generator,
@@ -61,6 +63,7 @@ class Cascade(LightningModule):
         base_guidance: Draw it towards classes by a classifier of noisy images.
         base_truncation: How far the latents of a GAN as base go from the average one (psi).
         offload: Only what is drawing stands on the device, the others in main memory.
+        bits_per_dim: Respacing for the variational bound in validation ("250"; "" for all steps).
     """
 
     averaged: tuple[str, ...] = ()
@@ -76,13 +79,14 @@ class Cascade(LightningModule):
         base_guidance: ClassifierGuidance | None = None,
         base_truncation: float | None = None,
         offload: bool = False,
+        bits_per_dim: str = "",
     ) -> None:
         super().__init__()
         if not stages:
             raise InputError(
                 f"--model.stages is empty: give stages, or draw with the base alone, tenshot predict --ckpt_path {base}"
             )
-        self.base, self.stages, self.offload = base, tuple(stages), offload
+        self.base, self.stages, self.offload, self.bits_per_dim_steps = base, tuple(stages), offload, bits_per_dim
         given = {"sampler": base_sampler, "guidance": base_guidance, "truncation": base_truncation}
         self.base_options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         of_stages = (f"stages.{number}.{option}" for number in range(len(stages)) for option in OF_STAGES)
@@ -218,6 +222,29 @@ class Cascade(LightningModule):
         """
         with self._on_device(self.generators[-1]) as stage:
             return stage.sample(stage_seeds(seeds, len(self.stages)), condition)
+
+    def on_validation_start(self) -> None:
+        """See that there is a bound.
+
+        Raises:
+            InputError: There is none.
+        """
+        refuse_without_bound(self.generators)
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """The bound, and the parts of base and stages in bits per dimension of their own images; InputError where the
+        data are of another size, or without the labels that the cascade needs.
+        """
+        x, label = batch["image"], dict(batch.get("condition") or {})
+        if x.shape[-1] != self.size or (self.num_classes is not None and "label" not in label):
+            told = f"are of {x.shape[-1]} px, {'with' if 'label' in label else 'without'} labels"
+            classes = "no" if self.num_classes is None else self.num_classes
+            raise InputError(f"the cascade draws {self.size} px, {classes} classes, but the data {told}: set --data")
+        parts = parts_of_bound(self.generators, self._on_device, x, label, self.bits_per_dim_steps)
+        named = [("bits_per_dim", cascade_bits_per_dim(parts))]
+        named += [(f"bits_per_dim_{f'stage{n - 1}' if n else 'base'}", bits) for n, (bits, _) in enumerate(parts)]
+        for name, bits in named:
+            self.log(f"val/{name}", bits.mean(), batch_size=len(x), sync_dist=True)
 
     def _given_as(self, number: int, preview: bool) -> str:
         """Under which name a stage is given what it enlarges."""
