@@ -12,6 +12,8 @@ from pathlib import Path
 
 from tenshot.errors import InputError, did_you_mean, say
 
+from . import cascades
+from .cascade_draw import cascade_grids, s_curves
 from .draw import grids, trade_off
 from .page import PAGE, filled
 from .plan import FULL, TOY, Run, hours, runs
@@ -19,11 +21,13 @@ from .results import FILE, gathered, read, with_new, write
 from .sets import SETS
 from .work import Workers, held
 
+EVERY = [*SETS, cascades.NAME]
+
 
 def main() -> int:
     """The exit status: 0 where all that was asked for is finished."""
     parser = argparse.ArgumentParser(prog="python -m scripts.evidence", description=__doc__)
-    parser.add_argument("--set", choices=SETS, nargs="+", default=list(SETS), help="of images")
+    parser.add_argument("--set", choices=EVERY, nargs="+", default=EVERY, help="of images")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread at a time (default 2)")
     parser.add_argument("--only", metavar="METHOD/SEED/TARGET", help="these runs alone; * stands for any")
     parser.add_argument("--dry", action="store_true", help="print the commands that are left and the hours they take")
@@ -34,7 +38,9 @@ def main() -> int:
     docs = Path("docs")
     if args.toy:
         docs, root = copied(docs, root / "toy" / "docs"), root / "toy"
-    planned = runs(root, args.set, TOY if args.toy else FULL)
+    scale = TOY if args.toy else FULL
+    planned = runs(root, [name for name in args.set if name in SETS], scale)
+    planned += cascades.runs(root, scale) if cascades.NAME in args.set else []
     wanted = chosen(planned, args.only)
     if args.dry:
         for run in wanted:
@@ -71,8 +77,11 @@ def chosen(planned: list[Run], only: str | None) -> list[Run]:
     found = [run for run in planned if all(a in ("*", b) for a, b in zip(only.split("/"), parts(run), strict=False))]
     if only.count("/") != 2 or not found:
         raise InputError(f"--only {only}: no such run{did_you_mean(only, [run.title for run in planned])}: see --dry")
-    needed = {run.needs for run in found} - {None}
-    return [run for run in planned if run in found or run.folder in {path.parents[2] for path in needed if path}]
+    needed: set[Path] = set()
+    while more := {run.needs.parents[2] for run in found if run.needs} - needed:
+        needed |= more
+        found = [run for run in planned if run in found or run.folder in needed]
+    return found
 
 
 def parts(run: Run) -> tuple[str, str, str]:
@@ -110,7 +119,12 @@ def publish(planned: list[Run], docs: Path) -> None:
     images.mkdir(exist_ok=True)
     grids(planned, images)
     for name in dict.fromkeys(row["set"] for row in new):
-        trade_off([row for row in rows if row["set"] == name], name, images)
+        own = [row for row in rows if row["set"] == name]
+        if name == cascades.NAME:
+            s_curves(own, images)
+            cascade_grids(planned, images)
+        else:
+            trade_off(own, name, images)
     page = docs / PAGE
     page.write_text(filled(page.read_text(), rows))
     print(f"{len(new)} measurements are in {docs / FILE}, {page} and {images}")

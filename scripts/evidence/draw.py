@@ -14,7 +14,7 @@ from tenshot.datamodules import SyntheticFaces
 from .attributes import images_in
 from .plan import Run
 from .results import Row
-from .sets import SHOTS, SIZE, Faces
+from .sets import SETS, SHOTS, SIZE, Faces
 
 COLUMNS = 12
 COLOURS = {
@@ -56,7 +56,7 @@ def trade_off(rows: Sequence[Row], name: str, folder: Path) -> None:
 
 def grids(runs: Sequence[Run], folder: Path) -> None:
     """For each target: the shots, then a row of the first samples of each method, of the first seed."""
-    compared = [run for run in runs if run.measured and run.seed == run.scale.seeds[0]]
+    compared = [run for run in runs if run.of.name in SETS and run.measured and run.seed == run.scale.seeds[0]]
     for of, target in dict.fromkeys((run.of, run.target) for run in compared):
         own = [run for run in compared if (run.of, run.target) == (of, target)]
         rows: dict[str, Tensor] = {}

@@ -3,22 +3,16 @@
 import re
 import textwrap
 from collections.abc import Sequence
-from statistics import mean, stdev
 
+from .cascade_page import CASCADE_MAKERS
 from .plan import FULL, METHODS, OMITTED, SEEDS, SWEEP, Method
 from .results import Row
 from .sets import SETS, SHOTS, TRUE
+from .tables import table
 
 PAGE = "evidence.md"
 BLOCK = re.compile(r"<!-- evidence: (\w+) (\w+)(?: (\w+))? -->\n(.*?)<!-- end -->", re.DOTALL)
 
-COLUMNS = {
-    "step": 0, "fd": 1, "precision": 2, "recall": 2, "coverage": 2, "intra_dist": 2, "nearest_dist": 2,
-    "near_copies": 3, "authenticity": 2, "nearness": 2, "vendi": 1,
-}  # fmt: skip
-"""Name: digits after the point."""
-JUDGED = {"spread": 2, "near_copies_pixels": 3, "transfer": 2, "fd_attributes": 1}
-"""What the attribute network of the drawn faces adds."""
 FEWER = {"fd", "near_copies"}
 """Those of the following of which less is better."""
 PAIRS = (
@@ -42,25 +36,6 @@ def filled(page: str, rows: Sequence[Row]) -> str:
     return BLOCK.sub(block, page)
 
 
-def _table(rows: Sequence[Row], group: str = "methods") -> str:
-    columns = {key: digits for key, digits in (COLUMNS | JUDGED).items() if any(row.get(key) for row in rows)}
-    lines = [f"| {rows[0]['target']} | n | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
-    mine = [row for row in rows if row["group"] == group]
-    for method in dict.fromkeys(row["method"] for row in mine):
-        own = [row for row in mine if row["method"] == method]
-        cells = [cell([float(row[key]) for row in own if row.get(key)], digits) for key, digits in columns.items()]
-        lines.append(f"| {method} | {len(own)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def cell(values: Sequence[float], digits: int) -> str:
-    """Mean ± standard deviation (n - 1); the value alone, where there is one."""
-    if not values:
-        return ""
-    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean(values):.{digits}f}{spread}"
-
-
 def _sweep(rows: Sequence[Row]) -> str:
     """The sweep beside the methods that it varies, both of the sweep's seed alone."""
     parts = []
@@ -72,7 +47,7 @@ def _sweep(rows: Sequence[Row]) -> str:
             if row["target"] == target and row["seed"] in seeds and row["group"] == "methods" and row["method"] in bases
         ]  # fmt: skip
         about = f"Seed {', '.join(sorted(seeds))}, DDPM-PA with a weight of 0.1 where nothing else is said:\n\n"
-        parts.append(about + _table([*beside, *swept], "sweep"))
+        parts.append(about + table([*beside, *swept], "sweep"))
     return "\n".join(parts)
 
 
@@ -160,6 +135,6 @@ def _omitted(rows: Sequence[Row]) -> str:
 
 
 MAKERS = {
-    "protocol": _protocol, "table": _table, "order": _order, "sweep": _sweep, "trade_off": _trade_off,
-    "picture": _picture, "omitted": _omitted,
+    "protocol": _protocol, "table": table, "order": _order, "sweep": _sweep, "trade_off": _trade_off,
+    "picture": _picture, "omitted": _omitted, **CASCADE_MAKERS,
 }  # fmt: skip

@@ -185,6 +185,10 @@ class Run:
             return {}
         return {self.name: "last"} | ({f"{self.name}, stopped": "best"} if self.method.watch else {})
 
+    def group_of(self, name: str) -> str:
+        """The table that a measurement belongs to."""
+        return self.method.group if self.method else "methods"
+
     def tasks(self) -> list[Task]:
         """What it takes, in order."""
         if self.method is None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from .attributes import AttributeNetwork, Truth, images_in, load
 from .plan import Run
-from .sets import Faces
 
 FILE = "evidence_results.csv"
 Row = dict[str, str]
@@ -55,13 +54,13 @@ def gathered(root: Path, runs: Sequence[Run]) -> list[Row]:
             measured = json.loads(files[0].read_text())
             row = {
                 "set": run.of.name, "target": run.target, "method": name, "seed": str(run.seed),
-                "group": run.method.group if run.method else "methods",
+                "group": run.group_of(name),
                 "step": str(measured["step"] if run.method else ""), "features": run.scale.features,
                 "samples": str(measured["samples"]),
                 "minutes": f"{minutes(run, where):.1f}",
             }  # fmt: skip
             values = {key.replace(f"_{run.scale.features}", ""): value for key, value in measured["values"].items()}
-            if isinstance(run.of, Faces):
+            if run.of.judged:
                 network = network or load(root)
                 images = run.folder / where / "images" if run.method else run.of.folder(root, run.target, run.seed)
                 if (run.target, run.seed) not in truths:  # drawing them takes seconds
@@ -75,4 +74,9 @@ def minutes(run: Run, where: str) -> float:
     """That this measurement took, and with the last checkpoint the training, on a core where all were busy."""
     file = run.folder / "seconds.csv"
     lines = [line.split(",") for line in file.read_text().splitlines()] if file.is_file() else []
-    return sum(float(seconds) for name, seconds in lines if name == where or (name, where) == ("train", "last")) / 60
+    return (
+        sum(
+            float(seconds) for name, seconds in lines if name == where or (where == "last" and name.startswith("train"))
+        )
+        / 60
+    )

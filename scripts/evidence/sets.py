@@ -24,6 +24,8 @@ class ImageSet(ABC):
     targets: tuple[str, ...]
     sources: ClassVar[dict[str, str | None]]
     """What adaptations start from, by kind of network; None: trained here."""
+    judged = False
+    """Whether the attribute network reads the samples too."""
 
     @abstractmethod
     def shots(self, root: Path, target: str, seed: int) -> list[str]:
@@ -76,6 +78,7 @@ class Faces(ImageSet):
 
     name = "faces"
     targets = ("sunglasses", "babies")
+    judged = True
     sources: ClassVar = {"ddpm": "tenshot:faces64", "stylegan2": "tenshot:faces64_stylegan2"}
 
     def shots(self, root: Path, target: str, seed: int) -> list[str]:

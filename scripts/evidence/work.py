@@ -166,4 +166,4 @@ class Workers:
 
 def _end(child: "subprocess.Popen[bytes]", task: Task) -> None:
     """Training saves a checkpoint first; a test begins anew."""
-    child.send_signal(signal.SIGTERM if task.name == "train" else signal.SIGKILL)
+    child.send_signal(signal.SIGTERM if task.name.startswith("train") else signal.SIGKILL)
