@@ -8,7 +8,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from lightning.pytorch import LightningDataModule, LightningModule
 
-from tenshot.datamodules import FewShot, ImageFolder, SampleFolder, SyntheticFaces
+from tenshot.datamodules import FewShot, ImageFolder, Paired, SampleFolder, SyntheticFaces
 from tenshot.lightning_modules import (
     CDC,
     DDPM,
@@ -38,7 +38,7 @@ METHODS: tuple[type[LightningModule], ...] = (
 )
 UNTRAINED = (Cascade.__name__, FolderGenerator.__name__)
 """Names of those that draw from what they are configured with, not from a checkpoint."""
-DATA: tuple[type[LightningDataModule], ...] = (FewShot, ImageFolder, SampleFolder, SyntheticFaces)
+DATA: tuple[type[LightningDataModule], ...] = (FewShot, ImageFolder, Paired, SampleFolder, SyntheticFaces)
 CLASSES = {"model": METHODS, "data": DATA}
 
 

@@ -9,7 +9,16 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from tenshot.datamodules.batches import Batch, EachOnce, EachOnceLoader, EndlessBatches, EndlessLoader, Labelled, Source
+from tenshot.datamodules.batches import (
+    CONDITION_IMAGE,
+    Batch,
+    EachOnce,
+    EachOnceLoader,
+    EndlessBatches,
+    EndlessLoader,
+    Labelled,
+    Source,
+)
 from tenshot.datamodules.choice import BY_LISTING, BY_NAME, Record
 from tenshot.datamodules.pixels import from_pixels
 from tenshot.errors import InputError
@@ -115,6 +124,26 @@ class ImageDataModule(LightningDataModule, ABC):
             )
             rank_zero_info(f"{type(self).__name__}: {train}; {size}; seed {self.seed}; validation: {validation}{then}")
 
+    def require_same_on_all_ranks(self, stage: str | None, found: list[str], place: str) -> None:
+        """Compare what the ranks have found; only where the trainer asks, which does so on all of them.
+
+        Args:
+            stage: As in ``setup``.
+            found: Digests of what there is.
+            place: Where it was found, for the error.
+
+        Raises:
+            InputError: the first rank has found something else.
+        """
+        if stage is None or self.trainer is None or self.trainer.world_size == 1:
+            return
+        strategy = self.trainer.strategy
+        if not strategy.reduce_boolean_decision(strategy.broadcast(found) == found, all=True):
+            raise InputError(
+                f"{place} holds other images on one process than on the first: copy them to all nodes alike, "
+                "then start again"
+            )
+
     @property
     def train_source(self) -> Source:
         """The training images."""
@@ -173,12 +202,15 @@ class ImageDataModule(LightningDataModule, ABC):
         return EachOnceLoader(EachOnce(self.val_source, self.batch_size, rank, world_size), self.num_workers)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> dict[str, Any]:
-        """On the device: mirror what "flip" says, drop "flip", bring uint8 to float32 in [-1, 1]; see the class."""
+        """On the device: mirror what "flip" says, drop "flip", bring uint8 to float32 in [-1, 1]; see the class.
+
+        A condition image stays uint8, as networks that take one scale it themselves.
+        """
         flip = batch.pop("flip", None)
         ready = {}
         for name, value in batch.items():
             value = _mirrored(value, flip) if flip is not None and value.ndim > 2 else value
-            ready[name] = from_pixels(value) if value.dtype == torch.uint8 else value
+            ready[name] = from_pixels(value) if value.dtype == torch.uint8 and name != CONDITION_IMAGE else value
         return {"image": ready.pop("image"), "condition": ready}
 
     def reference(self, count: int) -> Source | None:

@@ -16,7 +16,13 @@ from tenshot.datamodules.reading import ImageError
 from tenshot.datamodules.refusals import Refusals
 from tenshot.errors import InputError
 
-__all__ = ["Batch", "EachOnce", "EachOnceLoader", "EndlessBatches", "EndlessLoader", "Labelled", "Source"]
+__all__ = [
+    "CONDITION_IMAGE", "Batch", "EachOnce", "EachOnceLoader", "EndlessBatches", "EndlessLoader", "Labelled", "Source",
+]  # fmt: skip
+
+CONDITION_IMAGE = "condition_image"
+"""Name of what an image is to be made from: mask, sketch, depth or normals, uint8 (N, C, S, S)."""
+
 
 Batch = dict[str, Tensor]
 Item = Batch | tuple[Batch, list[ImageError]] | InputError

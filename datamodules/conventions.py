@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tenshot.datamodules.reading import Fit, fitted, resized
 
-__all__ = ["CONVENTIONS", "FITTING", "cdc", "piti"]
+__all__ = ["CONVENTIONS", "FITTING", "cdc", "nearest", "piti"]
 
 PITI_SIDE = 256  # its smaller images are made of these
 
@@ -50,5 +50,29 @@ def _pixels_of_cdc(image: Image.Image, size: int) -> Tensor:
     return torch.from_numpy(np.array(cdc(image, size))).permute(2, 0, 1)
 
 
-FITTING: dict[str, Fit] = {"adm": fitted, "cdc": _pixels_of_cdc}
+def _pixels_of_piti(image: Image.Image, size: int) -> Tensor:
+    prepared = image if image.size == (size, size) else piti(image, size)
+    return torch.from_numpy(np.array(prepared)).permute(2, 0, 1)
+
+
+FITTING: dict[str, Fit] = {"adm": fitted, "cdc": _pixels_of_cdc, "piti": _pixels_of_piti}
 """What reading during training offers."""
+
+
+def nearest(image: Image.Image, size: int, convention: str) -> Image.Image:
+    """A map of classes or lines brought to where one of FITTING brings its image, by the nearest pixel.
+
+    No values are mixed: one in between would mean another class.
+    """
+    if convention == "piti":
+        return _piti_condition(image, size)
+    width, height = image.size
+    short = min(width, height)
+    if convention == "cdc":
+        width, height = size * width // short, size * height // short
+        left, top = round((width - size) / 2), round((height - size) / 2)
+    else:
+        width, height = round(width * (size / short)), round(height * (size / short))
+        left, top = (width - size) // 2, (height - size) // 2
+    scaled = image.resize((width, height), Image.Resampling.NEAREST)
+    return scaled.crop((left, top, left + size, top + size))

@@ -116,14 +116,8 @@ class ImageFolder(ImageDataModule):
         super().setup(stage)
         if not opened:
             self._say_labels()
-        if stage is None or self.trainer is None or self.trainer.world_size == 1:  # only the trainer asks on all ranks
-            return
-        strategy, own = self.trainer.strategy, [index.digest for index in (self.index, self.val_index) if index]
-        if not strategy.reduce_boolean_decision(strategy.broadcast(own) == own, all=True):
-            raise InputError(
-                f"{self.root} holds other images on one process than on the first: copy them to all nodes alike, "
-                "then start again"
-            )
+        own = [index.digest for index in (self.index, self.val_index) if index]
+        self.require_same_on_all_ranks(stage, own, self.root)
 
     def sources(self) -> tuple[Source, Source | None]:
         """Training and validation images, listed but not yet read.

@@ -44,7 +44,10 @@ Image.MAX_IMAGE_PIXELS = None  # ``opened`` has a limit of its own, which is an 
 
 
 class ImageError(InputError):
-    """An image that cannot be used. ``kind``: unreadable, animated, colours, transparent, small or large."""
+    """An image that cannot be used.
+
+    ``kind``: unreadable, animated, colours, transparent, small or large; of a condition also mask, sketch or shape.
+    """
 
     def __init__(self, message: str, kind: str) -> None:
         super().__init__(message)
@@ -139,8 +142,14 @@ def decoded(data: bytes, title: str, size: int, max_pixels: int = MOST_PIXELS, f
     return (fit or fitted)(image, size)
 
 
-def opened(data: bytes, title: str, max_pixels: int = MOST_PIXELS) -> Image.Image:
+def opened(data: bytes, title: str, max_pixels: int = MOST_PIXELS, as_stored: bool = False) -> Image.Image:
     """An image file decoded: RGB, upright by its EXIF orientation.
+
+    Args:
+        data: The image file.
+        title: How errors name it.
+        max_pixels: One with more is refused before it is decoded.
+        as_stored: Leave images of one bit, of greys and of a palette what they are.
 
     Raises:
         ImageError: as ``decoded``, except for the size.
@@ -155,6 +164,9 @@ def opened(data: bytes, title: str, max_pixels: int = MOST_PIXELS) -> Image.Imag
                 )
             _refuse_unsuitable(image, title)
             ImageOps.exif_transpose(image, in_place=True)  # decodes too; otherwise it would copy every image
+            if as_stored and image.mode in ("1", "L", "P"):
+                image.load()
+                return image
             return _opaque_rgb(image, title)
     except InputError:
         raise

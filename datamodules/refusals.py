@@ -1,16 +1,23 @@
 """Images of a large set that cannot be used: each is said once, and too many stop the run."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
+import numpy as np
 from torch.utils.data import get_worker_info
 
 from tenshot.datamodules.reading import ImageError
 from tenshot.errors import InputError
 
-__all__ = ["Refusals"]
+__all__ = ["Refusals", "Substitutes"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MOST_DRAWN = 1000  # images in place of one
+SPARE = 0x5BA2E  # keeps these draws apart from those of the order
 
 
 class Refusals:
@@ -52,6 +59,46 @@ class Refusals:
         """What this worker process has met since it was last asked."""
         taken, self._gathered = self._gathered, []
         return taken
+
+
+class Substitutes:
+    """Puts another image in the place of one that cannot be used.
+
+    It is drawn from the number of the first alone, so it is the same one on every rank and in a resumed run.
+
+    Args:
+        count: How many images there are.
+        refusals: Counts those that cannot be used. None: the first one is an error.
+    """
+
+    def __init__(self, count: int, refusals: Refusals | None) -> None:
+        self.count = count
+        self.refusals = refusals
+        self._refused: dict[int, ImageError] = {}
+
+    def usable(self, index: int, load: Callable[[int], T]) -> T:
+        """What ``load`` makes of this number, or of the first in its place for which it raises no ImageError.
+
+        Raises:
+            InputError: there is none, or none is to be looked for.
+        """
+        for number in self._candidates(index):
+            if number in self._refused:
+                continue
+            try:
+                return load(number)
+            except ImageError as error:
+                if self.refusals is None:
+                    raise
+                self._refused[number] = error
+                self.refusals.add(error)
+        first = next(iter(self._refused.values()))
+        raise InputError(f"{first}; nor can any of {MOST_DRAWN} others drawn in place of one")
+
+    def _candidates(self, index: int) -> Iterator[int]:
+        """The number, then others: uniform, and a function of the number alone."""
+        yield index
+        yield from map(int, np.random.default_rng((SPARE, index)).integers(self.count, size=MOST_DRAWN))
 
 
 def _raise(error: InputError) -> None:

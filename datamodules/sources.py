@@ -9,14 +9,10 @@ from torch import Tensor
 
 from tenshot.datamodules.batches import Batch
 from tenshot.datamodules.index import ImageIndex
-from tenshot.datamodules.reading import MOST_PIXELS, Fit, ImageError, decoded, read_image
-from tenshot.datamodules.refusals import Refusals
-from tenshot.errors import InputError
+from tenshot.datamodules.reading import MOST_PIXELS, Fit, decoded, read_image
+from tenshot.datamodules.refusals import Refusals, Substitutes
 
 __all__ = ["FileSource", "IndexedSource", "MemorySource"]
-
-MOST_DRAWN = 1000  # images in place of one
-SPARE = 0x5BA2E  # keeps these draws apart from those of the order
 
 
 class MemorySource:
@@ -88,8 +84,7 @@ class IndexedSource:
         rows: Which of the index they are, int64 (N,); all by default.
         classes: The number of each class of the index, int64 (C,); None without labels.
         max_pixels: Images with more are refused.
-        refusals: Counts the images that cannot be used; in place of each comes another, drawn from its number alone,
-            so that it is the same one on every rank and in a resumed run. None: the first one is an error.
+        refusals: Counts the images that cannot be used; another takes the place of each. None: the first is an error.
     """
 
     def __init__(
@@ -109,7 +104,7 @@ class IndexedSource:
         self.classes = classes
         self.max_pixels = max_pixels
         self.refusals = refusals
-        self._refused: dict[int, ImageError] = {}
+        self._substitutes = Substitutes(len(self), refusals)
 
     def __len__(self) -> int:
         return len(self.index if self.rows is None else self.rows)
@@ -144,26 +139,11 @@ class IndexedSource:
             yield image
 
     def _usable(self, index: int) -> tuple[int, Tensor]:
-        for number in self._candidates(index):
+        def load(number: int) -> tuple[int, Tensor]:
             row = int(number if self.rows is None else self.rows[number])
-            if row in self._refused:
-                continue
-            try:
-                return row, decoded(self.index.read(row), self.index.title(row), self.size, self.max_pixels)
-            except ImageError as error:
-                if self.refusals is None:
-                    raise
-                self._refused[row] = error
-                self.refusals.add(error)
-        first = next(iter(self._refused.values()))
-        raise InputError(f"{first}; nor can any of {MOST_DRAWN} others drawn in place of one")
+            return row, decoded(self.index.read(row), self.index.title(row), self.size, self.max_pixels)
 
-    def _candidates(self, index: int) -> Iterator[int]:
-        """A number, then others in its place: uniform, and a function of the number alone."""
-        yield index
-        yield from (
-            int(number) for number in np.random.default_rng((SPARE, index)).integers(len(self), size=MOST_DRAWN)
-        )
+        return self._substitutes.usable(index, load)
 
 
 def _stacked(loaded: Iterable[Tensor], count: int) -> Tensor:

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from tenshot.datamodules.base import ImageDataModule
-from tenshot.datamodules.batches import Batch, Source
+from tenshot.datamodules.batches import CONDITION_IMAGE, Batch, Source
 from tenshot.datamodules.faces import CONDITIONS, DOMAINS, NUM_LABELS, FacesSource
 from tenshot.datamodules.faces.counter import hash_keys
+from tenshot.datamodules.pairs import KINDS, PARTS, turned_normals
 from tenshot.errors import InputError, did_you_mean
 
 __all__ = ["SyntheticFaces"]
@@ -32,6 +33,9 @@ class SyntheticFaces(ImageDataModule):
         labels: Give each image its class, one of 9: hair (short, medium, long) by mouth (sad, neutral, smiling).
         condition: Give each image what it can be made from: mask (classes of its parts), sketch (contours), depth or
             normal (relief); null for nothing.
+        pairs: Give each image, as ``Paired`` does of files, its mask, sketch, depth, normals or geometry (normals and
+            depth) as "condition_image"; null for nothing.
+        condition_size: Height and width of that; those of the image by default.
         flip: Mirror each training image, with its condition, with probability one half.
         seed: Decides what the images show, which are the shots, and their order and mirroring in training.
         num_workers: Processes that draw images and prepare batches; 0 does so in the training process.
@@ -50,6 +54,8 @@ class SyntheticFaces(ImageDataModule):
         num_val: int = 512,
         labels: bool = False,
         condition: str | None = None,
+        pairs: str | None = None,
+        condition_size: int | None = None,
         flip: bool = True,
         seed: int = 0,
         num_workers: int = 0,
@@ -58,8 +64,12 @@ class SyntheticFaces(ImageDataModule):
         _check_name("domain", domain, DOMAINS)
         if condition is not None:
             _check_name("condition", condition, CONDITIONS)
+        if pairs is not None:
+            _check_name("pairs", pairs, KINDS)
+        condition_size = self.image_size if condition_size is None else condition_size
         for name, value, least in (
             ("image_size", image_size, _SMALLEST),
+            ("condition_size", condition_size, _SMALLEST),
             ("num_images", num_images, 1),
             ("num_val", num_val, 0),
         ):
@@ -73,6 +83,8 @@ class SyntheticFaces(ImageDataModule):
         self.num_val = num_val
         self.labels = labels
         self.condition = condition
+        self.pairs = pairs
+        self.condition_size = condition_size
 
     @property
     def num_classes(self) -> int | None:
@@ -100,10 +112,15 @@ class SyntheticFaces(ImageDataModule):
             normals = ready["condition"]["normal"]
             turned = torch.where(flip.view(-1, 1, 1, 1), -normals[:, :1], normals[:, :1])
             ready["condition"]["normal"] = torch.cat([turned, normals[:, 1:]], dim=1)
+        if flip is not None and "normals" in PARTS.get(self.pairs or "", ()):
+            ready["condition"][CONDITION_IMAGE] = turned_normals(ready["condition"][CONDITION_IMAGE], flip)
         return ready
 
     def _source(self, indices: range | list[int]) -> FacesSource:
-        return FacesSource(self.domain, self.seed, indices, self.image_size, self.labels, self.condition)
+        return FacesSource(
+            self.domain, self.seed, indices, self.image_size, self.labels, self.condition, self.pairs,
+            self.condition_size,
+        )  # fmt: skip
 
     def _drawn(self, shots: int) -> list[int]:
         """``shots`` of the training images, sorted; fewer shots of the same seed are a subset of more."""

@@ -8,8 +8,17 @@ from tenshot.datamodules.faces.domains import parts, piecewise, to_byte
 from tenshot.datamodules.faces.parts import REGIONS
 from tenshot.datamodules.faces.shapes import Canvas
 from tenshot.datamodules.faces.styles import PEN, Planes
+from tenshot.datamodules.pairs import PARTS, colours_of, distance_map
 
-__all__ = ["CONDITIONS", "contour_sketch", "depth_map", "normal_map", "render_condition", "semantic_mask"]
+__all__ = [
+    "CONDITIONS",
+    "condition_image",
+    "contour_sketch",
+    "depth_map",
+    "normal_map",
+    "render_condition",
+    "semantic_mask",
+]
 
 
 def semantic_mask(domain: str, attributes: FaceAttributes, size: int) -> Tensor:
@@ -90,3 +99,18 @@ CONDITIONS = tuple(_DRAWN_BY)
 def render_condition(condition: str, domain: str, attributes: FaceAttributes, size: int) -> Tensor:
     """One of CONDITIONS for the heads in one of DOMAINS, see the function of that name."""
     return _DRAWN_BY[condition](domain, attributes, size)
+
+
+def condition_image(kind: str, domain: str, attributes: FaceAttributes, size: int) -> Tensor:
+    """What a network makes the heads from, as ``Paired`` gives it of files: uint8 (N, C, size, size).
+
+    Args:
+        kind: mask, in the colours of the palette, the region k of REGIONS in that of class k; sketch, the distance to
+            the contours; depth; normals; or geometry.
+    """
+    if kind == "mask":
+        return colours_of(semantic_mask(domain, attributes, size) + 1)
+    if kind == "sketch":
+        return distance_map(contour_sketch(domain, attributes, size) > 0)
+    maps = {"normals": normal_map, "depth": depth_map}
+    return torch.cat([maps[part](domain, attributes, size).expand(-1, 3, -1, -1) for part in PARTS[kind]], dim=1)

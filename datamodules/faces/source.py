@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tenshot.datamodules.batches import CONDITION_IMAGE
 from tenshot.datamodules.faces.attributes import FaceAttributes, face_attributes, face_labels
-from tenshot.datamodules.faces.conditions import render_condition
+from tenshot.datamodules.faces.conditions import condition_image, render_condition
 from tenshot.datamodules.faces.domains import render
 
 __all__ = ["FacesSource"]
@@ -24,6 +25,8 @@ class FacesSource:
         image_size: Height and width.
         labels: Give "label", the class by hair length and mouth, 0 ... NUM_LABELS - 1.
         condition: Give one of CONDITIONS, under its name; None for none.
+        pairs: Give a condition of this kind as "condition_image", as ``Paired`` does of files; None for none.
+        condition_size: Height and width of that; those of the image by default.
     """
 
     def __init__(
@@ -34,6 +37,8 @@ class FacesSource:
         image_size: int,
         labels: bool = False,
         condition: str | None = None,
+        pairs: str | None = None,
+        condition_size: int | None = None,
     ) -> None:
         self.domain = domain
         self.seed = seed
@@ -41,6 +46,8 @@ class FacesSource:
         self.image_size = image_size
         self.labels = labels
         self.condition = condition
+        self.pairs = pairs
+        self.condition_size = image_size if condition_size is None else condition_size
         self._kept: dict[str, Tensor] = {}
         self._is_kept = torch.zeros(len(indices), dtype=torch.bool)
 
@@ -51,7 +58,7 @@ class FacesSource:
         return f"{len(self)} drawn {self.domain}"
 
     def read(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """The images of these numbers, in this order: "image" uint8 (N, 3, H, W), "label", the condition."""
+        """The images of these numbers, in this order: "image" uint8 (N, 3, H, W), "label", conditions."""
         rows = torch.tensor(indices, dtype=torch.int64)
         missing = rows[~self._is_kept[rows]].unique()
         if len(missing):
@@ -81,4 +88,6 @@ class FacesSource:
             drawn["label"] = face_labels(attributes)
         if self.condition:
             drawn[self.condition] = render_condition(self.condition, self.domain, attributes, self.image_size)
+        if self.pairs:
+            drawn[CONDITION_IMAGE] = condition_image(self.pairs, self.domain, attributes, self.condition_size)
         return drawn

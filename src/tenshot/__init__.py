@@ -29,6 +29,7 @@ __all__ = [
     "MixDL",
     "Mixup",
     "NoisyClassifier",
+    "Paired",
     "Pairwise",
     "Regularization",
     "SampleFolder",
@@ -47,6 +48,7 @@ _HOME = {
     "EMA": "callbacks",
     "FewShot": "datamodules",
     "ImageFolder": "datamodules",
+    "Paired": "datamodules",
     "SampleFolder": "datamodules",
     "SyntheticFaces": "datamodules",
     "DiffusionConfig": "diffusion",
@@ -65,7 +67,7 @@ if not (Path(__file__).parent / "errors").is_dir():
 
 if TYPE_CHECKING:
     from tenshot.callbacks import EMA
-    from tenshot.datamodules import FewShot, ImageFolder, SampleFolder, SyntheticFaces
+    from tenshot.datamodules import FewShot, ImageFolder, Paired, SampleFolder, SyntheticFaces
     from tenshot.diffusion import Augmentation, Blur, DiffusionConfig, LowResNoise
     from tenshot.errors import InputError
     from tenshot.lightning_modules import (

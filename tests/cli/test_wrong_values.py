@@ -16,7 +16,7 @@ import torch
 
 from tenshot.callbacks import EMA, EvaluateGenerator, ImageWriter, InterpolationStrip, SampleGrid, StepCheckpoint
 from tenshot.cli.registry import _alternatives
-from tenshot.datamodules import FewShot, ImageFolder, SyntheticFaces
+from tenshot.datamodules import FewShot, ImageFolder, Paired, SyntheticFaces
 from tenshot.diffusion import DiffusionConfig
 from tenshot.errors import InputError
 from tenshot.lightning_modules import (
@@ -42,6 +42,7 @@ GIVEN: dict[type, dict[str, Any]] = {
     ClassifierGuidance: {"classifier": "x"},
     FewShot: {"image_size": 16, "num_workers": 0, "batch_size": 4},
     ImageFolder: {"image_size": 16, "num_workers": 0, "batch_size": 4},
+    Paired: {"condition": "sketch", "image_size": 16, "num_workers": 0, "batch_size": 4},
     SyntheticFaces: {"image_size": 16, "num_images": 12, "num_val": 0, "batch_size": 4},
     InterpolationStrip: {"every_n_steps": 1, "rows": 1, "points": 2},
     SampleGrid: {"every_n_steps": 1, "count": 2},
@@ -52,7 +53,7 @@ CONFIGS = (
     UNetConfig, StyleGAN2Config, DiffusionConfig, Sampler, ClassifierGuidance, Regularization, Correspondence, Mixup,
     Pairwise, AdaptiveAugment,
 )  # fmt: skip
-DATA = (FewShot, ImageFolder, SyntheticFaces)
+DATA = (FewShot, ImageFolder, Paired, SyntheticFaces)
 CALLBACKS = (EMA, StepCheckpoint, SampleGrid, InterpolationStrip, ImageWriter, EvaluateGenerator)
 METHODS = (DDPM, StyleGAN2)
 
@@ -77,7 +78,7 @@ def test_there_are_enough():
 @pytest.mark.parametrize(("cls", "name", "value"), CASES, ids=[f"{c.__name__}.{n}={v}" for c, n, v in CASES])
 def test_a_wrong_number_is_refused_or_works(cls: type, name: str, value: Any, shots: Path, tmp_path: Path):
     given = dict(GIVEN.get(cls, {}))
-    if cls in (FewShot, ImageFolder):
+    if cls in (FewShot, ImageFolder, Paired):
         given["root"] = str(shots)
     try:
         TRIED.get(cls, works_alone)(cls, {**given, name: value}, tmp_path)
