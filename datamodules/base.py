@@ -72,6 +72,11 @@ class ImageDataModule(LightningDataModule, ABC):
         """Number of classes that "label" counts; None where batches have no label."""
         return None
 
+    @property
+    def condition_channels(self) -> int | None:
+        """Channels of "condition_image"; None where batches have none."""
+        return None
+
     @abstractmethod
     def sources(self) -> tuple[Source, Source | None]:
         """Open the training images and, if there are any, the validation images.

@@ -3,23 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from tenshot.datamodules.base import ImageDataModule
 from tenshot.datamodules.batches import CONDITION_IMAGE, Batch, Source
-from tenshot.datamodules.choice import (
-    Listed,
-    Record,
-    digest_of,
-    first_by_name,
-    held_out_by_name,
-    part_of,
-    recorded_rows,
-)
+from tenshot.datamodules.choice import Listed, Record, first_by_name, held_out_by_name, part_of, recorded_rows
 from tenshot.datamodules.pairs import (
+    CHANNELS,
     PARTS,
     ConditionReader,
     Kind,
@@ -168,6 +160,11 @@ class Paired(ImageDataModule):
             )
         return values
 
+    @property
+    def condition_channels(self) -> int:
+        """Channels of "condition_image"."""
+        return CHANNELS[self.condition]
+
     @cached_property
     def pairs(self) -> Pairs:
         """All pairs there are for training, and those that are held out of it."""
@@ -206,9 +203,9 @@ class Paired(ImageDataModule):
             require_edge_detector()
         elif self.condition == "mask":
             self.reader = replace(self.reader, masks=replace(self.reader.masks, palette=first_palette(pairs)))
-        listed = _listed(pairs)
+        listed = pairs.listed()
         train = recorded_rows(record["train"], listed) if record else None
-        val_listed = listed if self.val_pairs is None else _listed(self.val_pairs)
+        val_listed = listed if self.val_pairs is None else self.val_pairs.listed()
         val = recorded_rows(record["val"], val_listed) if record and record["val"] else None
         validates = self.val_pairs is not None or self.val_fraction > 0
         self._kept = record if train is not None and (val is not None or not validates) else None
@@ -288,9 +285,3 @@ def _opened(source: PairSource) -> Source:
         return PairsInMemory(source)
     check_some(source)
     return source
-
-
-def _listed(pairs: Pairs) -> Listed:
-    """The pairs, by the names of their images."""
-    place = pairs.title if "*" in pairs.title else str(Path(pairs.title).resolve())
-    return Listed(place, len(pairs), digest_of(pairs.names()), pairs.names, pairs.both)

@@ -9,7 +9,7 @@ from tenshot.datamodules.base import ImageDataModule
 from tenshot.datamodules.batches import CONDITION_IMAGE, Batch, Source
 from tenshot.datamodules.faces import CONDITIONS, DOMAINS, NUM_LABELS, FacesSource
 from tenshot.datamodules.faces.counter import hash_keys
-from tenshot.datamodules.pairs import KINDS, PARTS, turned_normals
+from tenshot.datamodules.pairs import CHANNELS, KINDS, PARTS, turned_normals
 from tenshot.errors import InputError, did_you_mean
 
 __all__ = ["SyntheticFaces"]
@@ -90,6 +90,11 @@ class SyntheticFaces(ImageDataModule):
     def num_classes(self) -> int | None:
         """Number of classes; None without labels."""
         return NUM_LABELS if self.labels else None
+
+    @property
+    def condition_channels(self) -> int | None:
+        """Channels of "condition_image"; None without pairs."""
+        return CHANNELS.get(self.pairs or "")
 
     def sources(self) -> tuple[Source, Source | None]:
         """The training images, or the shots among them, and the validation images."""

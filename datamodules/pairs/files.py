@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from tenshot.datamodules.choice import digest_of
+from tenshot.datamodules.choice import Listed, digest_of
 from tenshot.datamodules.reading import file_bytes
 
 __all__ = ["Files", "ListedFiles", "Pairs"]
@@ -104,3 +104,8 @@ class Pairs:
     def both(self, number: int) -> bytes:
         """All the files of a pair, for the record of what a run was trained on."""
         return self.image(number)[0] + b"".join(self.condition(number)[0])
+
+    def listed(self) -> Listed:
+        """The pairs by the names of their images, for the choice among them."""
+        place = self.title if "*" in self.title else str(Path(self.title).resolve())
+        return Listed(place, len(self), digest_of(self.names()), self.names, self.both)

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from pair_files import drawn
 from PIL import Image
 from skimage import data
 
@@ -32,3 +34,18 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TENSHOT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn faces, their masks, sketches, depth and normals as files of the same names."""
+    folder = tmp_path_factory.mktemp("pairs")
+    for kind in ("mask", "sketch", "depth", "normal"):
+        batch = drawn(condition=kind)
+        for name in ("image", kind):
+            (folder / name).mkdir(exist_ok=True)
+            for number, pixels in enumerate(batch[name].to(torch.uint8)):
+                shown = pixels.squeeze() if pixels.shape[0] == 1 else pixels
+                shown = shown.permute(1, 2, 0) if shown.ndim == 3 else shown
+                Image.fromarray(shown.numpy()).save(folder / name / f"{number:02}.png")
+    return folder
