@@ -1,6 +1,7 @@
 """Trained networks in files: which kinds there are, how they are found, read, described and compared."""
 
 from tenshot.checkpoints.diffusion_networks import CLASSIFIER, UNET
+from tenshot.checkpoints.glide import CONDITION_ENCODER, GLIDE_UNET, PITI_UNET, for_conditions, with_encoder
 from tenshot.checkpoints.kind import Kind, Trained, Weights
 from tenshot.checkpoints.registry import KINDS, describe, read
 from tenshot.checkpoints.resuming import refuse_other, start_from
@@ -9,7 +10,10 @@ from tenshot.checkpoints.stylegan2 import STYLEGAN2
 
 __all__ = [
     "CLASSIFIER",
+    "CONDITION_ENCODER",
+    "GLIDE_UNET",
     "KINDS",
+    "PITI_UNET",
     "STYLEGAN2",
     "UNET",
     "FrozenSource",
@@ -17,7 +21,9 @@ __all__ = [
     "Trained",
     "Weights",
     "describe",
+    "for_conditions",
     "read",
     "refuse_other",
     "start_from",
+    "with_encoder",
 ]

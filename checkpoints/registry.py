@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from torch import Tensor
 
 from tenshot.checkpoints.diffusion_networks import CLASSIFIER, UNET
+from tenshot.checkpoints.glide import CONDITION_ENCODER, GLIDE_UNET, PITI_UNET
 from tenshot.checkpoints.kind import Kind, Trained, Weights, plain_fields
 from tenshot.checkpoints.runs import checkpoint_file
 from tenshot.checkpoints.stylegan2 import STYLEGAN2
@@ -22,7 +23,8 @@ __all__ = ["KINDS", "configurations", "describe", "kind_in", "method_for", "own_
 
 C = TypeVar("C", bound="DataclassInstance")
 
-KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in (UNET, CLASSIFIER, STYLEGAN2)}
+_ALL: tuple[Kind[Any], ...] = (UNET, CLASSIFIER, STYLEGAN2, GLIDE_UNET, PITI_UNET, CONDITION_ENCODER)
+KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in _ALL}
 """All there are, by name."""
 
 

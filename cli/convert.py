@@ -35,15 +35,16 @@ def convert_file(
 ) -> None:
     """Write a network as safetensors, with its architecture, and its noise process if it has one, in the header.
 
-    SOURCE holds a diffusion U-Net, a classifier of noisy images or a StyleGAN2.
+    SOURCE holds a diffusion U-Net, a classifier of noisy images, a GLIDE, a PITI or a StyleGAN2.
 
     Beside OUTPUT.safetensors stands OUTPUT.yaml, a --config for tenshot fit that starts from it.
 
     A StyleGAN2 is also written as OUTPUT.pt, in the layout of rosinality's code, which CDC and MixDL read too.
 
     Args:
-        source: A checkpoint of tenshot or the folder of its run, or a public checkpoint: of guided-diffusion or
-            improved-diffusion, or a StyleGAN2 of rosinality's, CDC's, MixDL's (.pt) or NVlabs' (.pkl) code.
+        source: A checkpoint of tenshot or the folder of its run, or a public checkpoint: of guided-diffusion,
+            improved-diffusion, GLIDE or PITI, or a StyleGAN2 of rosinality's, CDC's, MixDL's (.pt) or NVlabs' (.pkl)
+            code.
         output: The file to write, ending in .safetensors; of a StyleGAN2 also in .pt, for averaged and raw weights.
         weights: Averaged or raw weights.
         image_size: Side of the training images, where neither the file nor the table of public checkpoints tells.

@@ -1,11 +1,17 @@
 """Networks, and public checkpoints read into them (:mod:`tenshot.models.pretrained`)."""
 
 from tenshot.models.classifier import UNetClassifier
+from tenshot.models.glide import ConditionConfig, ConditionEncoder, GlideConfig, GlideUNet, PITIConfig
 from tenshot.models.stylegan2 import PatchDiscriminator, StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator
 from tenshot.models.unet import UNet
 from tenshot.models.unet_config import UNetConfig
 
 __all__ = [
+    "ConditionConfig",
+    "ConditionEncoder",
+    "GlideConfig",
+    "GlideUNet",
+    "PITIConfig",
     "PatchDiscriminator",
     "StyleGAN2Config",
     "StyleGAN2Discriminator",

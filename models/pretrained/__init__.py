@@ -3,6 +3,15 @@
 from tenshot.models.pretrained.adm import AdmCheckpoint, adm_in, load_adm, network_in, read_adm
 from tenshot.models.pretrained.adm_classifier import is_classifier, load_adm_classifier
 from tenshot.models.pretrained.filling import broken_named, fill, refuse_misfit
+from tenshot.models.pretrained.glide import (
+    GlideFile,
+    glide_in,
+    load_condition_encoder,
+    load_glide,
+    load_piti,
+    read_glide,
+    role_of,
+)
 from tenshot.models.pretrained.reading import (
     is_plain_pickle,
     is_whole,
@@ -18,6 +27,7 @@ from tenshot.models.pretrained.weight_files import Trunk, WeightFile, given_file
 
 __all__ = [
     "AdmCheckpoint",
+    "GlideFile",
     "StyleGAN2File",
     "Trunk",
     "WeightFile",
@@ -26,6 +36,7 @@ __all__ = [
     "channel_multiplier",
     "fill",
     "given_file",
+    "glide_in",
     "have_quickly",
     "holds_stylegan2",
     "is_classifier",
@@ -33,14 +44,19 @@ __all__ = [
     "is_whole",
     "load_adm",
     "load_adm_classifier",
+    "load_condition_encoder",
+    "load_glide",
+    "load_piti",
     "load_stylegan2",
     "network_in",
     "read_adm",
     "read_checkpoint",
+    "read_glide",
     "read_parts",
     "read_state_dict",
     "read_stylegan2",
     "refuse_misfit",
+    "role_of",
     "safetensors_metadata",
     "save_rosinality",
     "sha256",

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from tenshot.errors import InputError
 from tenshot.models.classifier import UNetClassifier
-from tenshot.models.pretrained.adm import Source, blocks_of, infer, name_of, network_in, translate
+from tenshot.models.pretrained.adm import Source, blocks_of, infer, name_of, network_in
+from tenshot.models.pretrained.adm_names import translate
 from tenshot.models.pretrained.adm_zoo import CLASSIFIERS
 from tenshot.models.pretrained.filling import broken_named, fill, refuse_misfit
 from tenshot.models.unet_config import UNetConfig

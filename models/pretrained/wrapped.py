@@ -1,14 +1,14 @@
 """Weights as people pass them on: under a prefix, or wrapped beside an optimiser; and what other files seem to be."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from tenshot.models.pretrained.filling import list_keys
 from tenshot.models.pretrained.unpickling import Inert
 
-__all__ = ["seems", "unwrapped"]
+__all__ = ["part_of_glide", "seems", "unwrapped"]
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
 """Of nn.DataParallel and DistributedDataParallel, torch.compile, and attributes that hold the network."""
@@ -44,6 +44,18 @@ def _stripped(state: Mapping[str, Any]) -> Mapping[str, Any]:
     return state
 
 
+def part_of_glide(state: Mapping[str, Any]) -> Literal["glide", "piti", "encoder"] | None:
+    """What of GLIDE and PITI a state dict holds, by its names: a network of either, or the encoder of PITI alone."""
+    names = [key for key in state if isinstance(key, str)]
+    if any(name.startswith(("decoder.input_blocks.", "encoder.cnn.")) for name in names):
+        return "piti"
+    if any(name.startswith("cnn.conv") for name in names):
+        return "encoder"
+    blocks = any(name.startswith("input_blocks.") for name in names)
+    text = any(name.startswith(("token_embedding.", "transformer_proj.")) or ".encoder_kv." in name for name in names)
+    return "glide" if blocks and text else None
+
+
 def seems(content: Mapping[str, Any]) -> str:
     """What a file seems to be, in words."""
     state = _stripped(content)
@@ -52,6 +64,13 @@ def seems(content: Mapping[str, Any]) -> str:
         return "the state of an optimiser, not weights: take the file of the model beside it"
     if "pytorch-lightning_version" in state:
         return "a checkpoint of another program (it has no entry tenshot)"
+    part = part_of_glide(state)
+    if part is not None:
+        return {
+            "glide": "a GLIDE, which draws from text",
+            "piti": "a PITI, which draws from condition images",
+            "encoder": "the condition encoder of PITI's first stage",
+        }[part]
     for sign, words in (
         ("down_blocks.", "a network of diffusers"),
         ("model.diffusion_model.", "a latent diffusion model"),

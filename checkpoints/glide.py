@@ -1,0 +1,143 @@
+"""The kinds of network that are GLIDE and PITI, and how the one becomes the other."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from tenshot.checkpoints.kind import Kind, Trained, Weights
+from tenshot.diffusion import DiffusionConfig
+from tenshot.models.glide import ConditionConfig, ConditionEncoder, GlideConfig, GlideUNet, PITIConfig
+from tenshot.models.pretrained import GlideFile, glide_in, read_glide, role_of
+
+__all__ = ["CONDITION_ENCODER", "GLIDE_UNET", "PITI_UNET", "for_conditions", "with_encoder"]
+
+C = TypeVar("C", GlideConfig, PITIConfig)
+
+
+def _public(kind: Kind[C], path: str, file: GlideFile) -> Trained[C]:
+    """A network of a public file, with the process of the public networks."""
+    config: Any = file.config
+    states = {"unet": file.state}
+    kind.refuse_misfit(path, config, states)
+    upsamples = config.low_res_channels > 0
+    process = DiffusionConfig(schedule="linear" if upsamples else "cosine")
+    origin = f"weights of {kind.words}'s {role_of(config)}, by their shapes"
+    stage = {"low_res_size": config.image_size // 4} if upsamples else {}
+    return Trained(kind, path, config, states, origin, process, stage=stage)
+
+
+def _public_glide(
+    path: str, content: Mapping[str, Any], weights: Weights, told: Mapping[str, Any]
+) -> Trained[GlideConfig]:
+    return _public(GLIDE_UNET, path, read_glide(content, "glide", path, **told))
+
+
+def _public_piti(
+    path: str, content: Mapping[str, Any], weights: Weights, told: Mapping[str, Any]
+) -> Trained[PITIConfig]:
+    return _public(PITI_UNET, path, read_glide(content, "piti", path, **told))
+
+
+def _public_encoder(
+    path: str, content: Mapping[str, Any], weights: Weights, told: Mapping[str, Any]
+) -> Trained[ConditionConfig]:
+    file = read_glide(content, "encoder", path, **told)
+    assert isinstance(file.config, ConditionConfig)
+    states = {"encoder": file.state}
+    CONDITION_ENCODER.refuse_misfit(path, file.config, states)
+    return Trained(CONDITION_ENCODER, path, file.config, states, "weights of PITI's first stage, by their shapes")
+
+
+def _same(config: C) -> C:
+    return replace(config, dropout=0.0, checkpoint_blocks=False)
+
+
+def _upsampler(config: GlideConfig | PITIConfig) -> str | None:
+    return "PITIUpsampler" if config.low_res_channels else None
+
+
+_TOLD = ("image_size", "head_channels", "dropout")
+
+GLIDE_UNET: Kind[GlideConfig] = Kind(
+    name="glide",
+    words="GLIDE",
+    method="PITI",
+    special=_upsampler,
+    config=GlideConfig,
+    networks={"unet": GlideUNet},
+    holds=lambda content: glide_in(content, "glide") is not None,
+    public=_public_glide,
+    options=_TOLD,
+    settings=("dropout",),
+    same=_same,
+    diffuses=True,
+    instead="no command takes a text; draw in Python with load_glide, or train PITI from it",
+)
+
+PITI_UNET: Kind[PITIConfig] = Kind(
+    name="piti",
+    words="PITI",
+    method="PITI",
+    special=_upsampler,
+    config=PITIConfig,
+    networks={"unet": GlideUNet},
+    holds=lambda content: glide_in(content, "piti") is not None,
+    public=_public_piti,
+    options=_TOLD,
+    settings=("dropout",),
+    same=_same,
+    diffuses=True,
+)
+
+CONDITION_ENCODER: Kind[ConditionConfig] = Kind(
+    name="condition_encoder",
+    words="condition encoder of PITI",
+    method="PITI",
+    config=ConditionConfig,
+    networks={"encoder": ConditionEncoder},
+    holds=lambda content: glide_in(content, "encoder") is not None,
+    public=_public_encoder,
+    image_size="size",
+    instead="train PITI from it and the GLIDE that it was trained beside",
+)
+
+
+def for_conditions(trained: Trained[GlideConfig], condition: ConditionConfig) -> Trained[PITIConfig]:
+    """A PITI with the U-Net of a GLIDE, and a fresh encoder of condition images in place of the text transformer.
+
+    Args:
+        trained: The GLIDE.
+        condition: The encoder, which the device's random state fills.
+
+    Raises:
+        InputError: Their widths differ, or the GLIDE inpaints.
+    """
+    config = PITIConfig.of(trained.config, condition)
+    with torch.device("cpu"):
+        fresh = ConditionEncoder(condition).state_dict()
+    return _joined(trained, config, fresh, f"{trained.origin}, with a fresh condition encoder")
+
+
+def with_encoder(
+    trained: Trained[GlideConfig] | Trained[PITIConfig], encoder: Trained[ConditionConfig]
+) -> Trained[PITIConfig]:
+    """A PITI with the U-Net of one file, and the encoder of condition images of another.
+
+    Raises:
+        InputError: Their widths differ, or the U-Net inpaints.
+    """
+    config = PITIConfig.of(trained.config, encoder.config)
+    origin = f"{trained.origin}, with {encoder.origin} ({encoder.path})"
+    return _joined(trained, config, encoder.states["encoder"], origin)
+
+
+def _joined(
+    trained: Trained[GlideConfig] | Trained[PITIConfig], config: PITIConfig, encoder: Mapping[str, Tensor], origin: str
+) -> Trained[PITIConfig]:
+    own = trained.states["unet"]
+    unet = {name: value for name, value in own.items() if not name.startswith("context_encoder.")}
+    states = {"unet": unet | {f"context_encoder.{name}": value for name, value in encoder.items()}}
+    return Trained(PITI_UNET, trained.path, config, states, origin, trained.diffusion, stage=trained.stage)
