@@ -189,7 +189,7 @@ class Paired(ImageDataModule):
             InputError: the pairs differ between nodes, or changed while the run was starting.
         """
         super().setup(stage)
-        found = [pairs.digest() for pairs in (self.pairs, self.val_pairs) if pairs]
+        found = [pairs.digest for pairs in (self.pairs, self.val_pairs) if pairs]
         self.require_same_on_all_ranks(stage, found, self.pairs.title)
 
     def sources(self) -> tuple[Source, Source | None]:

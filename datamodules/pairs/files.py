@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -86,6 +87,7 @@ class Pairs:
         """Those of all images."""
         return [self.name(number) for number in range(len(self))]
 
+    @cached_property
     def digest(self) -> str:
         """Of the names of all files: equal where the pairs are."""
         places = ((self.images, self.rows), *self.conditions)

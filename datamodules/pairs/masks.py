@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-import torch
 from PIL import Image
 
-from tenshot.datamodules.pairs.palette import MOST_CLASSES, colours_of, ids_of
+from tenshot.datamodules.pairs.palette import MOST_CLASSES, class_colours
 from tenshot.datamodules.reading import ImageError
 from tenshot.errors import InputError, did_you_mean
 
@@ -22,7 +21,7 @@ _VALUES = {"indices": range(MOST_CLASSES), "coco_stuff": range(182), "ade20k": r
 """Of pixels that have a class; value v has id v + 1."""
 _NO_CLASS = {"indices": 255, "coco_stuff": 255, "ade20k": 0}
 """Value of pixels without a class."""
-_UNLABELLED = {"indices": 183, "coco_stuff": 183, "ade20k": 1, "colours": 0}
+_UNLABELLED = {"indices": 183, "coco_stuff": 183, "ade20k": 1}
 """Their ids by default: of COCO those of PITI's published model (value 255 as 182), of ADE20K value 0 as any other."""
 _SAID = 3  # colours in a message
 
@@ -67,7 +66,7 @@ class Masks:
             )
 
     def read(self, image: Image.Image, data: bytes, title: str) -> Image.Image:
-        """A mask in the colours of the palette, RGB, in its own size.
+        """The ids of a mask, mode "L", in its own size; of ADE20K's full release its colours, RGB.
 
         Args:
             image: The mask, decoded but not converted.
@@ -79,15 +78,11 @@ class Masks:
         """
         if data[:2] == b"\xff\xd8":
             raise ImageError(f"{title} is a JPEG, which blurs classes into others: save masks as PNG", "mask")
-        if self.label_map in ("colours", "ade20k_seg"):
-            pixels = torch.from_numpy(np.array(image.convert("RGB"))).movedim(-1, 0)  # (3, H, W)
-        else:
-            pixels = colours_of(self._of_values(self._values(image, data, title), title))
+        if self.label_map == "ade20k_seg":
+            return _ade20k_seg(image.convert("RGB"), title)
         if self.label_map == "colours":
-            pixels = colours_of(self._of_colours(pixels, title))
-        elif self.label_map == "ade20k_seg":
-            _require_ade20k_seg(pixels, title)
-        return Image.fromarray(pixels.movedim(0, -1).numpy())
+            return Image.fromarray(self._of_colours(np.asarray(image.convert("RGB")), title))
+        return Image.fromarray(self._of_values(self._values(image, data, title), title))
 
     def _values(self, image: Image.Image, data: bytes, title: str) -> np.ndarray:
         """What stands in the pixels: uint8 (H, W)."""
@@ -116,7 +111,7 @@ class Masks:
                     "mask",
                 )
 
-    def _of_values(self, values: np.ndarray, title: str) -> torch.Tensor:
+    def _of_values(self, values: np.ndarray, title: str) -> np.ndarray:
         table = np.full(256, -1)
         table[_VALUES[self.label_map]] = np.array(_VALUES[self.label_map]) + 1
         unlabelled = _UNLABELLED[self.label_map] if self.unlabelled is None else self.unlabelled
@@ -135,41 +130,50 @@ class Masks:
                 else f"{self.label_map} has {known}: mend the mask or choose another --data.label_map"
             )
             raise ImageError(f"{title} has pixels of no class ({which}); {remedy}", "mask")
-        return torch.from_numpy(table[values].astype(np.uint8))
+        return table.astype(np.uint8)[values]
 
-    def _of_colours(self, pixels: torch.Tensor, title: str) -> torch.Tensor:
-        """Ids (H, W) of colours (3, H, W)."""
-        if self.colours is None:
-            ids = ids_of(pixels)
-        else:
-            found, inverse = (
-                (pixels.long() << torch.tensor([16, 8, 0])[:, None, None]).sum(0).unique(return_inverse=True)
-            )
-            ids = torch.tensor([self.colours.get(code, -1) for code in found.tolist()])[inverse]
-        if (ids < 0).any():
-            strange, counts = pixels[:, ids < 0].unique(dim=1, return_counts=True)
-            most = counts.argsort(descending=True, stable=True)
-            which = _listed([str(tuple(colour)) for colour in strange.T[most].tolist()], counts[most].numpy())
+    def _of_colours(self, pixels: np.ndarray, title: str) -> np.ndarray:
+        """Ids, uint8 (H, W), of colours, uint8 (H, W, 3)."""
+        known = _PALETTE if self.colours is None else self.colours
+        codes = _codes(pixels)
+        ids = np.array([known[code] for code in sorted(known)])
+        sorted_codes = np.array(sorted(known))
+        places = np.searchsorted(sorted_codes, codes).clip(max=len(known) - 1)
+        strange = sorted_codes[places] != codes
+        if strange.any():
+            found, first, counts = np.unique(codes[strange], return_index=True, return_counts=True)
+            most = np.argsort(-counts, kind="stable")
+            names = [str(tuple(pixels[strange][first[place]].tolist())) for place in most]
             told = "PITI's palette lacks" if self.colours is None else "--data.colours lacks"
             remedy = (
                 "list yours in a file, --data.colours FILE" if self.colours is None else "add them or mend the mask"
             )
-            raise ImageError(f"{title} has pixels of {len(most)} colours that {told} ({which}): {remedy}", "mask")
-        if self.unlabelled:
-            ids = torch.where(ids == 0, self.unlabelled, ids)
-        return ids.to(torch.uint8)
+            which = _listed(names, counts[most])
+            raise ImageError(f"{title} has pixels of {len(found)} colours that {told} ({which}): {remedy}", "mask")
+        return np.where(ids == 0, self.unlabelled or 0, ids).astype(np.uint8)[places]
 
 
-def _require_ade20k_seg(pixels: torch.Tensor, title: str) -> None:
+def _codes(pixels: np.ndarray) -> np.ndarray:
+    """red * 65536 + green * 256 + blue: uint8 (…, 3)  ->  int32 (…)."""
+    red, green, blue = np.moveaxis(pixels.astype(np.int32), -1, 0)
+    return red << 16 | green << 8 | blue
+
+
+_PALETTE = {int(code): number for number, code in enumerate(_codes(class_colours().numpy()))}
+
+
+def _ade20k_seg(image: Image.Image, title: str) -> Image.Image:
     """Class and instance as ADE20K's full release has them, red / 10 * 256 + green and blue, are taken as they are."""
-    strange = pixels[0] % 10 != 0
-    if strange.any():
-        which = _listed([f"red {pixels[0][strange][0]}"], np.array([int(strange.sum())]))
+    red = np.asarray(image)[..., 0]
+    strange = red[red % 10 != 0]
+    if len(strange):
+        which = _listed([f"red {strange[0]}"], np.array([len(strange)]))
         raise ImageError(
             f"{title} is no _seg.png of ADE20K's full release, where red is a multiple of ten ({which}): choose "
             "another --data.label_map",
             "mask",
         )
+    return image
 
 
 def palette_in_use(image: Image.Image, values: np.ndarray | None = None) -> dict[int, tuple[int, ...]]:

@@ -27,13 +27,13 @@ def colours_of(ids: Tensor) -> Tensor:
 
 def ids_of(colours: Tensor) -> Tensor:
     """The inverse of ``colours_of``: uint8 (…, 3, H, W)  ->  int64 (…, H, W), -1 where no id has the colour."""
-    channels = colours.long().unbind(-3)
-    ids = torch.zeros_like(channels[0])
+    channels = colours.unbind(-3)
+    ids = torch.zeros_like(channels[0])  # uint8 holds all 8 bits
     for place in range(3):
         for channel, values in enumerate(channels):
             if 3 * place + channel < 8:
                 ids |= ((values >> (7 - place)) & 1) << (3 * place + channel)
-    return torch.where((colours_of(ids) == colours).all(-3), ids, -1)
+    return torch.where((colours_of(ids) == colours).all(-3), ids.long(), -1)
 
 
 def classes_of(colours: Tensor) -> Tensor:

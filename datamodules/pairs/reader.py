@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tenshot.datamodules.conventions import FITTING, nearest
 from tenshot.datamodules.pairs.masks import Masks
+from tenshot.datamodules.pairs.palette import colours_of
 from tenshot.datamodules.pairs.sketches import distance_map, edges_of, lines_in
 from tenshot.datamodules.reading import MOST_PIXELS, ImageError, opened
 
@@ -58,7 +59,9 @@ class ConditionReader:
         images = [opened(*one, self.max_pixels, as_stored=True) for one in zip(data, titles, strict=True)]
         sizes = [image.size for image in images]
         if self.kind == "mask":
-            images = [self.masks.read(images[0], data[0], titles[0])]
+            mask = nearest(self.masks.read(images[0], data[0], titles[0]), self.size, self.convention)
+            pixels = torch.from_numpy(np.array(mask))
+            return colours_of(pixels) if mask.mode == "L" else pixels.permute(2, 0, 1), sizes
         if self.kind == "sketch":
             lines = nearest(lines_in(images[0], titles[0], self.black_on_white), self.size, self.convention)
             pixels = torch.from_numpy(np.array(lines))
