@@ -206,8 +206,8 @@ class Paired(ImageDataModule):
         listed = pairs.listed()
         train = recorded_rows(record["train"], listed) if record else None
         val_listed = listed if self.val_pairs is None else self.val_pairs.listed()
-        val = recorded_rows(record["val"], val_listed) if record and record["val"] else None
         validates = self.val_pairs is not None or self.val_fraction > 0
+        val = recorded_rows(record["val"], val_listed) if validates and record and record["val"] else None
         self._kept = record if train is not None and (val is not None or not validates) else None
         if validates and val is None:
             val = list(range(val_listed.count)) if self.val_pairs is not None else self._held_out(pairs)

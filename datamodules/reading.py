@@ -162,7 +162,7 @@ def opened(data: bytes, title: str, max_pixels: int = MOST_PIXELS, as_stored: bo
                     "scale it down, or raise the option max_pixels",
                     "large",
                 )
-            _refuse_unsuitable(image, title)
+            _refuse_unsuitable(image, title, "8-bit PNG" if as_stored else "8-bit RGB")
             ImageOps.exif_transpose(image, in_place=True)  # decodes too; otherwise it would copy every image
             if as_stored and image.mode in ("1", "L", "P"):
                 image.load()
@@ -242,14 +242,14 @@ def short(root: str | Sequence[str]) -> str:
     return str(root) if isinstance(root, str | os.PathLike) else "a list of files"
 
 
-def _refuse_unsuitable(image: ImageFile.ImageFile, title: str) -> None:
+def _refuse_unsuitable(image: ImageFile.ImageFile, title: str, wanted: str) -> None:
     """Raise InputError for what must not be turned into RGB silently. ``image`` is opened, not yet decoded."""
     # A camera's multi-image JPEG carries previews behind the photograph; every other second frame means animation.
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise ImageError(f"{title} is animated or has several pages: save one frame as an image of its own", "animated")
     raw_modes = [tile.args if isinstance(tile.args, str) else str(tile.args[0]) for tile in image.tile if tile.args]
     if image.mode[0] in "IF" or any(SIXTEEN_BIT.match(mode) for mode in raw_modes):
-        raise ImageError(f"{title} has more than 8 bits a channel (mode {image.mode}): save it as 8-bit RGB", "colours")
+        raise ImageError(f"{title} has more than 8 bits a channel (mode {image.mode}): save it as {wanted}", "colours")
     if image.mode not in MODES:
         raise ImageError(f"{title} is in colour mode {image.mode}: convert it to RGB", "colours")
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tenshot.datamodules.files import is_image
+from tenshot.datamodules.files import SUFFIXES
 from tenshot.errors import InputError
 
 __all__ = ["Listed", "read_list"]
@@ -36,7 +36,7 @@ class Listed:
 def read_list(path: str, parts: Sequence[str], option: str) -> Listed:
     """A list of images, or of images and their conditions.
 
-    In a text file, a line has the name of an image, and after a tab or a blank those of the parts of the condition.
+    In a text file, a line has the name of an image, and after a tab, comma or blank the parts of its condition.
     JSON lines have ``{"image": …, "condition": …}``, or a part by its name, or as ControlNet ``target`` and ``source``,
     as Hugging Face ``file_name`` and ``conditioning_image``. Empty lines and those that begin with # don't count.
 
@@ -48,7 +48,7 @@ def read_list(path: str, parts: Sequence[str], option: str) -> Listed:
         InputError: The file cannot be read, names nothing, or a line is none of these.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise InputError(f"{path} cannot be read ({reason}): set {option} to a list of images") from None
@@ -74,11 +74,12 @@ def read_list(path: str, parts: Sequence[str], option: str) -> Listed:
 
 
 def _of_text(line: str, parts: int) -> list[str]:
-    """Names may have blanks in them: a line is split there only where each piece is the name of an image."""
-    if "\t" in line:
-        return [word.strip() for word in line.split("\t") if word.strip()]
-    words = line.split()
-    return words if parts and len(words) > 1 and all(map(is_image, words)) else [line.strip()]
+    """Names may have commas and blanks: a line is split there only where each piece has the ending of an image."""
+    for sign in ("\t", ",", None):
+        words = [word.strip() for word in line.split(sign) if word.strip()]
+        if parts and len(words) > 1 and (sign == "\t" or all(word.lower().endswith(SUFFIXES) for word in words)):
+            return words
+    return [line.strip()]
 
 
 def _of_json(line: str, parts: Sequence[str], where: str) -> list[str]:

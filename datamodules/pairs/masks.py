@@ -197,7 +197,7 @@ def read_colours(path: str) -> dict[int, int]:
         InputError: It cannot be read, or a line is none of these or comes twice.
     """
     try:
-        lines = Path(path).read_text().splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise InputError(f"{path} cannot be read ({reason}): set --data.colours to a file of colours") from None

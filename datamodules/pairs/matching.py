@@ -64,8 +64,10 @@ def find_pairs(place: Place, parts: Sequence[str], can_be_made: bool = False) ->
             f"they lie with the images, what their names end in with --data.suffix, such as _{parts[0]}"
         )
     images = open_index(root, f"--data.{option}root")
-    others = [open_index(folder, f"--data.{option}conditions") for folder in place.conditions or [root] * len(parts)]
-    ends = tuple(place.suffixes) if parts and not place.conditions else ()
+    folders = list(place.conditions) or [root] * len(parts)
+    others = [open_index(folder, f"--data.{option}conditions") for folder in folders]
+    beside = [suffix for suffix, folder in zip(place.suffixes, folders, strict=False) if _same(folder, root)]
+    ends = tuple(suffix for suffix in beside if suffix)
     for folder_of in (_first_folder, _common_folder):
         named = [_Part(*one, folder_of(one[2])) for one in zip(parts, place.suffixes, others, strict=False)]
         matching = _Matching(images, folder_of(images), named, ends)
@@ -205,6 +207,10 @@ class _Matching:
             where = f"{part.files.root} ({first}, {part.files.title(0)}, …)"
             return f"no image in {root} has its {part.part} in {where}: {remedy}"
         return f"no image in {root} has all of {' and '.join(part.part for part in self.parts)}: add what is missing"
+
+
+def _same(folder: str, other: str) -> bool:
+    return posixpath.realpath(folder) == posixpath.realpath(other)
 
 
 def _key(index: ImageIndex, row: int, folder: str) -> str:

@@ -56,7 +56,8 @@ class ConditionReader:
         Raises:
             ImageError: A file cannot be read, or is not what it should be; names it.
         """
-        images = [opened(*one, self.max_pixels, as_stored=True) for one in zip(data, titles, strict=True)]
+        files = zip(data, titles, strict=True)
+        images = [opened(*file, self.max_pixels, as_stored=self.kind == "mask") for file in files]
         sizes = [image.size for image in images]
         if self.kind == "mask":
             mask = nearest(self.masks.read(images[0], data[0], titles[0]), self.size, self.convention)

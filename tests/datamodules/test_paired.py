@@ -166,6 +166,9 @@ def test_validation_pairs_of_their_own(faces: Path, tmp_path: Path):
     place = {"val_root": str(faces / "image"), "val_conditions": str(faces / "mask")}
     module = pairs_of(faces, shots=2, **place)
     assert sum(len(batch["condition_image"]) for batch in module.val_dataloader()) == COUNT
+    without = pairs_of(faces, shots=2)
+    without.recorded = module.data_record()
+    assert without.val_source is None
     (tmp_path / "val.txt").write_text("03.png\n07.png\n")
     module = pairs_of(faces, val_pairs=str(tmp_path / "val.txt"))
     (batch,) = module.val_dataloader()

@@ -149,7 +149,7 @@ def half_transparent(path: Path) -> None:
     [
         ({}, "a.jpg", lambda path: Image.fromarray(CLASSES).save(path), ["JPEG", "PNG"]),
         ({}, "jpeg.png", lambda path: Image.fromarray(CLASSES).save(path, "JPEG"), ["JPEG"]),
-        ({}, "a.png", sixteen_bits, ["more than 8 bits"]),
+        ({}, "a.png", sixteen_bits, ["more than 8 bits", "8-bit PNG"]),
         ({}, "a.png", some_strange, ["has colours", "--data.label_map indices", "colours"]),
         ({}, "a.png", half_transparent, ["partly transparent"]),
         (

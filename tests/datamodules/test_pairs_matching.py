@@ -78,6 +78,8 @@ def test_conditions_beside_their_images(folder: Path, caplog: pytest.LogCaptureF
     (line,) = said(caplog)
     assert "1 without a mask (b.jpg)" in line
     assert "without an image" not in line
+    assert titles(find("ade", "./ade", suffix=["_seg"])) == [("ade/a.jpg", "./ade/a_seg.png")]
+    assert said(caplog)[1:] == [line]  # its masks are no images without a mask
     geometry = find("diode", kind="geometry", suffix=["_normal", "_depth"])
     assert titles(geometry) == [("diode/a.png", "diode/a_normal.png", "diode/a_depth.png")]
 
@@ -95,11 +97,11 @@ def test_archives_each_with_a_folder_of_its_own(folder: Path):
 
 @pytest.mark.parametrize("names", ["{}.jpg", "photos/{}.jpg", "/mnt/elsewhere/photos/{}.jpg", "./{}.png"])
 def test_a_list_of_images_chooses_some(folder: Path, caplog: pytest.LogCaptureFixture, names: str):
-    files(*(f"photos/x/{k}.jpg" for k in range(4)), *(f"masks/x/{k}.png" for k in range(4)))
-    Path("list.txt").write_text("".join(f"{names.format(f'x/{k}')}\n" for k in (3, 1)))
+    files(*(f"photos/x/no {k}.jpg" for k in range(4)), *(f"masks/x/no {k}.png" for k in range(4)))
+    Path("list.txt").write_text("".join(f"{names.format(f'x/no {k}')}\n" for k in (3, 1)))
     with caplog.at_level(logging.INFO):
         pairs = find("photos", "masks", pairs="list.txt")
-    assert titles(pairs) == [("photos/x/3.jpg", "masks/x/3.png"), ("photos/x/1.jpg", "masks/x/1.png")]
+    assert titles(pairs) == [("photos/x/no 3.jpg", "masks/x/no 3.png"), ("photos/x/no 1.jpg", "masks/x/no 1.png")]
     assert not said(caplog)
 
 
@@ -108,6 +110,7 @@ def test_a_list_of_images_chooses_some(folder: Path, caplog: pytest.LogCaptureFi
     [
         "photos/a b.jpg\tmasks/1.png\nphotos/c.jpg\tmasks/2.png\n",
         "# of mine\n\nphotos/a b.jpg\tmasks/1.png\nphotos/c.jpg masks/2.png\n",
+        "\ufeffphotos/a b.jpg, masks/1.png\r\nphotos/c.jpg,masks/2.png\r\n",
         '{"image": "photos/a b.jpg", "condition": "masks/1.png"}\n{"image": "photos/c.jpg", "mask": "masks/2.png"}',
         '{"target": "photos/a b.jpg", "source": "masks/1.png", "prompt": "x"}\n'
         '{"file_name": "photos/c.jpg", "conditioning_image": "masks/2.png"}',

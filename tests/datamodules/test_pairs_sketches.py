@@ -77,6 +77,12 @@ def test_inverted_and_empty_sketches_are_refused(tmp_path: Path, image: Image.Im
     assert "\n" not in str(caught.value)
 
 
+def test_a_transparent_drawing_is_refused_whatever_its_mode(tmp_path: Path):
+    drawing().convert("P").save(tmp_path / "a.png", transparency=0)
+    with pytest.raises(ImageError, match="partly transparent"):
+        read(tmp_path / "a.png")
+
+
 def test_lines_lost_in_resizing_are_said(tmp_path: Path):
     image = Image.new("L", (64, 64))
     image.putpixel((0, 0), 255)
