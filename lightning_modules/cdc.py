@@ -21,7 +21,7 @@ from tenshot.losses import (
 )
 from tenshot.losses.cross_domain import RowReduction
 from tenshot.losses.ddpm_pa import Direction
-from tenshot.models import PatchDiscriminator, StyleGAN2Generator
+from tenshot.models import PatchHeads, StyleGAN2Generator
 
 __all__ = ["CDC", "Correspondence"]
 
@@ -84,7 +84,7 @@ class CDC(GAN):
         super().__init__(**kwargs)
         self.correspondence = correspondence
         self.source = FrozenSource[StyleGAN2Generator](source or self.init_from, type(self).__name__)
-        self.heads: PatchDiscriminator
+        self.heads: PatchHeads
         self.anchors: Tensor
 
     def build(self) -> None:
@@ -95,7 +95,7 @@ class CDC(GAN):
         """
         super().build()
         assert self.config is not None
-        self.heads = PatchDiscriminator(self.config, self.correspondence.taps, self.correspondence.tap_size)
+        self.heads = PatchHeads(self.config, self.correspondence.taps, self.correspondence.tap_size)
         own = torch.Generator("cpu").manual_seed(position_seed([run_seed(), 3]))
         shape = (self.correspondence.anchors, self.generator.config.latent_dim)
         anchors = torch.randn(*shape, generator=own, device="cpu")  # the default device may be a GPU here

@@ -19,7 +19,7 @@ from tenshot.losses import (
 )
 from tenshot.losses.cross_domain import RowReduction
 from tenshot.losses.mixup import Mixing, MixupDirection
-from tenshot.models import PatchDiscriminator
+from tenshot.models import PatchHeads
 from tenshot.models.stylegan2.layers import EqualLinear
 
 __all__ = ["MixDL", "Mixup"]
@@ -81,7 +81,7 @@ class MixDL(GAN):
     def __init__(self, mixup: Mixup = Mixup(), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.mixup = mixup
-        self.heads: PatchDiscriminator
+        self.heads: PatchHeads
         self.projection: nn.Module
 
     def build(self) -> None:
@@ -92,7 +92,7 @@ class MixDL(GAN):
         """
         super().build()
         assert self.config is not None
-        self.heads = PatchDiscriminator(self.config, self.mixup.taps, self.mixup.tap_size)
+        self.heads = PatchHeads(self.config, self.mixup.taps, self.mixup.tap_size)
         width = self.config.width(4)
         self.projection = EqualLinear(width, width) if self.mixup.projection else nn.Identity()
 

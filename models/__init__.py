@@ -2,7 +2,14 @@
 
 from tenshot.models.classifier import UNetClassifier
 from tenshot.models.glide import ConditionConfig, ConditionEncoder, GlideConfig, GlideUNet, PITIConfig
-from tenshot.models.stylegan2 import PatchDiscriminator, StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator
+from tenshot.models.patchgan import PatchGANDiscriminator
+from tenshot.models.stylegan2 import (
+    PatchDiscriminator,
+    PatchHeads,
+    StyleGAN2Config,
+    StyleGAN2Discriminator,
+    StyleGAN2Generator,
+)
 from tenshot.models.unet import UNet
 from tenshot.models.unet_config import UNetConfig
 
@@ -13,6 +20,8 @@ __all__ = [
     "GlideUNet",
     "PITIConfig",
     "PatchDiscriminator",
+    "PatchGANDiscriminator",
+    "PatchHeads",
     "StyleGAN2Config",
     "StyleGAN2Discriminator",
     "StyleGAN2Generator",

@@ -11,7 +11,7 @@ from tenshot.errors import InputError
 from tenshot.models.stylegan2.config import StyleGAN2Config
 from tenshot.models.stylegan2.layers import EqualConv, EqualLinear, dtypes
 
-__all__ = ["PatchDiscriminator", "StyleGAN2Discriminator", "tap_resolution"]
+__all__ = ["PatchDiscriminator", "PatchHeads", "StyleGAN2Discriminator", "tap_resolution"]
 
 NUM_TAPS = 4
 
@@ -184,7 +184,7 @@ class StyleGAN2Discriminator(nn.Module):
         return x
 
 
-class PatchDiscriminator(nn.Module):
+class PatchHeads(nn.Module):
     """Judges each place of the discriminator's inner feature maps: a 3x3 convolution for each of its four taps (arXiv
     2104.06820, section 3.2).
 
@@ -208,6 +208,10 @@ class PatchDiscriminator(nn.Module):
         with torch.autocast(tap.device.type, enabled=False):
             head = cast(EqualConv, self.heads[index])
             return cast(Tensor, head(tap.to(head.weight.dtype)))
+
+
+PatchDiscriminator = PatchHeads
+"""Its earlier name."""
 
 
 def minibatch_deviation(x: Tensor, group: int) -> Tensor:

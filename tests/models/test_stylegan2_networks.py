@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tenshot.errors import InputError
-from tenshot.models import PatchDiscriminator, StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator
+from tenshot.models import PatchHeads, StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator
 from tenshot.models.stylegan2.discriminator import minibatch_deviation
 
 SMALL = StyleGAN2Config(image_size=32, channel_base=256, max_channels=12, latent_dim=6, mapping_layers=2)
@@ -142,7 +142,7 @@ def test_logits_are_the_head_of_the_penultimate(discriminator):
 
 
 def test_patch_heads_see_only_their_neighbourhood(discriminator):
-    heads = randomised(PatchDiscriminator(SMALL))
+    heads = randomised(PatchHeads(SMALL))
     for index in range(4):
         tap = discriminator.tap(random_images(1), index)
         reads = SimpleNamespace(tap=lambda images, at, size, tap=tap: tap)
@@ -213,7 +213,7 @@ def test_complaints(discriminator):
     with pytest.raises(InputError, match=r"^stylegan2\.image_size is 16: patch heads need at least 32 px"):
         StyleGAN2Discriminator(tiny).tap(torch.zeros(1, 3, 16, 16), 0)
     with pytest.raises(InputError, match="at least 32 px"):
-        PatchDiscriminator(tiny)
+        PatchHeads(tiny)
     for size in (0, 4, 48):
         with pytest.raises(InputError, match=rf"^stylegan2\.image_size is {size}: choose a power of two from 8 on$"):
             StyleGAN2Config(image_size=size)

@@ -13,7 +13,7 @@ import torch
 from official_code import official
 from torch import Tensor, nn
 
-from tenshot.models import PatchDiscriminator, StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator
+from tenshot.models import PatchHeads, StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator
 
 WIDTH, DIM, DEPTH = 16, 24, 3
 Narrow = Callable[[str, str], ModuleType]
@@ -166,7 +166,7 @@ def test_patch_logits(narrow: Narrow, variable: str, file: str):
     """At 256 px, for whose resolutions the published code has its taps."""
     model = narrow(variable, file)
     theirs, ours = discriminators(randomised(model.Patch_Discriminator(256)), 256)
-    extra, heads = randomised(model.Extra()), PatchDiscriminator(config(256))
+    extra, heads = randomised(model.Extra()), PatchHeads(config(256))
     heads.load_state_dict(renamed(extra.state_dict(), _DISCRIMINATOR))
     x = random_images(256, 2)
     for index, side in enumerate((32, 32, 16, 16)):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tenshot.errors import InputError
-from tenshot.models import PatchDiscriminator, StyleGAN2Config, StyleGAN2Discriminator
+from tenshot.models import PatchHeads, StyleGAN2Config, StyleGAN2Discriminator
 
 
 class Calls:
@@ -66,11 +66,11 @@ def test_the_published_taps_are_of_32_and_16_px_at_any_size(size: int):
     for index in range(4):
         tap = discriminator.tap(x, index, 32)
         torch.testing.assert_close(tap, collected[index])
-        assert PatchDiscriminator(config, tap_size=32)(discriminator, x, index).shape == (1, 1, *tap.shape[2:])
+        assert PatchHeads(config, tap_size=32)(discriminator, x, index).shape == (1, 1, *tap.shape[2:])
     assert discriminator.tap(x, 0).shape[-1] == size // 8
 
 
 @pytest.mark.parametrize("asked", [8, 24, 64])
 def test_taps_that_are_not_there_are_refused(asked: int):
     with pytest.raises(InputError, match=rf"tap_size is {asked}: at 64 px choose a power of two from 16 to 32"):
-        PatchDiscriminator(StyleGAN2Config(image_size=64, channel_base=512, max_channels=8), tap_size=asked)
+        PatchHeads(StyleGAN2Config(image_size=64, channel_base=512, max_channels=8), tap_size=asked)
