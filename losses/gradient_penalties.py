@@ -1,11 +1,12 @@
-"""Penalties on gradients: R1 of the discriminator, path lengths of the generator. All can be differentiated again."""
+"""Penalties on gradients: R1 and WGAN-GP's of discriminators, path lengths of generators. All can be differentiated
+again."""
 
 import torch
 from torch import Tensor
 
 from tenshot.losses.arithmetic import full_precision
 
-__all__ = ["path_length_penalty", "path_lengths", "r1_penalty"]
+__all__ = ["interpolated", "path_length_penalty", "path_lengths", "r1_penalty", "wgan_gradient_penalty"]
 
 
 def r1_penalty(logits: Tensor, images: Tensor) -> Tensor:
@@ -23,6 +24,40 @@ def r1_penalty(logits: Tensor, images: Tensor) -> Tensor:
     per_image = logits.reshape(len(logits), -1).mean(dim=1)
     (gradient,) = torch.autograd.grad(per_image.sum(), images, create_graph=True)
     return full_precision(gradient).square().flatten(1).sum(dim=1)
+
+
+def interpolated(real: Tensor, fake: Tensor, share: Tensor | None = None) -> Tensor:
+    """Images on the lines from generated to real ones, where ``wgan_gradient_penalty`` is taken (WGAN-GP, algorithm 1).
+
+    Args:
+        real: (N, C, H, W)
+        fake: (N, C, H, W)
+        share: (N,) how much there is of the real one; drawn from U(0, 1) where not given.
+
+    Returns:
+        (N, C, H, W), at least float32, without a history, that require grad.
+    """
+    real, fake = full_precision(real.detach()), full_precision(fake.detach())
+    share = torch.rand(len(real), dtype=real.dtype, device=real.device) if share is None else share
+    return fake.lerp(real, share.to(real.dtype).view(-1, 1, 1, 1)).requires_grad_()
+
+
+def wgan_gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
+    """Squared distance of the norm of the discriminator's gradient to 1 (WGAN-GP, arXiv 1704.00028, algorithm 1).
+
+    The loss is 10 times its mean. Of a map of patches it is the sum that is differentiated, as PITI's code does.
+
+    Args:
+        logits: (N, ...), computed from ``images``, out of autocast: it has second derivatives, which suffer.
+        images: (N, C, H, W) of ``interpolated``.
+
+    Returns:
+        (N,), at least float32.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        (gradient,) = torch.autograd.grad(full_precision(logits).sum(), images, create_graph=True)
+        # its derivative is 0 where the gradient is
+        return (torch.linalg.vector_norm(full_precision(gradient).flatten(1), dim=1) - 1).square()
 
 
 def path_lengths(images: Tensor, styles: Tensor, noise: Tensor | None = None) -> Tensor:
