@@ -25,13 +25,14 @@ from tenshot.models.pretrained.reading import sha256
 
 __all__ = ["Trunk", "WeightFile", "given_file", "have_quickly", "weight_file"]
 
-Trunk = Literal["inception", "vgg16", "alexnet", "squeezenet"]
+Trunk = Literal["inception", "vgg16", "vgg19", "alexnet", "squeezenet"]
 
 URLS: dict[str, str] = {
     "inception": (
         "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
     ),
     "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
+    "vgg19": "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
     "alexnet": "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
     "squeezenet": "https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
 }

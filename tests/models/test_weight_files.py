@@ -145,8 +145,8 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path, server: Serv
 
 
 def test_unknown_weights_are_refused_with_the_nearest_name():
-    with pytest.raises(InputError, match="did you mean 'vgg16'"):
-        weight_file("vgg")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="did you mean 'alexnet'"):
+        weight_file("alex-net")  # type: ignore[arg-type]
 
 
 def test_each_public_name_ends_in_its_hash():
