@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tenshot.checkpoints.kind import Kind, Trained, Weights
 from tenshot.diffusion import DiffusionConfig
+from tenshot.models import UNet, UNetConfig
+from tenshot.models.blocks import zeroed
 from tenshot.models.glide import ConditionConfig, ConditionEncoder, GlideConfig, GlideUNet, PITIConfig
 from tenshot.models.pretrained import GlideFile, glide_in, read_glide, role_of
 
@@ -105,20 +107,31 @@ CONDITION_ENCODER: Kind[ConditionConfig] = Kind(
 )
 
 
-def for_conditions(trained: Trained[GlideConfig], condition: ConditionConfig) -> Trained[PITIConfig]:
-    """A PITI with the U-Net of a GLIDE, and a fresh encoder of condition images in place of the text transformer.
+def for_conditions(
+    trained: Trained[UNetConfig] | Trained[GlideConfig], condition: ConditionConfig
+) -> Trained[PITIConfig]:
+    """A PITI with the U-Net of a GLIDE, or of any diffusion model, and a fresh encoder of condition images.
+
+    A U-Net that has had no context gets fresh keys and values for one; its time embedding is not changed by it yet.
 
     Args:
-        trained: The GLIDE.
-        condition: The encoder, which the device's random state fills.
+        trained: What it begins with; the text transformer of a GLIDE is left out.
+        condition: The encoder. It and all else that is fresh is filled from the random state of the CPU.
 
     Raises:
         InputError: Their widths differ, or the GLIDE inpaints.
     """
-    config = PITIConfig.of(trained.config, condition)
+    unet, weights = trained.config, dict(trained.states["unet"])
+    if not unet.context_channels:
+        unet = replace(unet, context_channels=condition.width)
+        with torch.device("cpu"):
+            network = UNet(unet)
+            zeroed(cast(nn.Module, network.context_embedding))
+        weights = network.state_dict() | weights
+    config = PITIConfig.of(unet, condition)
     with torch.device("cpu"):
         fresh = ConditionEncoder(condition).state_dict()
-    return _joined(trained, config, fresh, f"{trained.origin}, with a fresh condition encoder")
+    return _joined(trained, weights, config, fresh, f"{trained.origin}, with a fresh condition encoder")
 
 
 def with_encoder(
@@ -131,13 +144,12 @@ def with_encoder(
     """
     config = PITIConfig.of(trained.config, encoder.config)
     origin = f"{trained.origin}, with {encoder.origin} ({encoder.path})"
-    return _joined(trained, config, encoder.states["encoder"], origin)
+    return _joined(trained, trained.states["unet"], config, encoder.states["encoder"], origin)
 
 
 def _joined(
-    trained: Trained[GlideConfig] | Trained[PITIConfig], config: PITIConfig, encoder: Mapping[str, Tensor], origin: str
+    trained: Trained[Any], unet: Mapping[str, Tensor], config: PITIConfig, encoder: Mapping[str, Tensor], origin: str
 ) -> Trained[PITIConfig]:
-    own = trained.states["unet"]
-    unet = {name: value for name, value in own.items() if not name.startswith("context_encoder.")}
-    states = {"unet": unet | {f"context_encoder.{name}": value for name, value in encoder.items()}}
+    weights = {name: value for name, value in unet.items() if not name.startswith("context_encoder.")}
+    states = {"unet": weights | {f"context_encoder.{name}": value for name, value in encoder.items()}}
     return Trained(PITI_UNET, trained.path, config, states, origin, trained.diffusion, stage=trained.stage)

@@ -36,11 +36,11 @@ def check_images(data: Any, config: UNetConfig, option: str, low_res_channels: i
         low_res_channels: Of the low-resolution images that it is given besides.
 
     Raises:
-        InputError: The network takes another number of channels, a low-resolution image or none, another size, or
-            labels that the data do not have, or fewer classes than they have.
+        InputError: The network takes another number of channels, a low-resolution image or none, a context, another
+            size, or labels that the data do not have, or fewer classes than they have.
     """
     given = "RGB images and low-resolution ones" if low_res_channels else "RGB images alone"
-    for name, wanted in (("in_channels", 3), ("low_res_channels", low_res_channels)):
+    for name, wanted in (("in_channels", 3), ("low_res_channels", low_res_channels), ("context_channels", 0)):
         if getattr(config, name) != wanted:
             raise InputError(
                 f"{option}.{name} is {getattr(config, name)}, but the network is given {given}: set {wanted}"

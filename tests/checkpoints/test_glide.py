@@ -95,6 +95,22 @@ def test_a_glide_becomes_a_piti_with_its_u_net_and_a_fresh_or_a_trained_encoder(
             tiny.assert_same(network.context_encoder.state_dict(), trained.context_encoder.state_dict())
 
 
+def test_any_diffusion_model_becomes_a_piti_whose_time_embedding_is_its_own(tmp_path):
+    method = tiny.randomised(tiny.ddpm())
+    source = read(str(tiny.weights_file(tmp_path / "a.safetensors", method)), UNET)
+    condition = ConditionConfig(channels=1, size=32, grid=2, width=32, layers=2, heads=1)
+    made = for_conditions(source, condition)
+    network = made.fill("unet", GlideUNet(made.config))
+    assert made.kind is PITI_UNET
+    assert made.diffusion == source.diffusion
+    assert made.config == PITIConfig.of(tiny.unet_config(context_channels=32), condition)
+    weights = network.state_dict()
+    tiny.assert_same({name: weights[name] for name in source.states["unet"]}, dict(source.states["unet"]))
+    t, pooled = torch.tensor([5]), torch.randn(1, 32)
+    assert torch.equal(network.embed(t, None, None, pooled), method.unet.embed(t, None))
+    assert all(value.any() for name, value in weights.items() if "context_kv.weight" in name)
+
+
 def test_what_does_not_go_together_is_one_line(tmp_path):
     source = glide(tmp_path, inpaint=True)
     refusal(lambda: for_conditions(source, ConditionConfig(size=32, grid=2, width=32, heads=1)), "does not inpaint")

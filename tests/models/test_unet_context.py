@@ -8,6 +8,7 @@ import tiny
 import torch
 from torch import Tensor, nn
 
+from tenshot.lightning_modules.data_checks import check_images
 from tenshot.models import UNet, UNetClassifier, UNetConfig
 from tenshot.models.blocks import Attention
 
@@ -167,3 +168,7 @@ def test_negative_context_channels_are_one_line():
 
 def test_a_classifier_with_a_context_is_refused():
     tiny.refusal(lambda: UNetClassifier(CONTEXT), "classifier.context_channels is 6")
+
+
+def test_data_that_give_no_context_are_refused_before_training():
+    tiny.refusal(lambda: check_images(None, CONTEXT, "--model.unet"), "--model.unet.context_channels is 6", "set 0")
