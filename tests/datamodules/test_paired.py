@@ -10,7 +10,7 @@ import torch
 from pair_files import COUNT, drawn, everything, pairs_of
 from PIL import Image
 
-from tenshot.datamodules import Paired, SyntheticFaces, paired
+from tenshot.datamodules import FewShot, Paired, SyntheticFaces, paired
 from tenshot.datamodules.faces import REGIONS
 from tenshot.datamodules.pairs import classes_of, colours_of, distance_map, source
 from tenshot.errors import InputError
@@ -125,6 +125,8 @@ def test_the_same_pairs_are_chosen_and_recorded(faces: Path, caplog: pytest.LogC
     assert not set(train) & set(val)
     assert pairs_of(faces, shots=5, val_fraction=0.3, seed=2).data_record() == record
     assert set(pairs_of(faces, shots=3, val_fraction=0.3, seed=2).data_record()["train"]["names"]) < set(train)
+    like = FewShot(str(faces / "image"), shots=4, seed=3, image_size=16).data_record()["train"]["names"]
+    assert pairs_of(faces, shots=4, seed=3).data_record()["train"]["names"] == like != sorted(train)[:4]
     line = next(one.message for one in caplog.records if one.message.startswith("Paired: 5 of 12 pairs"))
     assert f"validation: {len(val)} pairs" in line
     assert module.val_source is not None

@@ -85,7 +85,7 @@ def test_a_mask_of_one_bit_has_two_classes(tmp_path: Path):
 
 
 def test_colours_of_the_users_own(tmp_path: Path):
-    (tmp_path / "colours.txt").write_text("# road, sky, tree\n10 20 30 road\n\n1,2,3, sky\n255 0 0\n")
+    (tmp_path / "colours.txt").write_text("\ufeff# road, sky, tree\n10 20 30 road\n\n1,2,3, sky\n255 0 0\n")
     own = np.array([(10, 20, 30), (1, 2, 3), (255, 0, 0), (0, 0, 0)], np.uint8)
     Image.fromarray(own[CLASSES]).save(tmp_path / "a.png")
     table = read_colours(str(tmp_path / "colours.txt"))
