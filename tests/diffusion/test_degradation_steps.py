@@ -134,6 +134,16 @@ def test_jpeg_is_libjpeg_s_but_for_single_roundings(quality: int):
     assert np.mean(losses) > 1
 
 
+@pytest.mark.parametrize("side", [20, 21])
+def test_colours_at_the_border_are_libjpeg_s(side: int):
+    """Which fills its last block with what is not shown, but for filtering the last shown pixel."""
+    pixels, file = np.empty((side, side, 3), np.uint8), io.BytesIO()
+    pixels[:, 0::2], pixels[:, 1::2] = (200, 60, 60), (60, 60, 200)
+    Image.fromarray(pixels).save(file, "JPEG", quality=90, subsampling="4:2:0")
+    ours = (jpeg(as_tensor(pixels), [90])[0].permute(1, 2, 0) * 255).round()
+    assert np.abs(ours.numpy() - np.array(Image.open(file)).astype(float)).max() <= 1
+
+
 def test_each_image_has_its_own_quality():
     pixels = torch.cat([as_tensor(photo(24)), as_tensor(photo(24, 50))])
     both = jpeg(pixels, [85, 30])
