@@ -28,7 +28,7 @@ from tenshot.cli import main as tenshot
 from tenshot.datamodules import SyntheticFaces
 from tenshot.errors import InputError
 
-STEPS = {"DDPM-PA": 150, "fine-tuned": 150, "CDC": 100}
+STEPS = {"DDPM-PA": 110, "fine-tuned": 110, "CDC": 80}
 """Of training, the longest stage first: what five minutes of two cores hold."""
 SOLVER_STEPS = 10
 SHOTS, COLUMNS, SAMPLES, SIZE, SCALE = 10, 10, 100, 64, 2

@@ -165,8 +165,7 @@ def preempted(context: Context) -> Values:
     config = config_file(context, diffusion(context), 100_000, faces(), log_every_n_steps=2)
     folder, log = context.folder / "preempted", context.folder / "preempted.log"
     argv = ["fit", "--config", str(config), "--trainer.default_root_dir", str(folder)]
-    method = "fork" if context.dry else "spawn"  # where there is no GPU, one that has imported everything
-    process = multiprocessing.get_context(method).Process(target=_training, args=(argv, log))
+    process = multiprocessing.get_context("spawn").Process(target=_training, args=(argv, log))
     process.start()
     try:
         start = time.monotonic()
