@@ -138,7 +138,6 @@ def test_a_run_that_was_stopped_goes_on(
             patch.setattr(command, "run", end)
             assert tenshot(*words).status == status
         assert steps == [0] or end is not stopped
-    assert steps == [0, 1, 2]
     assert tenshot(*words).status == 0
     assert steps == [0, 1, 2]
     assert [each[0] for each in ran] == ["fit", "fit", "predict", "test", "compare"]
@@ -273,9 +272,8 @@ def test_of_several_sources_the_one_is_taken_whose_samples_are_most_like_the_ima
     shipped.FOLDER.mkdir()
     for seed, name in enumerate(("a", "b")):
         tiny.weights_file(shipped.FOLDER / f"{name}.safetensors", tiny.randomised(tiny.ddpm(), seed))
-        words = ["--model.sampler.method", "dpm_solver", "--model.sampler.steps", "20", *BARE]
-        main(["predict", "--ckpt_path", f"tenshot:{name}", "--images.count", "2", "--images.seed", "9",
-              "--images.dir", name, *words])  # fmt: skip
+        drawn = f"--images.count 2 --images.seed 9 --images.dir {name} --model.sampler.method dpm_solver"
+        main(["predict", "--ckpt_path", f"tenshot:{name}", *drawn.split(), "--model.sampler.steps", "20", *BARE])
     for name in ("a", "b"):
         outcome = tenshot("adapt", name, "--dry_run")
         assert outcome.status == 0, outcome.err
@@ -287,7 +285,7 @@ def test_of_several_sources_the_one_is_taken_whose_samples_are_most_like_the_ima
 def test_the_last_step_is_taken_where_nearness_tells_nothing(
     tenshot: tiny.Run, place: Path, monkeypatch: pytest.MonkeyPatch, start: float
 ):
-    threads: list[int] = []
+    threads, told = [], start == 0.1
     monkeypatch.setattr(choice, "nearness", lambda *rows: threads.append(torch.get_num_threads()) or start)
     torch.set_num_threads(2)
     outcome = tenshot("adapt", "mine", "--dry_run", "--output", "out", "--patience", "3")
@@ -295,7 +293,6 @@ def test_the_last_step_is_taken_where_nearness_tells_nothing(
     torch.set_num_threads(1)
     assert threads == [1]  # else another number of them might choose otherwise
     fit, *others, _ = (" ".join(words) for words in printed(outcome.out))
-    told = start == 0.1
     for option in ("--evaluate.keep_best", "--evaluate.patience", "[nearness,"):
         assert (option in fit) == told
     assert all(("--ckpt_path out/checkpoints/best.ckpt " in words) == told for words in others)
