@@ -103,6 +103,9 @@ def _method(pl_module: LightningModule) -> dict[str, Any]:
         "classes": getattr(pl_module, "num_classes", None),
         "image_size": getattr(config, "image_size", None) or getattr(pl_module, "size", None),
     }
+    free = getattr(pl_module, "classifier_free", None)
+    if free is not None and free.scale != 1:  # else images are those without it
+        depends_on["classifier_free"] = _plain(free)
     process = depends_on["diffusion_config"]
     if isinstance(process, dict):  # without what is as it was before there was a choice: folders of then go on
         depends_on["diffusion_config"] = {name: value for name, value in process.items() if LATER.get(name) != value}

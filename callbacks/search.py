@@ -24,7 +24,7 @@ from tenshot.metrics.base import TRUE_CONDITIONS
 
 __all__ = ["Search", "Way", "within"]
 
-SEARCHED = ("seed", "sampler", "truncation", "guidance", "drawn_s", "start_step", "noise_left")
+SEARCHED = ("seed", "sampler", "truncation", "guidance", "classifier_free", "drawn_s", "start_step", "noise_left")
 """Of what samples depend on, also of the stages of a cascade, all that may differ within a search; the options of
 drawing say the same in full."""
 

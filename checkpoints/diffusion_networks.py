@@ -15,7 +15,7 @@ from tenshot.models import UNet, UNetClassifier, UNetConfig
 from tenshot.models.pretrained import adm_in, is_classifier, load_adm_classifier, network_in, read_adm
 from tenshot.models.pretrained.adm_zoo import CLASSIFIERS
 
-__all__ = ["CLASSIFIER", "UNET", "process_for", "refuse_other_channels"]
+__all__ = ["CLASSIFIER", "UNET", "process_for", "refuse_other_channels", "with_null_class"]
 
 
 def process_for(trained: Trained[Any], asked: DiffusionConfig | None) -> DiffusionConfig:
@@ -45,6 +45,25 @@ def refuse_other_channels(config: UNetConfig, process: DiffusionConfig, learns_v
             f"unet.out_channels is {config.out_channels}, but variance {process.variance} of {config.in_channels} "
             f"channels needs {needed}: change --model.unet.out_channels or --model.diffusion.variance"
         )
+
+
+def with_null_class(trained: Trained[UNetConfig]) -> Trained[UNetConfig]:
+    """The same network with a null class, which begins as the mean of all classes where it had none.
+
+    Raises:
+        InputError: It has no classes.
+    """
+    if trained.config.null_class:
+        return trained
+    if trained.config.num_classes is None:
+        raise InputError(
+            f"{trained.path}: of a network without classes, in which no label can be hidden: leave out "
+            "--model.label_drop and --model.unet.null_class, or take other weights"
+        )
+    state = trained.states["unet"]
+    rows = state["class_embedding.weight"]
+    grown = {**state, "class_embedding.weight": torch.cat([rows, rows.mean(dim=0, keepdim=True)])}
+    return replace(trained, config=replace(trained.config, null_class=True), states={"unet": grown})
 
 
 def _public_unet(

@@ -25,6 +25,8 @@ from tenshot.reports.run import flat
 __all__ = ["SearchingTrainer", "prepare_search", "together", "ways_of_drawing"]
 
 OVER = "--search.over."
+LATER = ("classifier_free",)
+"""Options of drawing that searches done earlier do not record; with them not given such searches go on."""
 
 
 class SearchingTrainer(Trainer):
@@ -152,7 +154,11 @@ def ways_of_drawing(configured: Namespace, method: LightningModule, over: Mappin
             _put(settings["init_args"], option.split(".")[1:], value)
         parsed = parser.parse_object({"model": settings})
         given = parsed.as_dict()
-        told = {option: value for option, value in flat(_numbered(given)) if within(option, _full(drawing))}
+        told = {
+            option: value
+            for option, value in flat(_numbered(given))
+            if within(option, _full(drawing)) and not (value is None and option.endswith(LATER))
+        }
         lists = {
             option: value
             for option, value in flat(given)

@@ -7,7 +7,7 @@ from tenshot.lightning_modules.contract import AdjustableGenerator, ImageGenerat
 from tenshot.lightning_modules.ddpm import DDPM
 from tenshot.lightning_modules.ddpm_pa import DDPMPA, Pairwise
 from tenshot.lightning_modules.folder_generator import FolderGenerator
-from tenshot.lightning_modules.guidance import ClassifierGuidance
+from tenshot.lightning_modules.guidance import ClassifierFreeGuidance, ClassifierGuidance
 from tenshot.lightning_modules.mixdl import MixDL, Mixup
 from tenshot.lightning_modules.noisy_classifier import NoisyClassifier
 from tenshot.lightning_modules.regularization import Regularization
@@ -23,6 +23,7 @@ __all__ = [
     "Cascade",
     "CascadeStage",
     "ClassificationAccuracyScore",
+    "ClassifierFreeGuidance",
     "ClassifierGuidance",
     "Correspondence",
     "FolderGenerator",

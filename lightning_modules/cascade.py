@@ -25,7 +25,7 @@ from tenshot.lightning_modules.cascade_stage import (
     truncated_at,
 )
 from tenshot.lightning_modules.ddpm import DDPM
-from tenshot.lightning_modules.guidance import ClassifierGuidance
+from tenshot.lightning_modules.guidance import ClassifierFreeGuidance, ClassifierGuidance
 from tenshot.lightning_modules.noise_drawing import DrawsFromNoise
 from tenshot.lightning_modules.sampler import Sampler
 from tenshot.lightning_modules.stylegan2 import StyleGAN2
@@ -33,8 +33,8 @@ from tenshot.lightning_modules.super_resolution import SuperResolution
 
 __all__ = ["Cascade", "CascadeStage"]
 
-OF_BASE = ("base_sampler", "base_guidance.scale", "base_truncation")
-OF_STAGES = ("augmentation_s", "truncated", "start_step", "sampler", "guidance.scale")
+OF_BASE = ("base_sampler", "base_guidance.scale", "base_classifier_free", "base_truncation")
+OF_STAGES = ("augmentation_s", "truncated", "start_step", "sampler", "guidance.scale", "classifier_free")
 """Options that ``draw_as`` takes over, of the base and of each stage."""
 STAGES = 15
 """Where the seeds of stages are from: none of a stage is that of the base, or of another."""
@@ -61,6 +61,7 @@ class Cascade(LightningModule):
         stages: Those that enlarge them, in their order.
         base_sampler: How a diffusion model as base draws.
         base_guidance: Draw it towards classes by a classifier of noisy images.
+        base_classifier_free: Draw it towards classes, and away from what it draws without one.
         base_truncation: How far the latents of a GAN as base go from the average one (psi).
         offload: Only what is drawing stands on the device, the others in main memory.
         bits_per_dim: Respacing for the variational bound in validation ("250"; "" for all steps).
@@ -80,6 +81,7 @@ class Cascade(LightningModule):
         base_truncation: float | None = None,
         offload: bool = False,
         bits_per_dim: str = "",
+        base_classifier_free: ClassifierFreeGuidance | None = None,
     ) -> None:
         super().__init__()
         if not stages:
@@ -87,7 +89,10 @@ class Cascade(LightningModule):
                 f"--model.stages is empty: give stages, or draw with the base alone, tenshot predict --ckpt_path {base}"
             )
         self.base, self.stages, self.offload, self.bits_per_dim_steps = base, tuple(stages), offload, bits_per_dim
-        given = {"sampler": base_sampler, "guidance": base_guidance, "truncation": base_truncation}
+        given = {
+            "sampler": base_sampler, "guidance": base_guidance, "classifier_free": base_classifier_free,
+            "truncation": base_truncation,
+        }  # fmt: skip
         self.base_options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         of_stages = (f"stages.{number}.{option}" for number in range(len(stages)) for option in OF_STAGES)
         self.drawing: tuple[str, ...] = (*OF_BASE, *of_stages)
@@ -125,7 +130,7 @@ class Cascade(LightningModule):
 
     def _configured_base(self, kind: type[DDPM] | type[StyleGAN2]) -> Any:
         """The method of the base, its network not built."""
-        allowed = {"sampler", "guidance"} if kind is DDPM else {"truncation"}
+        allowed = {"sampler", "guidance", "classifier_free"} if kind is DDPM else {"truncation"}
         for name in self.base_options.keys() - allowed:
             raise InputError(f"--model.base_{name} is not of a {kind.__name__}, which {self.base} is: leave it out")
         with _named("--model.base_"):

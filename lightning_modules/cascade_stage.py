@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tenshot.checkpoints.registry import method_for
 from tenshot.errors import InputError
 from tenshot.lightning_modules.ddpm import ANCESTRAL_250, DDPM
-from tenshot.lightning_modules.guidance import ClassifierGuidance
+from tenshot.lightning_modules.guidance import ClassifierFreeGuidance, ClassifierGuidance
 from tenshot.lightning_modules.noise_drawing import DrawsFromNoise
 from tenshot.lightning_modules.sampler import Sampler
 from tenshot.lightning_modules.stylegan2 import StyleGAN2
@@ -38,6 +38,7 @@ class CascadeStage:
         start_step: Begin from the enlarged image with the noise of this step, as SuperResolution.
         sampler: How it draws.
         guidance: Draw towards classes by a classifier of noisy images.
+        classifier_free: Draw towards classes, and away from what it draws without one.
     """
 
     checkpoint: str
@@ -46,6 +47,7 @@ class CascadeStage:
     start_step: int | None = None
     sampler: Sampler = ANCESTRAL_250
     guidance: ClassifierGuidance | None = None
+    classifier_free: ClassifierFreeGuidance | None = None
 
 
 def image_side(generator: Generator) -> int:
@@ -83,6 +85,7 @@ def configured_stage(stage: CascadeStage) -> SuperResolution:
         start_step=stage.start_step,
         sampler=stage.sampler,
         guidance=stage.guidance,
+        classifier_free=stage.classifier_free,
     )
 
 

@@ -6,20 +6,20 @@ from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.optim import AdamW
 from torchmetrics import MeanMetric
 
 from tenshot.checkpoints import UNET, Trained, Weights, describe, read, refuse_other, start_from
-from tenshot.checkpoints.diffusion_networks import process_for, refuse_other_channels
+from tenshot.checkpoints.diffusion_networks import process_for, refuse_other_channels, with_null_class
 from tenshot.checkpoints.uses import used_in_training
 from tenshot.diffusion import Condition, Denoised, Denoiser, DiffusionConfig, GaussianDiffusion, bits_per_dim
 from tenshot.diffusion.timesteps import LossAwareTimesteps, TimestepBinMeans, UniformTimesteps
 from tenshot.distributed.sharding import shard
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.data_checks import check_images
-from tenshot.lightning_modules.guidance import ClassifierGuidance, FrozenClassifier
+from tenshot.lightning_modules.guidance import ClassifierFreeGuidance, ClassifierGuidance, FrozenClassifier
 from tenshot.lightning_modules.noise_drawing import DrawsFromNoise
 from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
 from tenshot.lightning_modules.sampler import Sampler
@@ -51,6 +51,8 @@ class DDPM(DrawsFromNoise):
         guidance: Draw towards classes by a classifier of noisy images.
         bits_per_dim: Respacing for the variational bound in validation ("250"; "" for all steps); none to skip it.
         compile: Compile the network with torch.compile: minutes before the first step, and not seen to be faster yet.
+        label_drop: Part of the images whose label is hidden in training, so that classifier_free can guide.
+        classifier_free: Draw towards classes, and away from what the network draws without a label.
     """
 
     averaged = ("unet",)
@@ -77,6 +79,8 @@ class DDPM(DrawsFromNoise):
         bits_per_dim: str | None = None,
         compile: bool = False,
         dropout: float | None = None,
+        label_drop: float = 0.0,
+        classifier_free: ClassifierFreeGuidance | None = None,
     ) -> None:
         super().__init__()
         if init_from is None and unet is None:
@@ -85,15 +89,21 @@ class DDPM(DrawsFromNoise):
                 "--model.init_from"
             )
         check_range("--model.vlb_weight", vlb_weight, 0)
+        check_range("--model.label_drop", label_drop, 0, 1, below=True)
         self.asked: dict[str, Any] = {} if dropout is None else {"dropout": dropout}
         if unet is not None:
-            unet = replace(unet, **self.asked)
-            self.asked = asdict(unet)
+            if label_drop and unet.num_classes is None:
+                raise InputError(
+                    f"--model.label_drop is {label_drop}, but the network knows no labels: set --model.unet.num_classes"
+                )
+            unet = replace(unet, **self.asked, null_class=unet.null_class or label_drop > 0)
+            self.asked = asdict(unet) | {"null_class": False}  # of public files, which know of none
         self.unet_config, self.diffusion_config = unet, diffusion
         self.init_from, self.init_weights = init_from, init_weights
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.objective, self.vlb_weight, self.timestep_choice = objective, vlb_weight, timesteps
         self.sampler, self.preview_sampler, self.guidance = sampler, preview_sampler, guidance
+        self.label_drop, self.classifier_free = label_drop, classifier_free
         self.bits_per_dim_steps, self.compile_network = bits_per_dim, compile
         self.val_loss, self.val_bits = (MeanMetric(nan_strategy="disable") for _ in range(2))  # waits for no device
 
@@ -128,6 +138,9 @@ class DDPM(DrawsFromNoise):
         self.bins = TimestepBinMeans(process.num_steps)
         if initial is not None:
             self.weights_origin = start_from(initial, self)
+        self.refuse_unguidable()
+        if self.classifier_free is not None:
+            rank_zero_info(f"classifier-free guidance: {self.classifier_free}")
         if self.guidance is not None:
             self.guide = FrozenClassifier(self.guidance, config, process)
             used_in_training(self.guide.path, self)
@@ -136,10 +149,10 @@ class DDPM(DrawsFromNoise):
             self.unet.compile()
 
     def initial(self, path: str) -> Trained[UNetConfig]:
-        """The weights of init_from.
+        """The weights of init_from, with a null class where labels are to be hidden.
 
         Raises:
-            InputError: They cannot be read, or are of a network that is given other images.
+            InputError: They cannot be read, or are of a network that is given other images or has no classes to hide.
         """
         trained = read(path, UNET, self.init_weights, self.asked)
         if trained.config.low_res_channels != self.low_res_channels:
@@ -147,7 +160,8 @@ class DDPM(DrawsFromNoise):
                 f"{path}: a network for {trained.method}, not for {type(self).__name__}: take --model {trained.method} "
                 "or other weights"
             )
-        return trained
+        needs_null = self.label_drop > 0 or (self.unet_config is not None and self.unet_config.null_class)
+        return with_null_class(trained) if needs_null else trained
 
     def on_fit_start(self) -> None:
         """Check that the images suit the network.
@@ -163,10 +177,10 @@ class DDPM(DrawsFromNoise):
         return self.denoiser.terms(step)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """One micro-batch: draw t and noise, and regress."""
+        """One micro-batch: draw t and noise, hide some labels, and regress."""
         x = batch["image"]
         t, weights = self.denoiser.timesteps.sample(len(x), x.device)
-        step = self.denoiser.predict(x, t, torch.randn_like(x), self.condition_of(batch))
+        step = self.denoiser.predict(x, t, torch.randn_like(x), self.some_hidden(self.condition_of(batch)))
         terms = self.loss_terms(step)
         per_sample = torch.stack([value.expand(len(x)) for value in terms.values()]).sum(0)
         self.denoiser.timesteps.update(t, per_sample.detach())
@@ -196,6 +210,14 @@ class DDPM(DrawsFromNoise):
     def condition_of(self, batch: dict[str, Any]) -> Condition:
         """What the network is told of a training batch."""
         return {"label": batch["condition"]["label"]} if self.unet.config.num_classes is not None else None
+
+    def some_hidden(self, condition: Condition) -> Condition:
+        """The same without the labels of a part of the images (classifier-free guidance, arXiv 2207.12598, alg. 1)."""
+        if condition is None or not self.label_drop:
+            return condition
+        label = condition["label"]
+        hidden = torch.rand(len(label), device=label.device) < self.label_drop
+        return {**condition, "label": torch.where(hidden, self.null(condition)["label"], label)}
 
     def configure_optimizers(self) -> Any:
         """The optimiser of the network's weights, with its schedule in optimiser steps."""

@@ -124,7 +124,7 @@ class DDPMPA(DDPM):
         """The network, and the file that it is in."""
         initial = self._initial_source(path)
         ours, theirs = self.unet.config, initial.config
-        for field in ("image_size", "in_channels", "out_channels", "num_classes"):
+        for field in ("image_size", "in_channels", "out_channels", "num_classes", "null_class"):
             if getattr(ours, field) != getattr(theirs, field):
                 raise InputError(
                     f"{initial.path}: the source's unet.{field} is {getattr(theirs, field)}, the adapted model's "

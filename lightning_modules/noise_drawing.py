@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from tenshot.diffusion import Condition, Denoiser, GaussianDiffusion
 from tenshot.distributed.seeding import SeededNoise, in_equal_batches
+from tenshot.errors import InputError
 from tenshot.lightning_modules.drawing import evaluating
-from tenshot.lightning_modules.guidance import ClassifierGuidance, FrozenClassifier
+from tenshot.lightning_modules.guidance import ClassifierFreeGuidance, ClassifierGuidance, FrozenClassifier
 from tenshot.lightning_modules.sampler import Sampler
 from tenshot.models import UNet
 
@@ -31,7 +32,9 @@ class DrawsFromNoise(LightningModule):
     """By which classifier, and how strongly."""
     guide: FrozenClassifier | None = None
     """What pulls them towards classes, once it is built."""
-    drawing: tuple[str, ...] = ("sampler", "guidance.scale")
+    classifier_free: ClassifierFreeGuidance | None = None
+    """How strongly they are pulled away from what is drawn without a condition."""
+    drawing: tuple[str, ...] = ("sampler", "guidance.scale", "classifier_free")
     """Options that ``draw_as`` takes over."""
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
@@ -51,9 +54,11 @@ class DrawsFromNoise(LightningModule):
         """Take over sampler and strength of guidance.
 
         Raises:
-            InputError: The sampler asks for steps that the process does not have.
+            InputError: The sampler asks for steps that the process does not have, or the network cannot be guided so.
         """
         self.sampler = other.sampler.for_process(self.drawn_process)
+        self.classifier_free = other.classifier_free
+        self.refuse_unguidable()
         if self.guide is not None and other.guidance is not None:
             self.guide.scale = other.guidance.scale
 
@@ -104,13 +109,39 @@ class DrawsFromNoise(LightningModule):
         config, noise = self.unet.config, SeededNoise(seeds, self.device)
         if self.num_classes is not None and "label" not in condition:
             condition = {**condition, "label": noise.integers(self.num_classes)}
+        shape, told = (config.in_channels, config.image_size, config.image_size), self.told(seeds, condition)
+        if self.classifier_free is not None and told is not None:
+            denoiser = self.classifier_free.guided(denoiser, self.null(told))
         if self.guide is not None:
             denoiser = self.guide.guided(denoiser, condition["label"])
-        shape, told = (config.in_channels, config.image_size, config.image_size), self.told(seeds, condition)
         images = sampler(denoiser, noise, shape, told, start=self.start(condition), s=s)
         return images.clamp(-1, 1) if s == 0 else images
 
+    def refuse_unguidable(self) -> None:
+        """Make sure that the network can be guided as configured.
+
+        Raises:
+            InputError: It always was told its condition, or the process is shorter than the interval of guidance.
+        """
+        if self.classifier_free is None:
+            return
+        if not self.knows_null:
+            raise InputError(
+                "--model.classifier_free is of a network that was trained with and without its condition, this one was "
+                "not: train it with label_drop 0.1, or leave it out"
+            )
+        self.classifier_free.refuse_other_process(self.diffusion.config)
+
     # What a method with other conditions changes
+
+    @property
+    def knows_null(self) -> bool:
+        """Whether the network can draw without its condition."""
+        return self.unet.config.null_class
+
+    def null(self, told: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """What the network is told where it draws without its condition, in place of those entries of ``told``."""
+        return {"label": torch.full_like(told["label"], self.unet.config.num_classes or 0)}
 
     @property
     def drawn_process(self) -> GaussianDiffusion:

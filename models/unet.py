@@ -27,7 +27,8 @@ class UNet(ShardedByStage):
         super().__init__()
         self.config = config
         self.time_embedding = TimeEmbedding(config.channels)
-        self.class_embedding = nn.Embedding(config.num_classes, 4 * config.channels) if config.num_classes else None
+        classes = (config.num_classes or 0) + config.null_class
+        self.class_embedding = nn.Embedding(classes, 4 * config.channels) if classes else None
         self.encoder = Encoder(config)
         skip_channels = list(self.encoder.skip_channels)
         width = skip_channels[-1]
@@ -72,7 +73,7 @@ class UNet(ShardedByStage):
         Args:
             x: (N, C, H, W) noisy images; H and W multiples of 2 ** (levels - 1).
             t: (N,) timesteps of the process the network was trained with, integral or fractional.
-            label: (N,) int64 classes, for a class-conditional network and only then.
+            label: (N,) int64 classes, for a class-conditional network and only then; num_classes is the null class.
             low_res: (N, C', H', W') images in [-1, 1], enlarged here if need be, for a super-resolution network alone.
             s: (N,) steps of noise in low_res, 0 for none, for a network with low_res_timestep and only then.
             context: (N, context_channels, L) tokens that attention sees beside the pixels, for a network with

@@ -32,6 +32,7 @@ class UNetConfig:
         low_res_channels: Channels of the low-resolution condition of a super-resolution model; 0 for none.
         low_res_timestep: Whether such a model is told s, the step of noise in its low-resolution condition.
         num_classes: Number of class labels; none for an unconditional model.
+        null_class: One class more, the last, of images whose label the network is not told.
         checkpoint_blocks: Recompute each block in the backward pass: less memory, about a quarter more time.
         context_channels: Channels of the tokens, of a text or of an image, that attention sees beside the pixels
             (GLIDE, arXiv 2112.10741); 0 for none.
@@ -56,6 +57,7 @@ class UNetConfig:
     num_classes: int | None = None
     checkpoint_blocks: bool = False
     context_channels: int = 0
+    null_class: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built.
@@ -91,6 +93,8 @@ class UNetConfig:
                 "unet.low_res_timestep is of a low-resolution condition, but unet.low_res_channels is 0: set both or "
                 "neither"
             )
+        if self.null_class and self.num_classes is None:
+            raise InputError("unet.null_class is of a network with classes: set unet.num_classes, or leave it out")
         halvings = len(self.channel_mult) - 1
         if halvings < 0 or self.image_size % 2**halvings:
             raise InputError(

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from tenshot.callbacks.image_writer import to_uint8
-from tenshot.lightning_modules import DDPM
+from tenshot.lightning_modules import DDPM, ClassifierFreeGuidance
 
 CLASSES, COUNT = 9, 11
 QUICK = ["--model.sampler.method", "ddim", "--model.sampler.steps", "ddim2"]
@@ -42,6 +42,26 @@ def expected(weights: Path) -> Callable[[Sequence[int] | None], np.ndarray]:
 
 def read(folder: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
+
+
+def test_predict_is_guided_and_says_how(tenshot: tiny.Run, tmp_path: Path):
+    unet = tiny.unet_config(num_classes=CLASSES, null_class=True)
+    module = tiny.randomised(tiny.ddpm(unet=unet, classifier_free=ClassifierFreeGuidance(3.0, "image")))
+    weights = tiny.weights_file(tmp_path / "hidden.safetensors", module)
+    found = {}
+    for name, options in {"plain": [], "1": ["1"], "3": ["3", "--model.classifier_free.normalize", "image"]}.items():
+        words = ["--images.dir", tmp_path / name, "--images.count", "3"]
+        guided = ["--model.classifier_free.scale", *options] if options else []
+        outcome = tenshot("predict", "--ckpt_path", weights, *QUICK, *words, *guided)
+        assert outcome.status == 0, outcome.err
+        record = json.loads((tmp_path / name / "drawn_by.json").read_text())["depends_on"]
+        found[name] = read(tmp_path / name), record.get("classifier_free")
+    assert "scale 3 (w = 2), normalised by image" in outcome.log
+    assert (found["3"][0] == to_uint8(module.sample(torch.arange(3))).numpy()).all()
+    assert found["3"][1]["scale"] == 3
+    assert (found["1"][0] == found["plain"][0]).all()
+    assert (found["3"][0] != found["plain"][0]).any()
+    assert found["1"][1] is None  # the same images: their folder goes on
 
 
 CHOICES: list[tuple[list[str], list[int] | None, dict[str, Any] | None]] = [

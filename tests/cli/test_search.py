@@ -18,7 +18,13 @@ from tenshot.callbacks.search_kept import SharedStages
 from tenshot.cli import _user_error
 from tenshot.cli.search import together, ways_of_drawing
 from tenshot.datamodules.synthetic_faces import FacesSource
-from tenshot.lightning_modules import Cascade, CascadeStage, FolderGenerator, NoisyClassifier
+from tenshot.lightning_modules import (
+    Cascade,
+    CascadeStage,
+    ClassifierFreeGuidance,
+    FolderGenerator,
+    NoisyClassifier,
+)
 
 QUICK = [
     "--evaluate.features", "random", "--evaluate.reference", "8", "--evaluate.samples", "5", "--evaluate.metrics",
@@ -146,6 +152,7 @@ MODEL = Namespace(class_path="tenshot.lightning_modules.DDPM", init_args=tiny.CO
         ({"model.sampler.steps": []}, r"steps \[\]: give a list of values"),
         ({"model.sampler.steps": [3, 3]}, "a value is given twice"),
         ({"model.guidance.scale": [1, 2]}, "--model.guidance.classifier|classifier must be given"),
+        ({"model.classifier_free.scale": [1, 0.5]}, "classifier_free.scale is 0.5: choose at least 1"),
         ({}, "--search.over names no option"),
     ],
 )
@@ -171,6 +178,16 @@ def test_all_combinations_keep_what_is_configured():
     assert ways[4].options == {"model.sampler.steps": "ddim3", "model.sampler.eta": 0.5}
     assert ways[4].drawing["model.sampler.clip_denoised"] is True
     assert len({json.dumps(way.drawing) for way in ways}) == 6
+
+
+def test_guidance_without_a_classifier_is_searched_over_and_recorded_only_where_it_is_given():
+    over = {"model.classifier_free.scale": [1, 3], "model.classifier_free.interval": [None, [10, 500]]}
+    ways = ways_of_drawing(MODEL, tiny.ddpm(), over)
+    drawn = [way.method.classifier_free for way in ways]  # type: ignore[attr-defined]
+    assert drawn == [ClassifierFreeGuidance(s, interval=i) for s in (1, 3) for i in (None, (10, 500))]
+    assert ways[3].drawing["model.classifier_free.scale"] == 3
+    [plain] = ways_of_drawing(MODEL, tiny.ddpm(), {"model.sampler.eta": [0]})
+    assert not any("classifier_free" in name for name in plain.drawing)  # so that searches of older versions go on
 
 
 AT = CascadeStage("a")
@@ -201,7 +218,9 @@ def test_what_is_no_option_of_a_stage_is_said_with_those_that_there_are(option: 
     message = tiny.refusal(
         lambda: ways_of_drawing(*cascade_of_two(), {f"model.{option}": [1]}), f"model.{option} is no"
     )
-    assert message.endswith("model.stages.N.sampler, model.stages.N.guidance.scale, with N from 0 to 1")
+    assert message.endswith(
+        "model.stages.N.sampler, model.stages.N.guidance.scale, model.stages.N.classifier_free, with N from 0 to 1"
+    )
     assert len(message) < 400
 
 

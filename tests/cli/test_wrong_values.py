@@ -21,6 +21,7 @@ from tenshot.diffusion import DiffusionConfig
 from tenshot.errors import InputError
 from tenshot.lightning_modules import (
     DDPM,
+    ClassifierFreeGuidance,
     ClassifierGuidance,
     Correspondence,
     Mixup,
@@ -50,8 +51,8 @@ GIVEN: dict[type, dict[str, Any]] = {
 """What each class is given beside the wrong value."""
 
 CONFIGS = (
-    UNetConfig, StyleGAN2Config, DiffusionConfig, Sampler, ClassifierGuidance, Regularization, Correspondence, Mixup,
-    Pairwise, AdaptiveAugment,
+    UNetConfig, StyleGAN2Config, DiffusionConfig, Sampler, ClassifierGuidance, ClassifierFreeGuidance, Regularization,
+    Correspondence, Mixup, Pairwise, AdaptiveAugment,
 )  # fmt: skip
 DATA = (FewShot, ImageFolder, Paired, SyntheticFaces)
 CALLBACKS = (EMA, StepCheckpoint, SampleGrid, InterpolationStrip, ImageWriter, EvaluateGenerator)

@@ -11,7 +11,15 @@ from tiny_stages import saved, stage
 from tenshot.cli.registry import parameters
 from tenshot.diffusion import Augmentation, DiffusionConfig, LowResNoise
 from tenshot.distributed.seeding import SeededNoise
-from tenshot.lightning_modules import DDPM, Cascade, CascadeStage, Sampler, StyleGAN2, SuperResolution
+from tenshot.lightning_modules import (
+    DDPM,
+    Cascade,
+    CascadeStage,
+    ClassifierFreeGuidance,
+    Sampler,
+    StyleGAN2,
+    SuperResolution,
+)
 from tenshot.lightning_modules.cascade import stage_seeds
 
 PROCESS = DiffusionConfig(100, "cosine")
@@ -37,6 +45,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "s32": stage(unet=tiny.unet_config(image_size=32), low_res_size=16, augmentation=NOISY),
         "s64": stage(unet=large, low_res_size=32),
         "gan": tiny.gan(),
+        "hidden": tiny.ddpm(**classes, diffusion=PROCESS, label_drop=0.1),
+        "s16_hidden": stage(unet=tiny.unet_config(num_classes=3), label_drop=0.1),
     }
     for number, (name, module) in enumerate(modules.items()):
         (folder / name).mkdir()
@@ -99,13 +109,15 @@ def test_s_is_that_of_training_where_none_is_given(files: Path):
         ("base", {"s": 30, "truncated": True}, {}),
         ("base", {"start_step": 40}, {}),
         ("base", {}, {"base_sampler": Sampler("ddim", "4")}),
+        ("hidden", {}, {"base_classifier_free": ClassifierFreeGuidance(4)}),
+        ("hidden", {"classifier_free": ClassifierFreeGuidance(4)}, {}),
         ("gan", {}, {"base_truncation": 0.3}),
     ],
 )
 def test_it_draws_as_another_cascade_of_its_parts(
     files: Path, base: str, stage: dict[str, Any], options: dict[str, Any]
 ):
-    name = "s64" if base == "gan" else "s16"
+    name = {"gan": "s64", "hidden": "s16_hidden"}.get(base, "s16")
     module = cascade(files, at(files, name), base=base)
     ours, theirs = module.sample(SEEDS[:2]), cascade(files, at(files, name, **stage), base=base, **options)
     expected = theirs.sample(SEEDS[:2])
@@ -125,6 +137,8 @@ def test_it_draws_as_another_cascade_of_its_parts(
         ({"s": 101}, {}, ["--model.stages[0].augmentation_s", "101"]),
         ({"sampler": Sampler(steps=5000)}, {}, ["asks 5000 steps"]),
         ({}, {"base_truncation": 0.5}, ["--model.base_truncation is not of a DDPM"]),
+        ({}, {"base_classifier_free": ClassifierFreeGuidance(2)}, ["--model.base_classifier_free is of", "label_drop"]),
+        ({"classifier_free": ClassifierFreeGuidance(2)}, {}, ["--model.stages[0].classifier_free is of a network"]),
         (
             {"s": 9, "truncated": True},
             {"base_sampler": Sampler("dpm_solver", 2)},

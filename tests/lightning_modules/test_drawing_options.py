@@ -12,10 +12,11 @@ from tiny_stages import NOISY, small, stage
 from tenshot.callbacks import EMA, StepCheckpoint
 from tenshot.cli.registry import METHODS, parameters
 from tenshot.diffusion import Augmentation, LowResNoise
-from tenshot.lightning_modules import AdjustableGenerator, ClassifierGuidance, Sampler
+from tenshot.lightning_modules import AdjustableGenerator, ClassifierFreeGuidance, ClassifierGuidance, Sampler
 
 SEEDS = torch.arange(3)
 TWO, THREE = Sampler("ddim", "ddim2", eta=1.0), Sampler("dpm_solver", 3)
+HIDDEN = {"unet": tiny.unet_config(num_classes=9), "label_drop": 0.1, "sampler": TWO}
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,10 @@ MAKERS: dict[str, tuple[Callable[[Path], LightningModule], Callable[[Path], Ligh
     "guidance.scale": (
         lambda judge: tiny.ddpm(sampler=TWO, guidance=ClassifierGuidance(str(judge), 1.0)),
         lambda judge: tiny.ddpm(sampler=TWO, guidance=ClassifierGuidance(str(judge), 300.0)),
+    ),
+    "classifier_free": (
+        lambda _: tiny.ddpm(**HIDDEN, classifier_free=ClassifierFreeGuidance(2)),
+        lambda _: tiny.ddpm(**HIDDEN, classifier_free=ClassifierFreeGuidance(4, "image", interval=(1, 800))),
     ),
     "augmentation_s": (lambda _: stage(augmentation=NOISY), lambda _: stage(augmentation=NOISY, augmentation_s=60)),
     "start_step": (lambda _: stage(start_step=40), lambda _: stage(start_step=500)),
