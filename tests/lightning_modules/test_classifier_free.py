@@ -49,14 +49,13 @@ def test_a_part_of_the_labels_is_hidden_in_training_by_the_seed_of_the_step(tmp_
     module, data = method(), tiny.faces(labels=True, batch_size=8, num_val=8)
     assert module.unet.class_embedding is not None
     before = module.unet.class_embedding.weight.detach().clone()
-    seen = labels_seen(module)
+    first, seen = next(iter(data.train_dataloader()))["label"], labels_seen(module)
     trainer = tiny.trainer(tmp_path, 1, val_check_interval=1, check_val_every_n_epoch=None)
     trainer.fit(module, data)
 
     torch.manual_seed(position_seed([3, 0, 0, 0, 0]))  # StepSeed's, and what is drawn before
     torch.randint(1000, (8,)), torch.randn(8, 3, 16, 16)
     hidden = torch.rand(8) < 0.5
-    first = next(iter(data.train_dataloader()))["label"]
     assert 1 < hidden.sum() < 7
     assert seen[0].tolist() == torch.where(hidden, NULL, first).tolist()
     assert data.val_source is not None

@@ -8,7 +8,7 @@ import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
 from tenshot.callbacks import EMA, SampleGrid, StepCheckpoint
-from tenshot.datamodules import FewShot
+from tenshot.datamodules import FewShot, SyntheticFaces
 from tenshot.lightning_modules import DDPM
 
 DROPOUT = {"unet": tiny.unet_config(dropout=0.3)}
@@ -38,12 +38,16 @@ def assert_resuming_changes_nothing(
     assert moments["exp_avg"].abs().max() > 0  # so the comparison is of something
 
 
-def test_dropout_flips_schedule_and_average(tmp_path: Path):
+def test_dropout_hidden_labels_flips_schedule_and_average(tmp_path: Path):
     def make() -> DDPM:
         schedule = lambda optimizer: OneCycleLR(optimizer, 1e-2, total_steps=4)  # noqa: E731
-        return tiny.randomised(tiny.ddpm(**DROPOUT, lr_scheduler=schedule, preview_sampler=tiny.QUICK))
+        unet = {"unet": tiny.unet_config(dropout=0.3, num_classes=9), "label_drop": 0.5}
+        return tiny.randomised(tiny.ddpm(**unet, lr_scheduler=schedule, preview_sampler=tiny.QUICK))
 
-    assert_resuming_changes_nothing(tmp_path, make, tiny.faces, 2, 4, accumulate_grad_batches=2)
+    def data() -> SyntheticFaces:
+        return tiny.faces(labels=True)
+
+    assert_resuming_changes_nothing(tmp_path, make, data, 2, 4, accumulate_grad_batches=2)
 
 
 def test_few_shots_that_come_round_within_a_batch_and_validation(tmp_path: Path, shots: Path):
