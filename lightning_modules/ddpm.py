@@ -171,6 +171,11 @@ class DDPM(DrawsFromNoise):
         """
         data = getattr(self.trainer, "datamodule", None)
         check_images(data, self.unet.config, "--model.unet", self.low_res_channels)
+        if self.unet.config.null_class and not self.label_drop:
+            rank_zero_warn(
+                "no label is hidden in training: the network unlearns to draw without one, which classifier-free "
+                "guidance needs: set --model.label_drop 0.1"
+            )
 
     def loss_terms(self, step: Denoised) -> dict[str, Tensor]:
         """What training minimises, weighted: terms of each sample (N,), and of the whole batch ()."""

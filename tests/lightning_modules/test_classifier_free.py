@@ -206,6 +206,16 @@ def test_a_stage_is_told_the_same_small_image_with_and_without_the_class():
         assert torch.equal(first, second)
 
 
+def test_training_that_hides_no_labels_any_more_says_so(tmp_path: Path, recwarn: pytest.WarningsRecorder):
+    for drop in (0.0, 0.1):
+        recwarn.clear()
+        module = tiny.ddpm(unet=tiny.unet_config(num_classes=9, null_class=True), label_drop=drop)
+        tiny.trainer(tmp_path, 0).fit(module, tiny.faces(labels=True))
+        module.on_fit_start()
+        told = [str(warning.message) for warning in recwarn if "--model.label_drop" in str(warning.message)]
+        assert bool(told) == (drop == 0)
+
+
 # What cannot be
 
 
