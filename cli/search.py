@@ -176,8 +176,12 @@ def _full(drawing: tuple[str, ...]) -> list[str]:
 def _told(options: list[str]) -> str:
     """Options in words, of the elements of a list those of each once."""
     numbers = [int(number) for option in options for number in re.findall(r"\.(\d+)\.", option)]
-    words = ", ".join(dict.fromkeys(re.sub(r"\.\d+\.", ".N.", option) for option in options))
-    return f"{words}, with N from 0 to {max(numbers)}" if numbers else words
+    words = list(dict.fromkeys(re.sub(r"\.\d+\.", ".N.", option) for option in options))
+    of_lists = [re.sub(r"(?<=\.N).*", "", word) if ".N." in word else "" for word in words]
+    for place in range(1, len(words)):  # of one list the first is told in full
+        if of_lists[place] and of_lists[place] == of_lists[place - 1]:
+            words[place] = words[place].removeprefix(of_lists[place])
+    return ", ".join(words) + (f", with N from 0 to {max(numbers)}" if numbers else "")
 
 
 def _flattened(over: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -218,9 +218,8 @@ def test_what_is_no_option_of_a_stage_is_said_with_those_that_there_are(option: 
     message = tiny.refusal(
         lambda: ways_of_drawing(*cascade_of_two(), {f"model.{option}": [1]}), f"model.{option} is no"
     )
-    assert message.endswith(
-        "model.stages.N.sampler, model.stages.N.guidance.scale, model.stages.N.classifier_free, with N from 0 to 1"
-    )
+    assert message.endswith(".sampler, .guidance.scale, .classifier_free, with N from 0 to 1")
+    assert "model.stages.N.augmentation_s, .truncated, " in message
     assert len(message) < 400
 
 
