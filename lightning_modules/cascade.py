@@ -20,6 +20,7 @@ from tenshot.lightning_modules.cascade_stage import (
     built_stage,
     configured_stage,
     image_side,
+    named,
     refuse_other_images,
     refuse_untruncated,
     truncated_at,
@@ -110,7 +111,7 @@ class Cascade(LightningModule):
         with torch.device("cpu"):  # they go to the device when they draw
             generators = [self._built_base()]
             for number, stage in enumerate(self.stages):
-                with _named(f"--model.stages[{number}]."):
+                with named(f"--model.stages[{number}]."):
                     built = built_stage(stage)
                     refuse_other_images(built, stage, generators)
                     if truncated_at(stage, built):
@@ -124,7 +125,7 @@ class Cascade(LightningModule):
         if method == "SuperResolution":
             raise InputError(f"--model.base {self.base}: a stage that enlarges images: give it with --model.stages")
         base = self._configured_base(DDPM if method == "DDPM" else StyleGAN2)
-        with _named("--model.base_"):
+        with named("--model.base_"):
             base.configure_model()
         return base
 
@@ -133,7 +134,7 @@ class Cascade(LightningModule):
         allowed = {"sampler", "guidance", "classifier_free"} if kind is DDPM else {"truncation"}
         for name in self.base_options.keys() - allowed:
             raise InputError(f"--model.base_{name} is not of a {kind.__name__}, which {self.base} is: leave it out")
-        with _named("--model.base_"):
+        with named("--model.base_"):
             return kind(init_from=self.base, init_weights="ema", **self.base_options)
 
     def draw_as(self, other: Self) -> None:
@@ -144,12 +145,12 @@ class Cascade(LightningModule):
         """
         base: Any = self.generators[0]
         configured = other._configured_base(type(base))
-        with _named("--model.base_"):
+        with named("--model.base_"):
             base.draw_as(configured)
         for number, stage in enumerate(other.stages):
             before, built = self.generators[number : number + 2]
             assert isinstance(built, SuperResolution)
-            with _named(f"--model.stages[{number}]."):
+            with named(f"--model.stages[{number}]."):
                 built.draw_as(configured_stage(stage))
                 if truncated_at(stage, built):
                     refuse_untruncated(before, stage, built)
@@ -293,13 +294,3 @@ def stage_seeds(seeds: Tensor, number: int) -> Tensor:
     if number == 0:
         return seeds
     return torch.tensor([position_seed([STAGES, number, seed]) for seed in seeds.tolist()], device=seeds.device)
-
-
-@contextmanager
-def _named(options: str) -> Iterator[None]:
-    """What a method says of its options is of these here."""
-    try:
-        yield
-    except InputError as error:
-        told = str(error).replace("give --model.diffusion", "tell tenshot convert, and give what it writes")
-        raise InputError(told.replace("--model.", options)) from None

@@ -1,6 +1,7 @@
 """A stage of a cascade: how it draws, and whether it suits what comes before it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tenshot.checkpoints.registry import method_for
@@ -18,6 +19,7 @@ __all__ = [
     "built_stage",
     "configured_stage",
     "image_side",
+    "named",
     "refuse_other_images",
     "refuse_untruncated",
     "truncated_at",
@@ -134,3 +136,13 @@ def refuse_untruncated(before: Generator, stage: CascadeStage, built: SuperResol
             f"{told} with s = {built.drawn_s}, but what comes before it begins at step "
             f"{before.drawn_process.num_steps}: choose an s up to that"
         )
+
+
+@contextmanager
+def named(options: str) -> Iterator[None]:
+    """What a method says of its options inside the block is of those that begin so, such as ``--model.base_``."""
+    try:
+        yield
+    except InputError as error:
+        told = str(error).replace("give --model.diffusion", "tell tenshot convert, and give what it writes")
+        raise InputError(told.replace("--model.", options)) from None
