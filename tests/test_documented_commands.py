@@ -122,7 +122,7 @@ def appended(words: list[str], place: Path) -> list[str]:
     """
     if words[1:3] == ["fit", "--config"] and len(words) == 4:
         return ["--print_config"]
-    if "Cascade" in words or any(word.startswith("configs/cascade/") for word in words):
+    if {"Cascade", "Paired"} & set(words) or any(word.startswith("configs/cascade/") for word in words):
         return ["--print_config"]
     given = dict(zip(words, [*words[1:], ""], strict=True))
     if words[1] == "fit" and "--config" in words and not {"--print_config", "--help"} & set(words):
