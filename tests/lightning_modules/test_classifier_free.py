@@ -139,20 +139,33 @@ def two_steps(module: DDPM, guide: Callable[[Tensor, Tensor], Tensor]) -> Tensor
     return x.clamp(-1, 1)
 
 
-def normalised(conditional: Tensor, null: Tensor) -> Tensor:
-    plain, dims = null + SCALE * (conditional - null), (1, 2, 3)
-    size = conditional.std(dims, correction=0, keepdim=True) / plain.std(dims, correction=0, keepdim=True)
-    return size * (plain - plain.mean(dims, keepdim=True)) + conditional.mean(dims, keepdim=True)
+def plain(conditional: Tensor, null: Tensor) -> Tensor:
+    return null + SCALE * (conditional - null)
 
 
-@pytest.mark.parametrize("normalize", [None, "image"])
-def test_images_are_those_of_the_formula(normalize: Any):
-    module = guided(SCALE, normalize)
+def normalised(conditional: Tensor, null: Tensor, analytic: bool = False) -> Tensor:
+    guided, dims = plain(conditional, null), (1, 2, 3)
+    ours, its, without = (x.std(dims, correction=0, keepdim=True) for x in (guided, conditional, null))
+    size = its / ((SCALE * its) ** 2 + ((SCALE - 1) * without) ** 2) ** 0.5 if analytic else its / ours
+    return size * (guided - guided.mean(dims, keepdim=True)) + conditional.mean(dims, keepdim=True)
+
+
+FORMULAS: list[tuple[dict[str, Any], Callable[[Tensor, Tensor], Tensor]]] = [
+    ({}, plain),
+    ({"normalize": "image"}, normalised),
+    ({"normalize": "image", "phi": 0.25}, lambda c, n: 0.25 * normalised(c, n) + 0.75 * plain(c, n)),
+    ({"normalize": "image", "analytic": True}, lambda c, n: normalised(c, n, True)),
+]
+
+
+@pytest.mark.parametrize(("options", "formula"), FORMULAS, ids=lambda case: str(case) if isinstance(case, dict) else "")
+def test_images_are_those_of_the_formula(options: dict[str, Any], formula: Callable[[Tensor, Tensor], Tensor]):
+    module = guided(SCALE, **options)
     seen = labels_seen(module)
     drawn = module.sample(SEEDS, {"label": LABELS})
     assert [told.tolist() for told in seen] == [[*LABELS.tolist(), *[NULL] * 4]] * 2  # one call a step
     module.eval()
-    expected = two_steps(module, normalised if normalize else lambda c, n: n + SCALE * (c - n))
+    expected = two_steps(module, formula)
     torch.testing.assert_close(drawn, expected, rtol=1e-3, atol=1e-4)
     assert (drawn - method().sample(SEEDS, {"label": LABELS})).abs().max() > 0.05
 
@@ -171,6 +184,13 @@ def test_scale_1_draws_what_is_drawn_without_guidance_and_as_fast():
     seen = labels_seen(module)
     assert torch.equal(module.sample(SEEDS, {"label": LABELS}), plain.sample(SEEDS, {"label": LABELS}))
     assert [len(told) for told in seen] == [4, 4]
+
+
+def test_out_of_the_interval_it_is_asked_once():
+    module = guided(SCALE, interval=(2, 501))  # ddim2 visits the steps that are 501 and 1, counted from 1
+    seen = labels_seen(module)
+    module.sample(SEEDS, {"label": LABELS})
+    assert [len(told) for told in seen] == [8, 4]
 
 
 def test_predict_test_and_previews_are_guided_alike():
