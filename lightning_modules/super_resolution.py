@@ -8,7 +8,6 @@ from typing import Any, Self
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
-from torchmetrics import MeanMetric
 
 from tenshot.checkpoints import Trained
 from tenshot.diffusion import Augmentation, Condition, Corruption, Denoised, GaussianDiffusion, downsample, upsample
@@ -16,6 +15,7 @@ from tenshot.diffusion.corruption import Downsampling
 from tenshot.diffusion.timesteps import TimestepBinMeans
 from tenshot.distributed.seeding import SeededNoise
 from tenshot.errors import InputError, check_range
+from tenshot.lightning_modules.condition_gap import ConditionGap, of_others
 from tenshot.lightning_modules.ddpm import DDPM
 from tenshot.losses.arithmetic import full_precision
 from tenshot.models import UNetConfig
@@ -25,8 +25,8 @@ __all__ = ["SuperResolution"]
 
 Z_STREAM = 1
 """Of the noise in z: x_T of a seed is then the same whatever s is, so that values of s can be compared."""
-LEARNT_BY, LEAST_GAP = 500, 0.01
-"""From that optimiser step on a stage is warned of that loses less than this part of its loss with a wrong z."""
+LEAST_GAP = 0.01
+"""A stage is warned of that loses less than this part of its loss with a wrong z."""
 
 
 class SuperResolution(DDPM):
@@ -65,7 +65,7 @@ class SuperResolution(DDPM):
         self.asked["low_res_timestep"] = False  # of public files, which know of no s
         self.given = {"low_res_size": low_res_size, "downsample": downsample, "augmentation": augmentation}
         self.augmentation_s, self.start_step = augmentation_s, start_step
-        self.val_gap, self._step, self._warned = MeanMetric(nan_strategy="disable"), 0, False
+        self.val_gap = ConditionGap("low-resolution image", LEAST_GAP, "docs/cascades.md")
 
     # The network and what it is given
 
@@ -165,27 +165,15 @@ class SuperResolution(DDPM):
 
     def validation_loss(self, x: Tensor, t: Tensor, noise: Tensor, condition: Condition) -> Tensor:
         """The loss of each image; beside it, how much larger it is with the z of another image."""
-        assert condition is not None
-        loss, others = super().validation_loss(x, t, noise, condition), dict(condition)
-        for name in ("low_res", "s") if len(x) > 1 else ():
-            if name in others:
-                others[name] = others[name].roll(1, 0)
-        if len(x) == 1:  # no other image: its own upside down
-            others["low_res"] = others["low_res"].flip(-2)
-        with_others = super().validation_loss(x, t, noise, others)
-        self.val_gap.update(with_others - loss)
-        self.log("val/condition_gap", self.val_gap, batch_size=len(x))
+        loss = super().validation_loss(x, t, noise, condition)
+        others = of_others(condition, ("low_res", "s"))
+        self.val_gap.update(loss, super().validation_loss(x, t, noise, others))
+        self.log("val/condition_gap", self.val_gap.mean, batch_size=len(x))
         return loss
 
     def on_validation_epoch_end(self) -> None:
-        """Warn, once, where z makes no difference after a time in which it could have been learnt to."""
-        gap, loss, step = self.val_gap.compute(), self.val_loss.compute(), max(self._step, self.trainer.global_step)
-        if step >= LEARNT_BY and not self._warned and gap < LEAST_GAP * loss:
-            self._warned = True
-            rank_zero_warn(
-                f"step {step}: condition ignored: with the low-resolution image of another the validation loss "
-                f"{loss:.4f} is {gap:+.4f}, less than {LEAST_GAP:.0%} more (docs/cascades.md says what to look at)"
-            )
+        """Warn where z makes no difference."""
+        self.val_gap.warn(self.val_loss.compute(), self.trainer.global_step)
 
     # Drawing
 
@@ -280,7 +268,7 @@ class SuperResolution(DDPM):
         """Also what it enlarges, the losses by s that are not logged yet, and whether it has been warned of."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["tenshot"]["stage"] = self.stage
-        checkpoint |= {"s_bins": self.s_bins.state_dict(), "condition_warned": self._warned}
+        checkpoint |= {"s_bins": self.s_bins.state_dict(), "condition_warned": self.val_gap.warned}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Also the losses by s. What is drawn from a checkpoint is drawn by what it was trained with.
@@ -289,12 +277,12 @@ class SuperResolution(DDPM):
             InputError: Also where it enlarges other images, or its s is of another process.
         """
         super().on_load_checkpoint(checkpoint)
-        stage, self._step = checkpoint["tenshot"]["stage"], checkpoint.get("global_step", 0)
+        stage, self.val_gap.step = checkpoint["tenshot"]["stage"], checkpoint.get("global_step", 0)
         if differ := self._differences(stage):
             raise InputError(f"the checkpoint is of another stage, with {', '.join(differ)}: set them as they were")
         if self._trainer is None or not self.trainer.training:
             self._corrupt(Augmentation.of(stage["augmentation"]))
             _ = self.drawn_s
         else:
-            self._warned = checkpoint.get("condition_warned", False)
+            self.val_gap.warned = checkpoint.get("condition_warned", False)
         self.s_bins.load_from({"timestep_bins": checkpoint.get("s_bins", {})}, self.device)

@@ -142,7 +142,7 @@ def test_a_stage_that_ignores_its_condition_is_warned_of_once(
         return torch.zeros_like(x_t) if blind else (x_t - signal * low_res) / std
 
     module.denoiser.network = network
-    module._step = step
+    module.val_gap.step = step
     values = validated(tmp_path, module)
     validated(tmp_path, module)
     assert (values["val/condition_gap"] == 0) == blind
@@ -175,8 +175,8 @@ def test_a_run_that_has_warned_does_not_warn_again_when_it_is_resumed(
     tmp_path: Path, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch, old: bool
 ):
     """Unless the checkpoint is of a time when that was not kept."""
-    for name, value in {"LEARNT_BY": 1, "LEAST_GAP": 1e9}.items():
-        monkeypatch.setattr(f"tenshot.lightning_modules.super_resolution.{name}", value)
+    for name, value in {"condition_gap.LEARNT_BY": 1, "super_resolution.LEAST_GAP": 1e9}.items():
+        monkeypatch.setattr(f"tenshot.lightning_modules.{name}", value)
 
     def run(steps: int, resumed: Path | None) -> int:
         recwarn.clear()
