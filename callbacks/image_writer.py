@@ -1,5 +1,6 @@
 """Write drawn images as numbered PNG files."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tenshot.callbacks.drawn_by import drawn_by
 from tenshot.callbacks.drawn_folder import DrawnFolder
 from tenshot.callbacks.ema import averaged
 from tenshot.callbacks.kept_stages import keep_stages
-from tenshot.datamodules import Samples
+from tenshot.datamodules import ImageDataModule, Samples
 from tenshot.datamodules.conditions import Conditions, Labels
 from tenshot.datamodules.pixels import to_pixels
 from tenshot.datamodules.samples import SeedBatches
@@ -149,14 +150,15 @@ class MissingSamples(Samples):
 
     Args:
         writer: Which writes them.
-        data: Whose classes they may have.
+        data: Whose classes they may have, or whose condition images they are drawn from.
 
     Raises:
         InputError: They are to have the classes of the data, which have none.
     """
 
     def __init__(self, writer: ImageWriter, data: object = None) -> None:
-        writer.conditions = writer.conditions.with_classes_of(data)
+        conditions = writer.conditions.with_classes_of(data)
+        writer.conditions = replace(conditions, data=data if isinstance(data, ImageDataModule) else None)
         super().__init__(writer.count, writer.batch_size, writer.seed, conditions=writer.conditions)
         self.writer = writer
 

@@ -13,7 +13,9 @@ from torchvision.utils import make_grid
 
 from tenshot.callbacks.ema import averaged
 from tenshot.callbacks.shared_drawing import DrawsNowAndThen, drawn_together, publish
+from tenshot.datamodules.batches import CONDITION_IMAGE
 from tenshot.datamodules.conditions import ConditionOf, Conditions, Labels
+from tenshot.datamodules.pixels import from_pixels
 from tenshot.errors import check_range
 from tenshot.lightning_modules import ImageGenerator
 
@@ -24,7 +26,8 @@ class SampleGrid(DrawsNowAndThen):
     """Draw the same seeds every so many steps: ``samples/step=00000500.png`` in the run's folder, and every logger.
 
     The upper rows are the first training images (the shots), the lower ones samples from the averaged weights; of a
-    super-resolution stage the upper ones are the low-resolution images that the lower ones are drawn from.
+    super-resolution stage the upper ones are the low-resolution images that the lower ones are drawn from; likewise
+    condition images, of which three channels are shown.
 
     Args:
         every_n_steps: Optimiser steps between two grids; there is one at the end too. 0 for none.
@@ -81,6 +84,9 @@ class SampleGrid(DrawsNowAndThen):
         condition = self._condition_of(torch.arange(self.count)) if self._condition_of else {}
         if "low_res" in condition:
             return F.interpolate(condition["low_res"], samples.shape[-2:], mode="nearest")
+        if CONDITION_IMAGE in condition:
+            seen = from_pixels(condition[CONDITION_IMAGE][:, :3])
+            return F.interpolate(seen.expand(-1, samples.shape[1], -1, -1), samples.shape[-2:], mode="nearest")
         preview = getattr(trainer.datamodule, "preview", None)  # type: ignore[attr-defined]
         return None if preview is None else preview(self.columns).cpu()
 

@@ -35,7 +35,8 @@ class Trained(Generic[C]):
         origin: What was read, in words, for the log.
         diffusion: The noise process that they were trained with; none where there is none, or the file does not tell.
         averages: The averaged weights of each network that has them in the file, whichever ``states`` are.
-        stage: Of a super-resolution stage, options of its method that say what images it enlarges.
+        stage: Of a super-resolution stage, options of its method that say what images it enlarges; of PITI, how many
+            conditions were hidden from it.
     """
 
     kind: "Kind[C]"

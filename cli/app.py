@@ -38,7 +38,7 @@ from tenshot.callbacks.image_writer import MissingSamples
 from tenshot.callbacks.search import Search
 from tenshot.checkpoints.shipped import shipped_file
 from tenshot.cli.argv import values, with_config
-from tenshot.cli.image_size import image_size_of
+from tenshot.cli.image_size import condition_size_of, image_size_of
 from tenshot.cli.launch import NO_MEETING, Slurm, check_launch, is_first_rank, no_meeting
 from tenshot.cli.out_of_memory import is_out_of_memory, out_of_memory
 from tenshot.cli.parser import Parser
@@ -143,13 +143,10 @@ class App(LightningCLI):
         config.ckpt_path = str(checkpoint) if checkpoint else None
         if checkpoint is not None:
             describe_by(config.model.init_args, checkpoint)
-        if (
-            config.data is not None
-            and "image_size" in config.data.init_args
-            and config.data.init_args.image_size is None
-        ):
-            config.data.init_args.image_size = image_size_of(config.model)
-            self.asked_for.data.init_args.image_size = config.data.init_args.image_size
+        for name, size_of in (("image_size", image_size_of), ("condition_size", condition_size_of)):
+            if config.data is not None and config.data.init_args.get(name, 0) is None:
+                config.data.init_args[name] = size_of(config.model)
+                self.asked_for.data.init_args[name] = config.data.init_args[name]
         if self.subcommand == "fit":
             fit_schedule(config.model.init_args, config.trainer.max_steps)
             self.record = RunRecord(self._parser("fit"), self.asked_for, checkpoint)

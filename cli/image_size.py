@@ -1,11 +1,12 @@
-"""The size of images that follows from the model, where the data are not told one."""
+"""The sizes of images and conditions that follow from the model, where the data are not told any."""
 
 from jsonargparse import Namespace
 
-from tenshot.checkpoints import KINDS, read
+from tenshot.checkpoints import KINDS, PITI_UNET, read
 from tenshot.lightning_modules import Cascade, FolderGenerator
+from tenshot.models import ConditionConfig
 
-__all__ = ["image_size_of"]
+__all__ = ["condition_size_of", "image_size_of"]
 
 
 def image_size_of(model: Namespace) -> int | None:
@@ -24,5 +25,24 @@ def image_size_of(model: Namespace) -> int | None:
         return None
     config = init_args[kind.name]
     if config is None and init_args.get("init_from") is not None:
-        config = read(init_args.init_from, kind, init_args.init_weights).config
+        found = read(init_args.init_from, None if kind is PITI_UNET else kind, init_args.init_weights)
+        config, kind = found.config, found.kind
     return None if config is None else int(getattr(config, kind.image_size))
+
+
+def condition_size_of(model: Namespace) -> int | None:
+    """Side of the condition images that a method takes; none where it takes none, or where nothing tells.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    init_args = model.init_args
+    if PITI_UNET.name not in init_args:
+        return None
+    config = init_args[PITI_UNET.name]
+    if config is None:
+        files = [path for path in (init_args.get("encoder_from"), init_args.get("init_from")) if path is not None]
+        config = read(files[0], None, init_args.init_weights).config if files else None
+    if isinstance(config, ConditionConfig):
+        return config.size
+    return int(getattr(config, "condition_size", ConditionConfig.size))

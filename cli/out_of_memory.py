@@ -1,11 +1,12 @@
 """What to change where a device is out of memory."""
 
 import re
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 
-from tenshot.checkpoints import KINDS
+from tenshot.checkpoints import KINDS, Kind
 from tenshot.lightning_modules.adversarial import AdversarialModule
 
 __all__ = ["is_out_of_memory", "out_of_memory"]
@@ -46,8 +47,9 @@ def _remedy(command: str, method: LightningModule) -> str:
     drawn = "; if it was while samples were drawn, lower --evaluate.batch_size or --grid.count"
     if isinstance(method, AdversarialModule):
         return "set --model.micro_batch to a part of --data.batch_size, or lower that" + drawn
-    kind = next((kind for name, kind in KINDS.items() if hasattr(method, f"{name}_config")), None)
-    config = kind and (getattr(method, f"{kind.name}_config") or kind.config)
+    name = next((name for name in KINDS if hasattr(method, f"{name}_config")), None)
+    kind: Kind[Any] | None = getattr(method, "kind", KINDS[name]) if name else None
+    config = (getattr(method, f"{name}_config") or kind.config) if kind else None
     recomputes = getattr(config, "checkpoint_blocks", None)  # none: it cannot
     blocks = f"set --model.{kind.name}.checkpoint_blocks true, or " if kind and recomputes is False else ""
     return (

@@ -13,6 +13,7 @@ from tenshot.lightning_modules import (
     CDC,
     DDPM,
     DDPMPA,
+    PITI,
     Cascade,
     ClassificationAccuracyScore,
     FolderGenerator,
@@ -28,6 +29,7 @@ METHODS: tuple[type[LightningModule], ...] = (
     DDPM,
     DDPMPA,
     SuperResolution,
+    PITI,
     NoisyClassifier,
     ClassificationAccuracyScore,
     StyleGAN2,
@@ -59,8 +61,9 @@ def parameters(cls: type[Any]) -> Iterator[str]:
     """``unet.channels`` and so on: the parameters of a class, and the fields of those that are dataclasses."""
     hints = get_type_hints(cls.__init__)
     for name, parameter in inspect.signature(cls).parameters.items():
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:  # passed on to the parent
-            yield from parameters(cls.__mro__[1])
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:  # for the parent, but for what it gives that itself
+            fixed = getattr(cls, "fixed", ())
+            yield from (each for each in parameters(cls.__mro__[1]) if each.split(".")[0] not in fixed)
             continue
         yield name
         for kind in _alternatives(hints.get(name)):

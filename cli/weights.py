@@ -50,6 +50,8 @@ def describe_by(init_args: Namespace, checkpoint: Path) -> None:
     if "source" in init_args and init_args.source is None:
         init_args.source = ours.get("source", {}).get("path", init_args.init_from)
     init_args.init_from = None
+    if "encoder_from" in init_args:
+        init_args.encoder_from = None
 
 
 def _namespace(value: Any) -> Any:

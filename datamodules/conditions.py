@@ -33,7 +33,8 @@ class Conditions:
             ``random``, which is what neither option means: the method draws each class from the sample's own seed;
             ``data``: sample i is of the class of training image i.
         low_res: For a method that enlarges images, a folder of those that it is to enlarge.
-        data: For such a method the images whose low-resolution versions it is to enlarge, with their classes.
+        data: For such a method the images whose low-resolution versions it is to enlarge, with their classes; for one
+            that draws from condition images, the data that have them.
         classes: Of the training images, for ``data``, int64 (n,); ``with_classes_of`` finds them.
 
     Raises:
@@ -85,22 +86,30 @@ class Conditions:
     def of(self, method: object) -> ConditionOf | None:
         """The conditions for a method, once its networks are built; None where it draws them itself.
 
-        Sample i of a method that enlarges images is drawn from image i, and again from the first after the last.
+        Sample i of a method that enlarges images is drawn from image i, and again from the first after the last; so is
+        sample i of one that draws from condition images from that of image i.
 
         Args:
             method: Its ``num_classes`` is the number of its classes, K; one that enlarges images has ``low_res_size``
-                and makes a condition of images by ``condition_from``.
+                and makes a condition of images by ``condition_from``; one that draws from what the data give beside
+                images names that by ``condition_name``.
 
         Raises:
-            InputError: It has no such class, or none at all; or it enlarges images and there are none, or the reverse.
+            InputError: It has no such class, or none at all; or it enlarges images and there are none, or the reverse;
+                or the data do not give what it draws from.
         """
-        labels, enlarged = self._labels_of(method), self._enlarged_by(method)
+        labels, enlarged = self._labels_of(method), self._enlarged_by(method) or self._given_to(method)
         if labels is None or enlarged is None:
             return labels or enlarged
         return lambda index: enlarged(index) | labels(index)
 
     def enlarged(self, method: object) -> dict[str, str] | None:
-        """What files of samples and measurements say of the images that a method enlarges; None of other methods."""
+        """What files of samples and measurements say of the images that a method enlarges, or of the condition images
+        that it draws from; None of other methods.
+        """
+        name = getattr(method, "condition_name", None)
+        if name is not None:
+            return None if self.data is None else _told_of(name, _images(self.data))
         if not hasattr(method, "low_res_size"):
             return None
         if self.low_res is not None:
@@ -119,6 +128,22 @@ class Conditions:
         assert self.low_res is not None
         return LowResFolder(self.low_res, method.low_res_size, f"--{self.group}.low_res")  # type: ignore[attr-defined]
 
+    def _given_to(self, method: object) -> ConditionOf | None:
+        """What the data give beside images, for a method that draws from that."""
+        name = getattr(method, "condition_name", None)
+        if name is None:
+            return None
+        drawer = type(method).__name__
+        if self.data is None:
+            raise InputError(f"{drawer} draws from what the data give beside images: give --data, Paired for example")
+        source = _images(self.data)
+        if name not in source.read([0]):
+            raise InputError(
+                f"{drawer} draws from {name}, which {source} do not give: take --data Paired, or --data SyntheticFaces "
+                "with --data.pairs"
+            )
+        return lambda index: {name: source.read((index % len(source)).tolist())[name]}
+
     def _enlarged_by(self, method: object) -> ConditionOf | None:
         make = getattr(method, "condition_from", None)
         if make is None:
@@ -131,7 +156,7 @@ class Conditions:
         if self.low_res is not None:
             folder = self._folder(method)
             return lambda index: {"low_res": folder.read((index % len(folder)).tolist())}
-        if self.data is None:
+        if self.data is None or self.group == "images":
             remedy = "give a folder of them with --images.low_res" if self.group == "images" else "give --data"
             raise InputError(f"{type(method).__name__} enlarges images: {remedy}")
         source = _images(self.data)
@@ -174,6 +199,14 @@ class Conditions:
         return lambda index: {"label": torch.full_like(index, label)}
 
 
+def _told_of(name: str, source: Source) -> dict[str, str]:
+    """Which conditions they are: how many of what, and a hash of some, spread over all."""
+    chosen = sorted({round(step * (len(source) - 1) / 15) for step in range(16)})
+    rows = source.read(chosen)[name]
+    digest = hashlib.sha256(str(tuple(rows.shape)).encode() + rows.numpy().tobytes()).hexdigest()
+    return {f"{name}_of": f"{source}, sha256 {digest[:16]}"}
+
+
 def _images(data: ImageDataModule) -> Source:
-    """Those that are made smaller, to be enlarged: what is not trained on, if there is any."""
+    """Those whose conditions are drawn from: what is not trained on, if there is any."""
     return data.val_source or data.train_source

@@ -10,6 +10,7 @@ from tenshot.lightning_modules.folder_generator import FolderGenerator
 from tenshot.lightning_modules.guidance import ClassifierFreeGuidance, ClassifierGuidance
 from tenshot.lightning_modules.mixdl import MixDL, Mixup
 from tenshot.lightning_modules.noisy_classifier import NoisyClassifier
+from tenshot.lightning_modules.piti import PITI
 from tenshot.lightning_modules.regularization import Regularization
 from tenshot.lightning_modules.sampler import Sampler
 from tenshot.lightning_modules.stylegan2 import StyleGAN2
@@ -19,6 +20,7 @@ __all__ = [
     "CDC",
     "DDPM",
     "DDPMPA",
+    "PITI",
     "AdjustableGenerator",
     "Cascade",
     "CascadeStage",

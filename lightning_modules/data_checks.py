@@ -3,9 +3,9 @@
 from typing import Any
 
 from tenshot.errors import InputError
-from tenshot.models import UNetConfig
+from tenshot.models import PITIConfig, UNetConfig
 
-__all__ = ["check_image_size", "check_images"]
+__all__ = ["check_condition_images", "check_image_size", "check_images"]
 
 
 def check_image_size(data: Any, size: int, option: str) -> None:
@@ -26,7 +26,9 @@ def check_image_size(data: Any, size: int, option: str) -> None:
         )
 
 
-def check_images(data: Any, config: UNetConfig, option: str, low_res_channels: int = 0) -> None:
+def check_images(
+    data: Any, config: UNetConfig, option: str, low_res_channels: int = 0, context_channels: int = 0
+) -> None:
     """Make sure that the images that are trained on suit a network.
 
     Args:
@@ -34,13 +36,18 @@ def check_images(data: Any, config: UNetConfig, option: str, low_res_channels: i
         config: Of the network.
         option: The option that sets it.
         low_res_channels: Of the low-resolution images that it is given besides.
+        context_channels: Of the tokens that it is given besides.
 
     Raises:
         InputError: The network takes another number of channels, a low-resolution image or none, a context, another
             size, or labels that the data do not have, or fewer classes than they have.
     """
     given = "RGB images and low-resolution ones" if low_res_channels else "RGB images alone"
-    for name, wanted in (("in_channels", 3), ("low_res_channels", low_res_channels), ("context_channels", 0)):
+    for name, wanted in (
+        ("in_channels", 3),
+        ("low_res_channels", low_res_channels),
+        ("context_channels", context_channels),
+    ):
         if getattr(config, name) != wanted:
             raise InputError(
                 f"{option}.{name} is {getattr(config, name)}, but the network is given {given}: set {wanted}"
@@ -51,4 +58,36 @@ def check_images(data: Any, config: UNetConfig, option: str, low_res_channels: i
         raise InputError(
             f"the network has {config.num_classes} classes, the data {classes or 'no labels'}: set --data.labels true "
             f"and {option}.num_classes to their number"
+        )
+
+
+def check_condition_images(data: Any, config: PITIConfig) -> None:
+    """Make sure that the data have condition images that suit a network.
+
+    Args:
+        data: The data module; none passes.
+        config: Of the network.
+
+    Raises:
+        InputError: There are none, or they have other channels or another size.
+    """
+    if data is None:
+        return
+    channels = getattr(data, "condition_channels", None)
+    if channels is None:
+        raise InputError(
+            "the data have no condition images, which PITI learns to draw from: take --data Paired, or --data "
+            "SyntheticFaces with --data.pairs mask"
+        )
+    if channels != config.condition_channels:
+        raise InputError(
+            f"condition images with {channels} channels for a network of {config.condition_channels} "
+            "(--model.piti.condition_channels): masks, depth and normals have 3, sketches 1, geometry 6: "
+            "make them equal"
+        )
+    size = getattr(data, "condition_size", None)
+    if size is not None and size != config.condition_size:
+        raise InputError(
+            f"condition images of {size} px (--data.condition_size) for a network that takes {config.condition_size} "
+            "(--model.piti.condition_size): make them equal"
         )

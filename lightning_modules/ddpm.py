@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import AdamW
 from torchmetrics import MeanMetric
 
-from tenshot.checkpoints import UNET, Trained, Weights, describe, read, refuse_other, start_from
+from tenshot.checkpoints import UNET, Kind, Trained, Weights, describe, read, refuse_other, start_from
 from tenshot.checkpoints.diffusion_networks import process_for, refuse_other_channels, with_null_class
 from tenshot.checkpoints.uses import used_in_training
 from tenshot.diffusion import Condition, Denoised, Denoiser, DiffusionConfig, GaussianDiffusion, bits_per_dim
@@ -61,6 +61,8 @@ class DDPM(DrawsFromNoise):
     """What init_from was, in words."""
     low_res_channels = 0
     """Channels of low-resolution images that the network is given."""
+    kind: Kind[Any] = UNET
+    """Of the network; its name is that of the option that describes it."""
 
     def __init__(
         self,
@@ -85,7 +87,7 @@ class DDPM(DrawsFromNoise):
         super().__init__()
         if init_from is None and unet is None:
             raise InputError(
-                f"{type(self).__name__} needs a network: give --model.unet, or weights to start from with "
+                f"{type(self).__name__} needs a network: give --model.{self.kind.name}, or weights to start from with "
                 "--model.init_from"
             )
         check_range("--model.vlb_weight", vlb_weight, 0)
@@ -130,7 +132,7 @@ class DDPM(DrawsFromNoise):
         self.sampler = self.sampler.for_process(self.drawn_process)
         self.preview_sampler = self.preview_sampler.for_process(self.drawn_process)
         self.unet_config, self.diffusion_config = config, process
-        self.unet = UNet(config)
+        self.unet = cast(UNet, self.kind.networks["unet"](config))
         choice = LossAwareTimesteps if self.timestep_choice == "loss_aware" else UniformTimesteps
         objective = vlb_loss if self.objective == "vlb" else partial(hybrid_loss, vlb_weight=self.vlb_weight)
         self.denoiser = Denoiser(self.diffusion, self.unet, objective, choice(process.num_steps))
@@ -170,7 +172,7 @@ class DDPM(DrawsFromNoise):
             InputError: Sizes, channels or class labels disagree.
         """
         data = getattr(self.trainer, "datamodule", None)
-        check_images(data, self.unet.config, "--model.unet", self.low_res_channels)
+        check_images(data, self.unet.config, f"--model.{self.kind.name}", self.low_res_channels)
         if self.unet.config.null_class and not self.label_drop:
             rank_zero_warn(
                 "no label is hidden in training: the network unlearns to draw without one, which classifier-free "
@@ -205,7 +207,7 @@ class DDPM(DrawsFromNoise):
         self.val_loss.update(self.validation_loss(x, t, torch.randn_like(x), condition))
         self.log("val/loss", self.val_loss, batch_size=len(x))
         if self.bound is not None:
-            self.val_bits.update(bits_per_dim(self.bound, x, condition).total)
+            self.val_bits.update(bits_per_dim(self.bound, x, self.prepared(condition)).total)
             self.log("val/bits_per_dim", self.val_bits, batch_size=len(x))
 
     def validation_loss(self, x: Tensor, t: Tensor, noise: Tensor, condition: Condition) -> Tensor:
@@ -226,12 +228,13 @@ class DDPM(DrawsFromNoise):
 
     def configure_optimizers(self) -> Any:
         """The optimiser of the network's weights, with its schedule in optimiser steps."""
-        optimizer = build_optimizer("--model.optimizer", self.optimizer, self.unet.parameters())
+        weights = [weight for weight in self.unet.parameters() if weight.requires_grad]
+        optimizer = build_optimizer("--model.optimizer", self.optimizer, weights)
         return with_schedule(optimizer, self.lr_scheduler)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the checkpoint is, the history of the timestep sampler, and the losses that are not logged yet."""
-        told = describe(UNET, self.unet.config, type(self).__name__, self.diffusion.config)
+        told = describe(self.kind, self.unet.config, type(self).__name__, self.diffusion.config)
         checkpoint["tenshot"] = checkpoint.get("tenshot", {}) | told
         checkpoint["timesteps"] = self.denoiser.timesteps.state_dict()
         checkpoint["timestep_bins"] = self.bins.state_dict()
@@ -242,6 +245,6 @@ class DDPM(DrawsFromNoise):
         Raises:
             InputError: It is a checkpoint of another network, or training goes on with another method or process.
         """
-        refuse_other(self, checkpoint, UNET, self.unet.config, self.diffusion.config)
+        refuse_other(self, checkpoint, self.kind, self.unet.config, self.diffusion.config)
         self.denoiser.timesteps.load_state_dict(checkpoint["timesteps"])
         self.bins.load_from(checkpoint, self.device)

@@ -34,6 +34,8 @@ class DrawsFromNoise(LightningModule):
     """What pulls them towards classes, once it is built."""
     classifier_free: ClassifierFreeGuidance | None = None
     """How strongly they are pulled away from what is drawn without a condition."""
+    drop_option = "label_drop 0.1"
+    """With which option of training a network learns to draw without its condition."""
     drawing: tuple[str, ...] = ("sampler", "guidance.scale", "classifier_free")
     """Options that ``draw_as`` takes over."""
 
@@ -128,7 +130,7 @@ class DrawsFromNoise(LightningModule):
         if not self.knows_null:
             raise InputError(
                 "--model.classifier_free is of a network that was trained with and without its condition, this one was "
-                "not: train it with label_drop 0.1, or leave it out"
+                f"not: train it with {self.drop_option}, or leave it out"
             )
         self.classifier_free.refuse_other_process(self.diffusion.config)
 
@@ -151,6 +153,10 @@ class DrawsFromNoise(LightningModule):
     def told(self, seeds: Tensor, condition: Mapping[str, Tensor]) -> Condition:
         """What the network is told at every step; what depends on the condition alone is computed here, once."""
         return condition if self.unet.config.num_classes is not None else {}
+
+    def prepared(self, condition: Condition) -> Condition:
+        """What the network is told, with what does not depend on x nor t computed, for many evaluations."""
+        return condition
 
     def start(self, condition: Mapping[str, Tensor]) -> Tensor | None:
         """Images (N, C, H, W) to begin from, which the process noises first; none: from noise alone."""

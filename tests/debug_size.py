@@ -4,7 +4,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import glide_files
 import tiny
+from tiny_piti import TINY
 
 __all__ = ["debug_size"]
 
@@ -33,6 +35,12 @@ def debug_size(recipe: dict[str, Any], folder: Path) -> list[str]:
             unet["head_channels"] = 32
         for name, value in unet.items():
             words += [f"--model.{part}.{name}", str(list(value) if isinstance(value, tuple) else value)]
+    if recipe["model"]["class_path"] == "PITI":
+        words += ["--data.condition_size", str(TINY.condition_size)]
+        of_network = "piti" in method or not method["init_from"].startswith("runs/")  # else a PITI tells all
+        for name in (*tiny.UNET, *glide_files.CONDITION, "context_channels") if of_network else ():
+            value = getattr(TINY, name)
+            words += [f"--model.piti.{name}", str(list(value) if isinstance(value, tuple) else value)]
     if recipe["model"]["class_path"] == "SuperResolution":
         words += ["--model.low_res_size", "8"]
     if "network" in method:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import tiny
+import tiny_piti
 import tiny_stages
 from lightning.pytorch import LightningModule
 
@@ -40,6 +41,9 @@ METHODS: dict[str, Callable[[Path], LightningModule]] = {
     "SuperResolution": lambda folder: tiny.randomised(
         tiny_stages.stage(unet=SMALL, augmentation=Augmentation(tiny_stages.NOISY.noise, Blur()))
     ),
+    "PITI": lambda folder: tiny.randomised(
+        tiny_piti.piti(piti=tiny_piti.TINY, condition_drop=0.5, timesteps="loss_aware")
+    ),
     "StyleGAN2": lambda folder: tiny.gan(regularization=OFTEN),
     "StyleGAN2, ADA": lambda folder: tiny.gan(regularization=OFTEN, augmentation=AdaptiveAugment(images_to_full=100)),
     "StyleGAN2, DiffAugment": lambda folder: tiny.gan(regularization=OFTEN, augmentation=DiffAugment()),
@@ -57,4 +61,6 @@ def is_gan(method: str) -> bool:
 
 def data_for(method: str) -> SyntheticFaces:
     """Images that the method can be trained with."""
+    if method == "PITI":
+        return tiny_piti.pairs()
     return tiny.faces(image_size=32) if is_gan(method) else tiny.faces(labels=method == "NoisyClassifier")

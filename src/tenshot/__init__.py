@@ -13,6 +13,7 @@ __all__ = [
     "DDPM",
     "DDPMPA",
     "EMA",
+    "PITI",
     "Augmentation",
     "Blur",
     "Cascade",
@@ -30,6 +31,7 @@ __all__ = [
     "MixDL",
     "Mixup",
     "NoisyClassifier",
+    "PITIConfig",
     "Paired",
     "Pairwise",
     "Regularization",
@@ -55,6 +57,7 @@ _HOME = {
     "DiffusionConfig": "diffusion",
     "InputError": "errors",
     "LowResNoise": "diffusion",
+    "PITIConfig": "models",
     "StyleGAN2Config": "models",
     "UNetConfig": "models",
 }
@@ -75,6 +78,7 @@ if TYPE_CHECKING:
         CDC,
         DDPM,
         DDPMPA,
+        PITI,
         Cascade,
         CascadeStage,
         ClassificationAccuracyScore,
@@ -91,7 +95,7 @@ if TYPE_CHECKING:
         StyleGAN2,
         SuperResolution,
     )
-    from tenshot.models import StyleGAN2Config, UNetConfig
+    from tenshot.models import PITIConfig, StyleGAN2Config, UNetConfig
 
     __version__: str
 else:  # type checkers would take any name for one that there is

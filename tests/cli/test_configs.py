@@ -5,15 +5,19 @@ A recipe that gives an option, or names a class, as none before it does, is one 
 
 import json
 from collections import defaultdict
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import glide_files
+import numpy as np
 import pytest
 import tiny
+import tiny_piti
 import torch
 import yaml
 from debug_size import debug_size
+from PIL import Image
 from tiny_stages import saved, stage
 
 from tenshot.callbacks import StepCheckpoint
@@ -24,10 +28,12 @@ FRAGMENTS = [path for folder in ("trainer", "logger", "debug") for path in sorte
 DRAWN = sorted((CONFIGS / "cascade").glob("*.yaml"))  # of which nothing is trained
 RECIPES = [path for path in sorted(CONFIGS.glob("**/*.yaml")) if path not in (*FRAGMENTS, *DRAWN)]
 
-PUBLIC = ("checkpoints/ffhq.pt", "checkpoints/source_ffhq.pt", "checkpoints/64_256_upsampler.pt")
+PUBLIC = (
+    "checkpoints/ffhq.pt", "checkpoints/source_ffhq.pt", "checkpoints/64_256_upsampler.pt", "checkpoints/base.pt",
+)  # fmt: skip
 
 
-SIZED = ("init_from", "low_res_size")
+SIZED = ("init_from", "low_res_size", "piti")
 """What debug size replaces."""
 
 
@@ -105,7 +111,40 @@ def classes(tmp_path_factory: pytest.TempPathFactory, shots: Path) -> Path:
     return root
 
 
-def started_from(recipe: dict[str, Any], shots: Path, classes: Path, source: Path, stylegan2: Path) -> list[str]:
+@pytest.fixture(scope="session")
+def conditions(tmp_path_factory: pytest.TempPathFactory, shots: Path) -> Path:
+    """A mask of two classes for each shot; as a sketch, a few lines."""
+    root = tmp_path_factory.mktemp("conditions")
+    for number, path in enumerate(sorted(shots.iterdir())):
+        pixels = np.zeros((16, 16), np.uint8)
+        pixels[number] = 150
+        Image.fromarray(pixels).save(root / path.name)
+    return root
+
+
+@pytest.fixture(scope="session")
+def places(shots: Path, classes: Path, source: Path, stylegan2: Path, conditions: Path) -> tuple[Path, ...]:
+    """What recipes need."""
+    return shots, classes, source, stylegan2, conditions
+
+
+def piti_from(recipe: dict[str, Any], source: Path) -> list[str]:
+    """A PITI for its later stages, and a GLIDE for the first."""
+    method = recipe["model"]["init_args"]
+    if "init_from" not in method:
+        return []
+    if method["init_from"].startswith("runs/"):
+        channels = 1 if recipe["data"]["init_args"].get("condition") == "sketch" else 3
+        module = tiny_piti.piti(piti=replace(tiny_piti.TINY, condition_channels=channels), condition_drop=0.2)
+        (source.parent / "piti").mkdir(exist_ok=True)
+        return ["--model.init_from", saved(source.parent / "piti", module)]
+    glide = glide_files.glide(channel_mult=(1,), attention_resolutions=())
+    return ["--model.init_from", tiny_piti.public_file(source.parent / "base.pt", glide)]
+
+
+def started_from(
+    recipe: dict[str, Any], shots: Path, classes: Path, source: Path, stylegan2: Path, conditions: Path
+) -> list[str]:
     """The options that give a recipe the data and the weights that it needs."""
     method, data = recipe["model"]["init_args"], recipe["data"]["init_args"]
     words: list[str] = []
@@ -117,6 +156,10 @@ def started_from(recipe: dict[str, Any], shots: Path, classes: Path, source: Pat
         classes_of_it = 2 if data.get("labels") else None
         small = stage(unet=tiny.unet_config(num_classes=classes_of_it))
         words += ["--model.init_from", saved(source.parent, small)]
+    elif recipe["model"]["class_path"] == "PITI":
+        words += piti_from(recipe, source)
+    for name in {"conditions", "val_conditions"} & data.keys():
+        words += [f"--data.{name}", str(conditions)]
     if "root" in data:
         words += ["--data.root", str(classes if data.get("labels") else shots)]
         noisy = recipe["model"]["class_path"] == "NoisyClassifier"
@@ -133,26 +176,20 @@ def test_there_are_recipes_and_fragments():
 
 
 @pytest.mark.parametrize("path", BEGUN, ids=ids(BEGUN))
-def test_a_recipe_begins_a_run(
-    tenshot: tiny.Run, tmp_path: Path, shots: Path, classes: Path, source: Path, stylegan2: Path, path: Path
-):
+def test_a_recipe_begins_a_run(tenshot: tiny.Run, tmp_path: Path, places: tuple[Path, ...], path: Path):
     """Its options exist, and method, data, callbacks and Trainer are made of them: only then an end is missed."""
     recipe = yaml.safe_load(path.read_text())
-    words = [*debug_size(recipe, tmp_path / "run"), *started_from(recipe, shots, classes, source, stylegan2)]
+    words = [*debug_size(recipe, tmp_path / "run"), *started_from(recipe, *places)]
     words += ["--model.lr_scheduler", "null"] if "lr_scheduler" in recipe["model"]["init_args"] else []  # it needs one
     outcome = tenshot("fit", "--config", path, *words, "--trainer.max_steps", "-1")
     assert outcome.complaint == "the run has no end: set --trainer.max_steps"
 
 
 @pytest.mark.parametrize("path", TRAINED, ids=ids(TRAINED))
-def test_a_recipe_trains_and_draws(
-    tenshot: tiny.Run, tmp_path: Path, shots: Path, classes: Path, source: Path, stylegan2: Path, path: Path
-):
+def test_a_recipe_trains_and_draws(tenshot: tiny.Run, tmp_path: Path, places: tuple[Path, ...], path: Path):
     recipe = yaml.safe_load(path.read_text())
     run = tmp_path / "run"
-    outcome = tenshot(
-        "fit", "--config", path, *debug_size(recipe, run), *started_from(recipe, shots, classes, source, stylegan2)
-    )
+    outcome = tenshot("fit", "--config", path, *debug_size(recipe, run), *started_from(recipe, *places))
 
     assert outcome.status == 0, outcome.err
     saved = torch.load(run / "checkpoints" / "step=00000001.ckpt", weights_only=True)

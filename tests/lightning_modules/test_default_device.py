@@ -9,10 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import glide_files
 import nvlabs_files
 import pytest
 import stylegan2_files
 import tiny
+import tiny_piti
 import tiny_stages
 import torch
 from lightning.pytorch import LightningModule
@@ -25,6 +27,7 @@ from tenshot.lightning_modules import (
     CDC,
     DDPM,
     DDPMPA,
+    PITI,
     Cascade,
     CascadeStage,
     ClassifierGuidance,
@@ -54,6 +57,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     nvlabs_files.dump(networks, folder / "nvlabs.pkl")
     tiny_stages.saved(folder, tiny.randomised(tiny_stages.stage()))
+    tiny_piti.public_file(folder / "base.pt", glide_files.glide())
     own = tiny.randomised(tiny.ddpm())
     tiny.weights_file(folder / "converted.safetensors", own)
     torch.save(tiny.public_state(own.unet.state_dict()), folder / "adm.pt")
@@ -131,6 +135,12 @@ METHODS: dict[str, Callable[[Path], LightningModule]] = {
     "NoisyClassifier of classifier.pt": noisy_classifier,
     "SuperResolution": super_resolution(unet=tiny.unet_config(), low_res_size=8),
     "SuperResolution of saved.ckpt, and told s": super_resolution("saved.ckpt"),
+    "PITI": lambda folder: PITI(piti=tiny_piti.CONFIG, stage=2),
+    "PITI of base.pt": lambda folder: PITI(piti=tiny_piti.CONFIG, init_from=str(folder / "base.pt")),
+    "PITI of converted.safetensors": lambda folder: PITI(
+        piti=tiny_piti.CONFIG, init_from=str(folder / "converted.safetensors"), adapt_context=True,
+        diffusion=tiny.process(),
+    ),
     "StyleGAN2": gan(StyleGAN2),
     "StyleGAN2 with ADA": gan(StyleGAN2, augmentation=AdaptiveAugment()),
     "StyleGAN2 with DiffAugment": gan(StyleGAN2, augmentation=DiffAugment()),

@@ -161,7 +161,7 @@ def test_no_training_step_gives_channels_last_maps_to_the_library_s_group_norm(f
     assert not fitted(method, "32-true").norms
 
 
-@pytest.mark.parametrize("method", ["DDPM", "NoisyClassifier", "SuperResolution"])
+@pytest.mark.parametrize("method", ["DDPM", "NoisyClassifier", "SuperResolution", "PITI"])
 def test_no_validation_step_waits_for_the_device(sources: Path, method: str):
     seen, module, data = Seen(), every_method.METHODS[method](sources), every_method.data_for(method)
     data.setup("fit")

@@ -1,0 +1,43 @@
+"""PITI at a size that takes a test no time: 16 px from conditions of 32 px."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import glide_files
+import tiny
+import torch
+from torch import Tensor
+
+from tenshot.datamodules import SyntheticFaces
+from tenshot.lightning_modules import PITI
+from tenshot.models import GlideUNet, PITIConfig
+
+CONFIG = PITIConfig(**(glide_files.UNET | glide_files.CONDITION | {"dropout": 0.0}))
+TINY = replace(CONFIG, channel_mult=(1,), attention_resolutions=(), condition_layers=1)
+
+
+def piti(**arguments: Any) -> PITI:
+    """A method with its network, which trains all of it where it begins with nothing."""
+    start = {} if "init_from" in arguments else {"piti": CONFIG, "stage": 2}
+    quick = {"sampler": tiny.QUICK, "preview_sampler": tiny.QUICK, "optimizer": tiny.adam()}
+    module = PITI(**(start | quick | arguments))
+    torch.manual_seed(0)
+    module.configure_model()
+    return module
+
+
+def pairs(**arguments: Any) -> SyntheticFaces:
+    return tiny.faces(**({"pairs": "mask", "condition_size": 32} | arguments))
+
+
+def masks(count: int = 4, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
+
+
+def public_file(path: Path, network: GlideUNet, part: str = "") -> str:
+    """The public file of a network, or that of its part ``encoder.`` alone, as the first stage writes it."""
+    state = glide_files.public(network)
+    torch.save({name.removeprefix(part): value for name, value in state.items() if name.startswith(part)}, path)
+    return str(path)
