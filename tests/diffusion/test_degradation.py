@@ -194,6 +194,7 @@ def test_results_are_whole_levels_of_images_that_look_like_the_sources():
     assert found.shape == (40, 3, 16, 16)
     assert found.dtype == torch.float32
     assert not found.requires_grad
+    assert torch.equal(found[:12], Degradation()(x.detach()[:12], 16, torch.arange(12)))  # autocast or not
     levels = (found + 1) * 127.5
     torch.testing.assert_close(levels, levels.round(), atol=1e-3, rtol=0)
     assert found.abs().max() <= 1
