@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import tiny
+import tiny_piti
 import tiny_stages
 import torch
 import yaml
@@ -24,6 +25,7 @@ from run_folders import config, evaluation, make_run
 
 from tenshot.callbacks import StepCheckpoint
 from tenshot.checkpoints import shipped
+from tenshot.checkpoints.kind import plain_fields
 from tenshot.cli import HELP, main
 from tenshot.cli.convert import convert_file
 
@@ -96,6 +98,10 @@ def place(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
     written = tiny.config_file(place, {"model": {"class_path": "SuperResolution", "init_args": {"low_res_size": 8}}})
     shutil.copy(written, place / "runs/super_resolution/faces32/config.yaml")
     shutil.copytree(place / "runs/super_resolution/faces32", place / "runs/super_resolution/faces64")
+    pairs = tiny_piti.piti(piti=tiny_piti.TINY, condition_drop=0.2)
+    tiny.trainer(place / "runs/piti/faces32_mask", 1, StepCheckpoint()).fit(pairs, tiny_piti.pairs())
+    written = tiny_piti.config(place, piti=plain_fields(tiny_piti.TINY), stage=2, condition_drop=0.2)
+    shutil.copy(written, place / "runs/piti/faces32_mask/config.yaml")
     (place / "SMALL_IMAGES").mkdir()
     Image.new("RGB", (8, 8)).save(place / "SMALL_IMAGES" / "0.png")
     (place / "package").mkdir()

@@ -41,3 +41,13 @@ def public_file(path: Path, network: GlideUNet, part: str = "") -> str:
     state = glide_files.public(network)
     torch.save({name.removeprefix(part): value for name, value in state.items() if name.startswith(part)}, path)
     return str(path)
+
+
+def config(folder: Path, **options: Any) -> str:
+    """A configuration of a run on pairs, with these options of the method."""
+    model = {"class_path": "PITI", "init_args": {"sampler": {"method": "ddim", "steps": "ddim2"}} | options}
+    path = folder / "piti.yaml"
+    data = {"class_path": "SyntheticFaces", "init_args": tiny.COMMAND_LINE["data"]["init_args"] | {"num_val": 4}}
+    data["init_args"]["pairs"] = "mask"
+    grid = {"every_n_steps": 1, "count": 3, "columns": 3}
+    return str(tiny.write_yaml(path, tiny.COMMAND_LINE | {"model": model, "data": data, "grid": grid}))

@@ -10,7 +10,7 @@ import tiny
 import torch
 import yaml
 from PIL import Image
-from tiny_piti import TINY, piti
+from tiny_piti import TINY, config, piti
 from tiny_stages import saved
 
 from tenshot.callbacks.image_writer import to_uint8
@@ -18,16 +18,6 @@ from tenshot.cli import main
 from tenshot.lightning_modules import PITI
 
 QUICK = ["--model.sampler.method", "ddim", "--model.sampler.steps", "ddim2"]
-
-
-def config(folder: Path, **options: Any) -> str:
-    """Of a run that nothing is trained in yet."""
-    model = {"class_path": "PITI", "init_args": {"sampler": {"method": "ddim", "steps": "ddim2"}} | options}
-    path = folder / "piti.yaml"
-    data = {"class_path": "SyntheticFaces", "init_args": tiny.COMMAND_LINE["data"]["init_args"] | {"num_val": 4}}
-    data["init_args"]["pairs"] = "mask"
-    grid = {"every_n_steps": 1, "count": 3, "columns": 3}
-    return str(tiny.write_yaml(path, tiny.COMMAND_LINE | {"model": model, "data": data, "grid": grid}))
 
 
 @pytest.fixture(scope="module")
