@@ -108,13 +108,15 @@ def _others(option: str) -> str:
 
 
 def _nearest(name: str, options: Iterable[str]) -> str:
-    """The option nearest to a name that may lack its leading groups."""
-    by_leaf: dict[str, str] = {}
-    for option in sorted(options, key=lambda option: (len(option), option), reverse=True):  # the shortest comes last
-        by_leaf[option.rsplit(".", 1)[-1]] = option
+    """The option nearest to a name that may lack its leading groups, or all that are as near and as short."""
+    by_leaf: dict[str, list[str]] = {}
+    for option in sorted(options, key=lambda option: (len(option), option)):  # the shortest, and those as short
+        same = by_leaf.setdefault(option.rsplit(".", 1)[-1], [])
+        if not same or len(option) == len(same[0]):
+            same.append(option)
     full = did_you_mean(name, options) if "." in name else ""
     if full:
         return full.replace("'", "").replace("mean ", "mean --")
     hint = did_you_mean(name.rsplit(".", 1)[-1], by_leaf)
     leaf = re.search(r"'(.+)'", hint)
-    return f" (did you mean --{by_leaf[leaf[1]]}?)" if leaf else ""
+    return f" (did you mean {' or '.join(f'--{option}' for option in by_leaf[leaf[1]])}?)" if leaf else ""

@@ -40,7 +40,7 @@ MISTAKES: dict[str, tuple[Words, int, str]] = {
     "option without its group": (fit("--max_steps", "3"), 2, r"--max_steps \(did you mean --trainer\.max_steps\?\)"),
     "option like no other": (fit("--xyzzy", "3"), 2, r"unknown option --xyzzy$"),
     "unknown option of the method": (fit("--model.objectiv", "vlb"), 2, r"did you mean --model\.objective\?"),
-    "unknown option of the network": (fit("--model.unet.chanels", "32"), 2, r"did you mean --model\.unet\.channels\?"),
+    "unknown option of the network": (fit("--model.unet.chanels", "32"), 2, r" or --model\.unet\.channels\?"),
     "unknown option of a classifier": (
         line("fit", "--model", "NoisyClassifier", "--model.clasifier", "x"), 2, r"did you mean --model\.classifier\?"
     ),
