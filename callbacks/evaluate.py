@@ -20,8 +20,9 @@ from tenshot.callbacks.image_writer import to_uint8, write_png
 from tenshot.callbacks.metric_choice import Features, IntraName, PathName, Requests, build, chosen_metrics
 from tenshot.callbacks.metric_inputs import MetricInputs
 from tenshot.callbacks.path_drawing import show_paths
+from tenshot.callbacks.shared_drawing import drawn_share
 from tenshot.callbacks.throughput import paused
-from tenshot.callbacks.true_conditions import beside_true_conditions, drawn, refuse_true_conditions
+from tenshot.callbacks.true_conditions import beside_true_conditions, refuse_true_conditions
 from tenshot.datamodules import ImageDataModule
 from tenshot.datamodules.conditions import Conditions, Labels
 from tenshot.errors import InputError, check_range
@@ -253,15 +254,14 @@ class EvaluateGenerator(Callback):
     def measure(self, trainer: Trainer, pl_module: LightningModule, count: int, paths: int) -> dict[str, Any]:
         """Draw so many samples (and paths) with the averaged weights as they are now, and look. On all ranks.
 
-        Returns:
-            What the JSON file holds (docs/evaluation.md).
+        Returns: what the JSON file holds (docs/evaluation.md).
         """
         with averaged(trainer, pl_module):
             self._claim(trainer, pl_module, count)
             self._begin(trainer, pl_module, paths)
             sample, condition_of = cast(ImageGenerator, pl_module).sample, self.conditions.of(pl_module)
-            for images, batch in drawn(trainer, sample, count, self.seed, self.batch_size, condition_of):
-                self._add(images, batch)
+            for drawing in drawn_share(trainer, sample, count, self.seed, self.batch_size, condition_of):
+                self._add(*drawing)
             return self._finish(trainer, pl_module, count)
 
     def _claim(self, trainer: Trainer, pl_module: LightningModule, count: int) -> None:

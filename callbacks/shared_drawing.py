@@ -1,13 +1,14 @@
 """Images for looking at: now and then, drawn by all ranks together, written as a file and given to every logger."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from einops import rearrange
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
@@ -15,11 +16,13 @@ from torch import Tensor
 
 from tenshot.callbacks.image_writer import to_uint8, write_png
 from tenshot.callbacks.throughput import paused
+from tenshot.datamodules.conditions import ConditionOf
+from tenshot.datamodules.samples import SeedBatches
 from tenshot.distributed.trainer_attributes import is_trial
 from tenshot.lightning_modules.drawing import in_precision
 from tenshot.run.best_effort import best_effort
 
-__all__ = ["DrawsNowAndThen", "drawn_together", "publish"]
+__all__ = ["DrawsNowAndThen", "drawn_share", "drawn_together", "publish"]
 
 
 class DrawsNowAndThen(Callback):
@@ -100,3 +103,33 @@ def publish(trainer: Trainer, image: Tensor, key: str, step: int) -> None:
             log_image(key=key, images=[whole], step=step)
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(key, pixels.numpy(), step, dataformats="HWC")
+
+
+def drawn_share(
+    trainer: Trainer,
+    draw: Callable[[Tensor, Any], Tensor],
+    count: int,
+    seed: int,
+    batch_size: int,
+    condition_of: ConditionOf | None,
+) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+    """This rank's share of some samples, in the precision of the trainer.
+
+    Args:
+        trainer: Which says how many ranks there are.
+        draw: Seeds (N,) and their condition  ->  images (N, C, H, W).
+        count: How many samples there are.
+        seed: Of the samples.
+        batch_size: Images at a time.
+        condition_of: The condition of samples by their numbers.
+
+    Yields:
+        Images, and the batch that asked for them.
+    """
+    module = trainer.lightning_module
+    mine = torch.arange(trainer.global_rank, count, trainer.world_size)
+    for wanted in SeedBatches(mine, seed, batch_size, -(-len(mine) // batch_size), condition_of):
+        batch = move_data_to_device(wanted, module.device)
+        with in_precision(module):
+            images = draw(batch["seed"], batch.get("condition"))
+        yield images, batch

@@ -1,25 +1,21 @@
 """What the last stage of a cascade makes of true images made small, measured beside what it makes of generated ones."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
-import torch
-from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
 
 from tenshot.callbacks.metric_inputs import MetricInputs
+from tenshot.callbacks.shared_drawing import drawn_share
 from tenshot.datamodules import ImageDataModule
-from tenshot.datamodules.conditions import ConditionOf, Conditions
-from tenshot.datamodules.samples import SeedBatches
+from tenshot.datamodules.conditions import Conditions
 from tenshot.errors import InputError
 from tenshot.lightning_modules import Cascade
-from tenshot.lightning_modules.drawing import in_precision
 from tenshot.metrics.base import TRUE_CONDITIONS, Report
 
-__all__ = ["beside_true_conditions", "drawn", "refuse_true_conditions"]
+__all__ = ["beside_true_conditions", "refuse_true_conditions"]
 
 OPTION = "--evaluate.true_conditions"
 
@@ -76,7 +72,7 @@ def beside_true_conditions(
     rank_zero_info(f"true conditions: the last stage enlarges {count} images, of {origin['low_res_of']}")
     for metric in shown.metrics.values():
         metric.reset_generated()
-    for images, batch in drawn(trainer, cascade.enlarge, count, seed, shown.batch_size, conditions.of(stage)):
+    for images, batch in drawn_share(trainer, cascade.enlarge, count, seed, shown.batch_size, conditions.of(stage)):
         shown.show(images, batch)
     both: dict[str, Report] = {}
     for name, report in shown.reports().items():
@@ -84,33 +80,3 @@ def beside_true_conditions(
         of_true = replace(report, values=values, settings=report.settings | origin)
         both |= {name: reports[name], f"{name}{TRUE_CONDITIONS}": of_true}
     return both
-
-
-def drawn(
-    trainer: Trainer,
-    draw: Callable[[Tensor, Any], Tensor],
-    count: int,
-    seed: int,
-    batch_size: int,
-    condition_of: ConditionOf | None,
-) -> Iterator[tuple[Tensor, dict[str, Any]]]:
-    """This rank's share of some samples, in the precision of the trainer.
-
-    Args:
-        trainer: Which says how many ranks there are.
-        draw: Seeds (N,) and their condition  ->  images (N, C, H, W).
-        count: How many samples there are.
-        seed: Of the samples.
-        batch_size: Images at a time.
-        condition_of: The condition of samples by their numbers.
-
-    Yields:
-        Images, and the batch that asked for them.
-    """
-    module = trainer.lightning_module
-    mine = torch.arange(trainer.global_rank, count, trainer.world_size)
-    for wanted in SeedBatches(mine, seed, batch_size, -(-len(mine) // batch_size), condition_of):
-        batch = move_data_to_device(wanted, module.device)
-        with in_precision(module):
-            images = draw(batch["seed"], batch.get("condition"))
-        yield images, batch

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -15,7 +15,9 @@ from tenshot.models import UNet, UNetClassifier, UNetConfig
 from tenshot.models.pretrained import adm_in, is_classifier, load_adm_classifier, network_in, read_adm
 from tenshot.models.pretrained.adm_zoo import CLASSIFIERS
 
-__all__ = ["CLASSIFIER", "UNET", "process_for", "refuse_other_channels", "with_null_class"]
+__all__ = ["CLASSIFIER", "UNET", "process_for", "refuse_other_channels", "same_weights", "with_null_class"]
+
+C = TypeVar("C", bound=UNetConfig)
 
 
 def process_for(trained: Trained[Any], asked: DiffusionConfig | None) -> DiffusionConfig:
@@ -118,7 +120,8 @@ def _public_classifier(
     return Trained(CLASSIFIER, path, config, {"classifier": network.state_dict()}, origin, process)
 
 
-def _same(config: UNetConfig) -> UNetConfig:
+def same_weights(config: C) -> C:
+    """The one form of all architectures that differ in training alone."""
     return replace(config, dropout=0.0, checkpoint_blocks=False)
 
 
@@ -135,7 +138,7 @@ UNET: Kind[UNetConfig] = Kind(
     public=_public_unet,
     options=_TOLD,
     settings=("dropout",),
-    same=_same,
+    same=same_weights,
     diffuses=True,
 )
 
@@ -149,7 +152,7 @@ CLASSIFIER: Kind[UNetConfig] = Kind(
     public=_public_classifier,
     options=_TOLD,
     settings=("dropout",),
-    same=_same,
+    same=same_weights,
     diffuses=True,
     instead="guide a DDPM by it",
 )

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from tenshot.checkpoints.diffusion_networks import same_weights
 from tenshot.checkpoints.kind import Kind, Trained, Weights
 from tenshot.diffusion import DiffusionConfig
 from tenshot.models import UNet, UNetConfig
@@ -53,10 +54,6 @@ def _public_encoder(
     return Trained(CONDITION_ENCODER, path, file.config, states, "weights of PITI's first stage, by their shapes")
 
 
-def _same(config: C) -> C:
-    return replace(config, dropout=0.0, checkpoint_blocks=False)
-
-
 def _upsampler(config: GlideConfig | PITIConfig) -> str | None:
     return "PITIUpsampler" if config.low_res_channels else None
 
@@ -74,7 +71,7 @@ GLIDE_UNET: Kind[GlideConfig] = Kind(
     public=_public_glide,
     options=_TOLD,
     settings=("dropout",),
-    same=_same,
+    same=same_weights,
     diffuses=True,
     instead="no command takes a text; draw in Python with load_glide, or train PITI from it",
 )
@@ -90,7 +87,7 @@ PITI_UNET: Kind[PITIConfig] = Kind(
     public=_public_piti,
     options=_TOLD,
     settings=("dropout",),
-    same=_same,
+    same=same_weights,
     diffuses=True,
 )
 

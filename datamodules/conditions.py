@@ -18,6 +18,9 @@ __all__ = ["ConditionOf", "Conditions", "Labels"]
 
 Labels = Literal["random", "uniform", "data"]
 
+HASHED = 256
+"""Conditions at most, by whose content samples of others are told apart: all of a few-shot set."""
+
 ConditionOf = Callable[[Tensor], dict[str, Tensor]]
 """The condition of samples by their numbers: (N,) int64  ->  tensors by name, each of first dimension N."""
 
@@ -200,8 +203,8 @@ class Conditions:
 
 
 def _told_of(name: str, source: Source) -> dict[str, str]:
-    """Which conditions they are: how many of what, and a hash of some, spread over all."""
-    chosen = sorted({round(step * (len(source) - 1) / 15) for step in range(16)})
+    """Which conditions they are: how many of what, and a hash of all, or of so many that are spread over them."""
+    chosen = sorted({round(step * (len(source) - 1) / (HASHED - 1)) for step in range(HASHED)})
     rows = source.read(chosen)[name]
     digest = hashlib.sha256(str(tuple(rows.shape)).encode() + rows.numpy().tobytes()).hexdigest()
     return {f"{name}_of": f"{source}, sha256 {digest[:16]}"}

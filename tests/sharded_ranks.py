@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import tiny
+import tiny_piti
 import tiny_stages
 import torch
 from by_image import ByImage, NumberedFaces
@@ -27,7 +28,7 @@ from tenshot.checkpoints.runs import checkpoint_path
 from tenshot.cli import main
 from tenshot.distributed.sharding import gathered
 from tenshot.errors import InputError
-from tenshot.lightning_modules import DDPM, NoisyClassifier, Pairwise, SuperResolution
+from tenshot.lightning_modules import DDPM, PITI, NoisyClassifier, Pairwise, SuperResolution
 from tenshot.run import FullySharded, fully_sharded
 
 PAIRWISE = Pairwise(image=3, high_frequency=2, high_frequency_mse=1e-4, pairs="all")
@@ -130,7 +131,13 @@ def stage(folder: Path) -> SuperResolution:
     )
 
 
-OTHERS: dict[str, Callable[[Path], LightningModule]] = {"classifier": classifier, "stage": stage}
+def encoder(folder: Path) -> PITI:
+    """A condition encoder beside a frozen network of random weights, and grids that it draws while sharded."""
+    start = tiny_stages.saved(folder, tiny.randomised(tiny_piti.piti(piti=tiny_piti.TINY)))
+    return PITI(init_from=start, stage=1, optimizer=tiny.adam(1e-3), preview_sampler=tiny.QUICK)
+
+
+OTHERS: dict[str, Callable[[Path], LightningModule]] = {"classifier": classifier, "stage": stage, "encoder": encoder}
 
 
 def losses_of(folder: Path, make: Callable[[Path], LightningModule], strategy: Any) -> list[float]:
@@ -138,8 +145,10 @@ def losses_of(folder: Path, make: Callable[[Path], LightningModule], strategy: A
     folder.mkdir(parents=True, exist_ok=True)
     module, follow = make(folder), Follow()
     torch.manual_seed(0)
-    trainer = tiny.trainer(folder, 2, follow, devices=2, strategy=strategy)
-    trainer.fit(module, tiny.faces(labels=True, batch_size=2))
+    grid = SampleGrid(every_n_steps=2, count=3, columns=3)
+    trainer = tiny.trainer(folder, 2, follow, *([grid] if make is encoder else []), devices=2, strategy=strategy)
+    given: dict[str, Any] = {"pairs": "mask", "condition_size": 32} if make is encoder else {"labels": True}
+    trainer.fit(module, tiny.faces(batch_size=2, num_val=4 if make is encoder else 0, **given))
     return follow.losses
 
 

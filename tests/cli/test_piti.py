@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from tiny_stages import saved
 
 from tenshot.callbacks.image_writer import to_uint8
 from tenshot.cli import main
+from tenshot.datamodules.conditions import Conditions
 from tenshot.lightning_modules import PITI
 
 QUICK = ["--model.sampler.method", "ddim", "--model.sampler.steps", "ddim2"]
@@ -122,3 +124,34 @@ def test_a_file_of_weights_alone_needs_data_to_draw_from(tenshot: tiny.Run, run:
     outcome = tenshot(*words, *faces, "--images.count", "3")
     assert outcome.status == 0, outcome.err
     assert len(read(tmp_path / "images")) == 3
+
+
+def test_one_condition_of_many_that_changed_is_noticed():
+    """Of a set with as many images as few-shot sets have."""
+
+    def told(rows: torch.Tensor) -> Any:
+        data: Any = SimpleNamespace(val_source=Rows(rows))
+        return Conditions("images", data=data).enlarged(SimpleNamespace(condition_name="condition_image"))
+
+    conditions = torch.zeros(100, 3, 4, 4, dtype=torch.uint8)
+    for changed in (0, 37, 99):
+        other = conditions.clone()
+        other[changed, 0, 1, 2] = 1
+        assert told(other) != told(conditions)
+    assert told(conditions.clone()) == told(conditions)
+
+
+class Rows:
+    """Conditions by number."""
+
+    def __init__(self, rows: torch.Tensor) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, indices: list[int]) -> dict[str, torch.Tensor]:
+        return {"condition_image": self.rows[indices]}
+
+    def __str__(self) -> str:
+        return "rows"
