@@ -35,9 +35,11 @@ def networks(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[nn.Module,
         resblock_updown=True, dropout=0.0,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(0)
-    for weight in theirs.parameters():
-        fan_in = max(1, weight[0].numel()) if weight.dim() > 1 and weight.shape[0] > 1 else 16
-        weight.data = torch.randn(weight.shape, generator=generator) / fan_in**0.5
+    for name, weight in theirs.named_parameters():
+        noise = torch.randn(weight.shape, generator=generator)
+        norm = weight.dim() == 1 and name.endswith("weight")
+        fan_in = weight[0].numel() if weight.dim() > 1 and weight.shape[0] > 1 else 100
+        weight.data = noise / fan_in**0.5 + norm  # scales of about 1, so that the output depends on the condition
     torch.save(theirs.state_dict(), tmp_path / "base.pt")
     ours = piti(
         init_from=str(tmp_path / "base.pt"), piti=CONFIG, stage=2, sampler=Sampler("ddpm", STEPS),
@@ -89,6 +91,8 @@ def test_a_guided_chain_is_that_of_the_official_sampler(networks: Any, monkeypat
     drawn = ours.sample(torch.arange(2), {"condition_image": condition()})
     assert 0.05 < drawn.std() < 1
     torch.testing.assert_close(drawn, expected.clamp(-1, 1), atol=1e-4, rtol=0)
+    ours.classifier_free = None
+    assert (ours.sample(torch.arange(2), {"condition_image": condition()}) - drawn).abs().max() > 0.1
 
 
 def test_a_training_step_has_the_official_loss(networks: Any):
