@@ -8,6 +8,8 @@ import types
 from types import ModuleType
 
 import pytest
+import torch
+from torch import nn
 
 # what their modules import but the parts compared here do not use
 _STUBS = {
@@ -35,3 +37,14 @@ def official(variable: str, module: str) -> ModuleType:
         folder.__path__ = [os.path.join(path, *module.split(".", 1)[0].split("/"))]
         sys.modules[alias] = folder
     return importlib.import_module(f"{alias}.{name}")
+
+
+def randomised(network: nn.Module) -> nn.Module:
+    """Every weight random, so that nothing agrees vacuously, at scales at which an output depends on all its inputs."""
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in network.named_parameters():
+        noise = torch.randn(weight.shape, generator=generator)
+        norm = weight.dim() == 1 and name.endswith("weight")
+        fan_in = weight[0].numel() if weight.dim() > 1 and weight.shape[0] > 1 else 100
+        weight.data = noise / fan_in**0.5 + norm
+    return network.eval()

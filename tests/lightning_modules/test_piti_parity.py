@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from official_code import official
+from official_code import official, randomised
 from tiny_piti import piti
 from torch import Tensor, nn
 
@@ -34,18 +34,12 @@ def networks(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[nn.Module,
         attention_resolutions=(2, 4), channel_mult=(1, 2, 3), num_head_channels=16, use_scale_shift_norm=True,
         resblock_updown=True, dropout=0.0,
     )  # fmt: skip
-    generator = torch.Generator().manual_seed(0)
-    for name, weight in theirs.named_parameters():
-        noise = torch.randn(weight.shape, generator=generator)
-        norm = weight.dim() == 1 and name.endswith("weight")
-        fan_in = weight[0].numel() if weight.dim() > 1 and weight.shape[0] > 1 else 100
-        weight.data = noise / fan_in**0.5 + norm  # scales of about 1, so that the output depends on the condition
-    torch.save(theirs.state_dict(), tmp_path / "base.pt")
+    torch.save(randomised(theirs).state_dict(), tmp_path / "base.pt")
     ours = piti(
         init_from=str(tmp_path / "base.pt"), piti=CONFIG, stage=2, sampler=Sampler("ddpm", STEPS),
         classifier_free=ClassifierFreeGuidance(SCALE),
     )  # fmt: skip
-    return theirs.eval(), ours
+    return theirs, ours
 
 
 def condition() -> Tensor:

@@ -1,13 +1,12 @@
 """GLIDE's and PITI's networks against the official code, weights carried over by the importer."""
 
-import math
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from official_code import official
-from torch import Tensor, nn
+from official_code import official, randomised
+from torch import Tensor
 
 from tenshot.models.pretrained import load_condition_encoder, load_glide, load_piti
 
@@ -18,15 +17,6 @@ UNET: dict[str, Any] = {
     "dropout": 0.1,
 }  # fmt: skip
 OURS: dict[str, Any] = {"image_size": 32, "head_channels": 16}
-
-
-def randomised(network: nn.Module) -> dict[str, Tensor]:
-    """Give every weight a random value: some of the official ones have none, and fresh networks output 0."""
-    generator = torch.Generator().manual_seed(0)
-    for parameter in network.parameters():
-        fan_in = max(1, parameter[0].numel()) if parameter.dim() > 1 and parameter.shape[0] > 1 else 16
-        parameter.data = torch.randn(parameter.shape, generator=generator) / math.sqrt(fan_in)
-    return network.eval().state_dict()
 
 
 def assert_close(ours: Tensor, theirs: Tensor) -> None:
@@ -62,7 +52,7 @@ def test_glide(kind, told):
         text_ctx=LENGTH, xf_width=WIDTH, xf_layers=2, xf_heads=4, xf_final_ln=True, xf_padding=True,
         tokenizer=tokenizer, **UNET,
     )  # fmt: skip
-    ours = load_glide(randomised(theirs), text_heads=4, **OURS).eval()
+    ours = load_glide(randomised(theirs).state_dict(), text_heads=4, **OURS).eval()
     x, t = noisy()
     tokens = torch.randint(VOCABULARY, (2, LENGTH))
     mask = torch.tensor([[True] * 4 + [False] * 3, [False] * 7])
@@ -82,7 +72,7 @@ def test_piti(channels, low_res, monkeypatch):
         text_ctx=128, xf_width=512, xf_layers=2, xf_heads=8, xf_final_ln=True, use_fp16=False, num_heads=1,
         num_heads_upsample=-1, n_class=channels, **UNET,
     )  # fmt: skip
-    state = randomised(theirs)
+    state = randomised(theirs).state_dict()
     ours = load_piti(state, **OURS).eval()
     assert ours.config.condition_layers == 2
     x, t = noisy()
