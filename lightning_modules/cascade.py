@@ -124,7 +124,10 @@ class Cascade(LightningModule):
         method = method_for(self.base)
         if method == "SuperResolution":
             raise InputError(f"--model.base {self.base}: a stage that enlarges images: give it with --model.stages")
-        base = self._configured_base(DDPM if method == "DDPM" else StyleGAN2)
+        kinds = {"DDPM": DDPM, "StyleGAN2": StyleGAN2}
+        if method not in kinds:
+            raise InputError(f"--model.base {self.base}: of {method}: give one of {' or '.join(kinds)}")
+        base = self._configured_base(kinds[method])
         with named("--model.base_"):
             base.configure_model()
         return base
@@ -247,9 +250,9 @@ class Cascade(LightningModule):
             classes = "no" if self.num_classes is None else self.num_classes
             raise InputError(f"the cascade draws {self.size} px, {classes} classes, but the data {told}: set --data")
         parts = parts_of_bound(self.generators, self._on_device, x, label, self.bits_per_dim_steps)
-        named = [("bits_per_dim", cascade_bits_per_dim(parts))]
-        named += [(f"bits_per_dim_{f'stage{n - 1}' if n else 'base'}", bits) for n, (bits, _) in enumerate(parts)]
-        for name, bits in named:
+        values = [("bits_per_dim", cascade_bits_per_dim(parts))]
+        values += [(f"bits_per_dim_{f'stage{n - 1}' if n else 'base'}", bits) for n, (bits, _) in enumerate(parts)]
+        for name, bits in values:
             self.log(f"val/{name}", bits.mean(), batch_size=len(x), sync_dist=True)
 
     def _given_as(self, number: int, preview: bool) -> str:

@@ -8,10 +8,12 @@ import pytest
 import tiny
 import torch
 from tiny_piti import CONFIG, TINY, masks, pairs, piti, public_file
+from tiny_stages import saved
 from torch import Tensor
 
 from tenshot.distributed.seeding import SeededNoise
-from tenshot.lightning_modules import PITI, ClassifierFreeGuidance, Sampler
+from tenshot.errors import InputError
+from tenshot.lightning_modules import PITI, Cascade, CascadeStage, ClassifierFreeGuidance, Sampler
 
 SEEDS = torch.tensor([4, 9, 2, 7])
 
@@ -152,3 +154,9 @@ def test_data_that_do_not_suit_are_refused_before_training(tmp_path: Path, modul
 
 def test_to_draw_without_a_condition_is_refused():
     tiny.refusal(lambda: method().sample(SEEDS), "PITI draws from condition images")
+
+
+def test_no_base_of_a_cascade_which_gives_it_no_conditions(tmp_path: Path):
+    file = saved(tmp_path, method())
+    with pytest.raises(InputError, match=r"--model\.base .*saved\.ckpt: of PITI: give one of DDPM or StyleGAN2"):
+        Cascade(file, [CascadeStage("none.ckpt")]).configure_model()
