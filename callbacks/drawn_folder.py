@@ -19,7 +19,7 @@ from tenshot.distributed.first_rank import of_first_rank
 from tenshot.errors import InputError
 from tenshot.run.text_file import write_whole
 
-__all__ = ["RECORD", "DrawnFolder"]
+__all__ = ["RECORD", "DrawnFolder", "bears"]
 
 RECORD = "drawn_by.json"
 """Name of the file beside the images."""
@@ -42,8 +42,16 @@ class DrawnFolder:
         option: The command-line option that names another folder.
     """
 
+    foreign = "not drawn by this model and settings"
+    """What is said of a file without the mark."""
+
     def __init__(self, path: Path, by: DrawnBy, option: str) -> None:
         self.path, self.by, self.option, self.named = path, by, option, path
+
+    @property
+    def history(self) -> dict[str, Any]:
+        """What is recorded each time that it is new, beside what was before."""
+        return {"code": self.by.origin["code"]}
 
     def file(self, number: int) -> Path:
         """Where a sample goes."""
@@ -55,7 +63,7 @@ class DrawnFolder:
 
     def bears(self, file: Path, number: int) -> bool:
         """Whether a file is whole and bears the mark of a sample."""
-        return _bears(file, self.mark(number))
+        return bears(file, self.mark(number))
 
     def claim(self, trainer: Trainer, count: int) -> set[int]:
         """Record what draws, and find the numbers that are there; on all ranks, of which the first looks.
@@ -86,17 +94,17 @@ class DrawnFolder:
         record = self.path / RECORD
         if not record.exists():
             self._refuse_images()
-            self._write({"code": [self.by.origin["code"]], "date": _now()}, new=True)
+            self._write({name: [value] for name, value in self.history.items()} | {"date": _now()}, new=True)
         self._compare(_read(record))
-        there = [(number, self.file(number)) for number in range(count)] if self.path.is_dir() else []
-        names = {entry.name for entry in os.scandir(self.path)}
+        files = [self.file(number) for number in range(count)]
+        there = {folder: set(os.listdir(folder)) for folder in {file.parent for file in files} if folder.is_dir()}
         drawn = set()
-        for number, file in there:
-            if file.name in names and file.stat().st_size:  # a machine that lost power leaves empty files
+        for number, file in enumerate(files):
+            if file.name in there.get(file.parent, ()) and file.stat().st_size:  # lost power leaves empty files
                 if not self.bears(file, number):
                     raise InputError(
-                        f"{file}: not drawn by this model and settings, though its name is that of a sample: move it "
-                        f"away, or choose another folder with {self._elsewhere()}"
+                        f"{file}: {self.foreign}, though its name is that of a sample: move it away, or choose another "
+                        f"folder with {self._elsewhere()}"
                     )
                 drawn.add(number)
         return drawn
@@ -129,12 +137,13 @@ class DrawnFolder:
                 f"{self.path} holds samples of something else ({'; '.join(told)}): choose another folder with "
                 f"{self._elsewhere()}, or move them away"
             )
-        code = self.by.origin["code"]
-        if code not in record["code"]:
-            rank_zero_info(
-                f"{self.path}: drawn so far by version {record['code'][-1]} of the code, from here on by {code}"
-            )
-            self._write({"code": [*record["code"], code], "date": record.get("date")}, new=False)
+        new = {name: value for name, value in self.history.items() if value not in record.get(name, [])}
+        if "code" in new:
+            then, now = record["code"][-1], new["code"]
+            rank_zero_info(f"{self.path}: drawn so far by version {then} of the code, from here on by {now}")
+        if new:
+            lists = {name: record.get(name, []) + [value] * (name in new) for name, value in self.history.items()}
+            self._write({**lists, "date": record.get("date")}, new=False)
 
     def _write(self, history: dict[str, Any], new: bool) -> None:
         content = {"schema": SCHEMA, **self.by.origin, **history, "depends_on": self.by.depends_on}
@@ -174,7 +183,7 @@ def _read(record: Path) -> dict[str, Any]:
     return content
 
 
-def _bears(file: Path, mark: str) -> bool:
+def bears(file: Path, mark: str) -> bool:
     """Whether a file is a whole PNG with this mark."""
     with file.open("rb") as opened:
         head = opened.read(MOST_HEAD)

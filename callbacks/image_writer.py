@@ -1,8 +1,8 @@
-"""Write drawn images as numbered PNG files."""
+"""Write drawn images as PNG files, numbered or named after what they are drawn from."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from einops import rearrange
@@ -16,11 +16,14 @@ from tenshot.callbacks.drawn_by import drawn_by
 from tenshot.callbacks.drawn_folder import DrawnFolder
 from tenshot.callbacks.ema import averaged
 from tenshot.callbacks.kept_stages import keep_stages
+from tenshot.callbacks.named_folder import NamedFolder
 from tenshot.datamodules import ImageDataModule, Samples
+from tenshot.datamodules.condition_files import condition_files
 from tenshot.datamodules.conditions import Conditions, Labels
 from tenshot.datamodules.pixels import to_pixels
 from tenshot.datamodules.samples import SeedBatches
 from tenshot.errors import InputError
+from tenshot.lightning_modules.data_checks import check_condition_images
 
 __all__ = ["ImageWriter", "MissingSamples", "to_uint8", "write_png"]
 
@@ -59,6 +62,8 @@ def write_png(pixels: Tensor, path: Path, mark: str | None = None) -> None:
 class ImageWriter(Callback):
     """Write what ``tenshot predict`` draws as ``000000.png``, ``000001.png``, …; a second run adds what is missing.
 
+    What is drawn from a folder of conditions is named after these: ``NAME.png``, or ``NAME_0.png``, ``NAME_1.png``, …
+
     ``drawn_by.json`` beside the images says what drew them; a folder that holds images of another model, seed or
     sampler is refused.
 
@@ -76,6 +81,10 @@ class ImageWriter(Callback):
         low_res: For a super-resolution stage, a folder of small images to enlarge: image i is of the i-th by name.
         keep_stages: For a cascade, a folder in which to keep the images of the base and of all stages but the last, as
             float32; what is there is not drawn again, and refused if it is of another checkpoint or other options.
+        conditions: For PITI, a folder or archive of masks, sketches, depth or normals to draw from, read as in
+            training; for geometry two, normals and depth.
+        photos: For PITI on sketches, a folder of photographs, from whose edges is drawn.
+        per_condition: Images of each of these. Image j of a condition depends on (seed, its name, j) and what it shows.
     """
 
     def __init__(
@@ -88,15 +97,57 @@ class ImageWriter(Callback):
         labels: Labels | None = None,
         low_res: str | None = None,
         keep_stages: str | None = None,
+        conditions: str | list[str] | None = None,
+        photos: str | None = None,
+        per_condition: int = 1,
     ) -> None:
         self.keep_stages = keep_stages
         self.dir, self.count, self.batch_size, self.seed = dir, COUNT if count is None else count, batch_size, seed
-        for name, value, least in (("count", self.count, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+        for name, value, least in (
+            ("count", self.count, 1),
+            ("batch_size", batch_size, 1),
+            ("seed", seed, 0),
+            ("per_condition", per_condition, 1),
+        ):
             if value < least:
                 raise InputError(f"images.{name} is {value}: choose at least {least}")
-        self.conditions, self._all = Conditions("images", label, labels, low_res), count is None
+        self._files = {"--images.conditions": conditions, "--images.photos": photos}
+        self._check_together(count, per_condition)
+        self.conditions = Conditions("images", label, labels, low_res, each=per_condition)
+        self._all = count is None
         self._step = 0
         self._folder: DrawnFolder
+
+    def _check_together(self, count: int | None, per_condition: int) -> None:
+        given = [option for option, roots in self._files.items() if roots is not None]
+        if len(given) > 1:
+            raise InputError(f"{' and '.join(given)} are both given: leave one out")
+        if given and count is not None:
+            raise InputError(
+                f"--images.count {count}: {given[0]} tells how many images there are, --images.per_condition of each: "
+                "leave it out"
+            )
+        if not given and per_condition > 1:
+            raise InputError(
+                f"--images.per_condition {per_condition} is of a folder of conditions: give that with "
+                "--images.conditions"
+            )
+
+    def take_conditions(self, data: object) -> None:
+        """Know the data that the method was trained on, and the conditions that are to be drawn from.
+
+        Raises:
+            InputError: Samples are to have the classes of data that have none, or the files of conditions are not what
+                the data say.
+        """
+        conditions = self.conditions.with_classes_of(data)
+        files = [
+            condition_files(data, roots, option, option == "--images.photos")
+            for option, roots in self._files.items()
+            if roots is not None
+        ]
+        data = data if isinstance(data, ImageDataModule) else None
+        self.conditions = replace(conditions, data=data, files=files[0] if files else None)
 
     def folder(self, trainer: Trainer) -> Path:
         """Where the images go."""
@@ -124,11 +175,17 @@ class ImageWriter(Callback):
             by = drawn_by(trainer, trainer.lightning_module, self.seed, self._step, self.conditions)
         if self.keep_stages is not None:
             keep_stages(trainer, Path(self.keep_stages), by, self.count)
-        self._folder = DrawnFolder(self.folder(trainer), by, "--images.dir")
+        path, files = self.folder(trainer), self.conditions.files
+        if files is None:
+            self._folder = DrawnFolder(path, by, "--images.dir")
+        else:
+            check_condition_images(self.conditions.data, cast(Any, trainer.lightning_module).unet.config)
+            self._folder = NamedFolder(path, by, "--images.dir", files, self.conditions.each)
         there = self._folder.claim(trainer, self.count)
         if condition_of is not None and self.conditions.recorded is not None and trainer.is_global_zero:
             self._folder.tell_classes(condition_of(torch.arange(self.count))["label"].tolist())
-        rank_zero_info(f"{self._folder.path}: drawing {self.count} images, {len(there)} of them are there already")
+        of = "" if files is None else f" from the {files}"
+        rank_zero_info(f"{path}: drawing {self.count} images{of}, {len(there)} of them are there already")
         return there
 
     def on_predict_batch_end(
@@ -153,12 +210,11 @@ class MissingSamples(Samples):
         data: Whose classes they may have, or whose condition images they are drawn from.
 
     Raises:
-        InputError: They are to have the classes of the data, which have none.
+        InputError: As ``ImageWriter.take_conditions``.
     """
 
     def __init__(self, writer: ImageWriter, data: object = None) -> None:
-        conditions = writer.conditions.with_classes_of(data)
-        writer.conditions = replace(conditions, data=data if isinstance(data, ImageDataModule) else None)
+        writer.take_conditions(data)
         super().__init__(writer.count, writer.batch_size, writer.seed, conditions=writer.conditions)
         self.writer = writer
 

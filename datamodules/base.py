@@ -2,6 +2,7 @@
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from tenshot.datamodules.batches import (
     Source,
 )
 from tenshot.datamodules.choice import BY_LISTING, BY_NAME, Record
+from tenshot.datamodules.pairs import ConditionReader
 from tenshot.datamodules.pixels import from_pixels
 from tenshot.errors import InputError
 
@@ -43,6 +45,11 @@ class ImageDataModule(LightningDataModule, ABC):
     Raises:
         InputError: a number is out of its range.
     """
+
+    reader: ConditionReader | None = None
+    """How conditions are read from files; None where there is none of that kind."""
+    suffixes: Sequence[str] = ()
+    """What the names of condition files have after those of their images; one for each part of the condition."""
 
     def __init__(self, batch_size: int, image_size: int | None, seed: int, flip: bool, num_workers: int) -> None:
         super().__init__()

@@ -10,13 +10,17 @@ from torch import Tensor
 
 from tenshot.datamodules.base import ImageDataModule
 from tenshot.datamodules.batches import Source
+from tenshot.datamodules.condition_files import ConditionFiles
 from tenshot.datamodules.low_res_folder import LowResFolder
 from tenshot.datamodules.pixels import from_pixels
 from tenshot.errors import InputError
 
-__all__ = ["ConditionOf", "Conditions", "Labels"]
+__all__ = ["BY_NAME", "ConditionOf", "Conditions", "Labels", "told_of"]
 
 Labels = Literal["random", "uniform", "data"]
+
+BY_NAME = "files, each by its name"
+"""What is said of the conditions of samples that are drawn from files."""
 
 HASHED = 256
 """Conditions at most, by whose content samples of others are told apart: all of a few-shot set."""
@@ -39,6 +43,8 @@ class Conditions:
         data: For such a method the images whose low-resolution versions it is to enlarge, with their classes; for one
             that draws from condition images, the data that have them.
         classes: Of the training images, for ``data``, int64 (n,); ``with_classes_of`` finds them.
+        files: For a method that draws from condition images, files of them in place of the data's.
+        each: How many samples are drawn from each of those, one after the other.
 
     Raises:
         InputError: Both are given, or the label is no class.
@@ -50,6 +56,8 @@ class Conditions:
     low_res: str | None = None
     data: ImageDataModule | None = None
     classes: Tensor | None = field(default=None, compare=False)
+    files: ConditionFiles | None = field(default=None, compare=False)
+    each: int = 1
 
     def __post_init__(self) -> None:
         if self.label is not None and self.labels is not None:
@@ -106,13 +114,24 @@ class Conditions:
             return labels or enlarged
         return lambda index: enlarged(index) | labels(index)
 
+    def true_images(self, method: object) -> Callable[[Tensor], Tensor] | None:
+        """The images beside the condition images that a method draws from, by the numbers of samples: (N,) int64 ->
+        uint8 (N, 3, H, W); None of other methods, and where files of conditions are drawn from.
+        """
+        if getattr(method, "condition_name", None) is None or self.data is None or self.files is not None:
+            return None
+        source = _images(self.data)
+        return lambda index: source.read((index % len(source)).tolist())["image"]
+
     def enlarged(self, method: object) -> dict[str, str] | None:
         """What files of samples and measurements say of the images that a method enlarges, or of the condition images
         that it draws from; None of other methods.
         """
         name = getattr(method, "condition_name", None)
+        if name is not None and self.files is not None:
+            return {f"{name}_of": BY_NAME}
         if name is not None:
-            return None if self.data is None else _told_of(name, _images(self.data))
+            return None if self.data is None else told_of(name, _images(self.data))
         if not hasattr(method, "low_res_size"):
             return None
         if self.low_res is not None:
@@ -120,12 +139,19 @@ class Conditions:
         return {"low_res_of": str(_images(self.data))} if self.data is not None else None
 
     def count(self, method: object) -> int | None:
-        """How many images there are to be enlarged in the folder, or training images of which each sample takes the
-        class; None where neither is.
+        """How many images there are to be enlarged in the folder, or to be drawn from files of conditions, or training
+        images of which each sample takes the class; None where nothing tells.
         """
+        if self.files is not None:
+            return len(self.files) * self.each
         if self.classes is not None:
             return len(self.classes)
         return None if self.low_res is None or not hasattr(method, "low_res_size") else len(self._folder(method))
+
+    @property
+    def numbers(self) -> Tensor | None:
+        """Which number of a seed each sample is drawn by; None where that is its own."""
+        return None if self.files is None else self.files.numbers(self.each)
 
     def _folder(self, method: object) -> LowResFolder:
         assert self.low_res is not None
@@ -133,10 +159,17 @@ class Conditions:
 
     def _given_to(self, method: object) -> ConditionOf | None:
         """What the data give beside images, for a method that draws from that."""
-        name = getattr(method, "condition_name", None)
+        name, drawer = getattr(method, "condition_name", None), type(method).__name__
+        if name is None and self.files is not None:
+            raise InputError(
+                f"{self.files.option} gives condition images, which this {drawer} does not draw from: leave the option "
+                "out"
+            )
         if name is None:
             return None
-        drawer = type(method).__name__
+        if self.files is not None:
+            files, each = self.files, self.each
+            return lambda index: {name: files.read((index // each).tolist())}
         if self.data is None:
             raise InputError(f"{drawer} draws from what the data give beside images: give --data, Paired for example")
         source = _images(self.data)
@@ -202,7 +235,7 @@ class Conditions:
         return lambda index: {"label": torch.full_like(index, label)}
 
 
-def _told_of(name: str, source: Source) -> dict[str, str]:
+def told_of(name: str, source: Source) -> dict[str, str]:
     """Which conditions they are: how many of what, and a hash of all, or of so many that are spread over them."""
     chosen = sorted({round(step * (len(source) - 1) / (HASHED - 1)) for step in range(HASHED)})
     rows = source.read(chosen)[name]

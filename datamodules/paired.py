@@ -81,6 +81,8 @@ class Paired(ImageDataModule):
         InputError: An option is out of its range, or two exclude each other.
     """
 
+    reader: ConditionReader
+
     def __init__(
         self,
         root: str | None = None,
@@ -130,7 +132,7 @@ class Paired(ImageDataModule):
         self.condition = condition
         self.shots = shots
         self.val_fraction = val_fraction
-        suffixes = self._one_a_part("suffix", suffix) or [""] * len(PARTS[condition])
+        self.suffixes = suffixes = self._one_a_part("suffix", suffix) or [""] * len(PARTS[condition])
         given = self._one_a_part("conditions", conditions)
         self.place = Place(root, given, suffixes, pairs)
         self.val_place: Place | None = None
@@ -235,6 +237,8 @@ class Paired(ImageDataModule):
         if self._kept is None:
             train, val = self._choices
             about = {"class": type(self).__name__, "rule": self.rule, "request": self._request()}
+            if self.reader.masks.palette:
+                about["palette"] = {str(index): list(colour) for index, colour in self.reader.masks.palette.items()}
             self._kept = about | {"train": part_of(*train), "val": part_of(*val) if val else None}
         return self._kept
 

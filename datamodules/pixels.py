@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["from_pixels", "to_pixels"]
+__all__ = ["as_colours", "from_pixels", "to_pixels"]
 
 
 def from_pixels(pixels: Tensor) -> Tensor:
@@ -14,3 +14,8 @@ def from_pixels(pixels: Tensor) -> Tensor:
 def to_pixels(images: Tensor) -> Tensor:
     """Float in [-1, 1], what is beyond is clamped  ->  uint8, ``round((x + 1) * 127.5)``; any shape."""
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def as_colours(condition_image: Tensor) -> Tensor:
+    """How condition images are shown: (N, C, S, S)  ->  (N, 3, S, S), three channels, or the only one as grey."""
+    return condition_image[:, :3].expand(-1, 3, -1, -1)

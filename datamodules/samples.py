@@ -19,6 +19,8 @@ SEEDS = 2**31  # seeds whose sample seeds still fit into int64
 class Samples(LightningDataModule):
     """The samples number 0 … count - 1; number i has the seed ``seed * 2**32 + i``, so no two seeds share a sample.
 
+    Of samples that are drawn from files of conditions, the names of these give other numbers for the seeds.
+
     A batch is {"index": int64 (N,), "seed": int64 (N,)} and, where conditions were chosen, "condition": tensors by
     name, each of first dimension N. Rank r makes every W-th of the samples that are wanted, from the r-th on; so
     neither the batch size nor the number of ranks changes what sample i is.
@@ -64,7 +66,8 @@ class Samples(LightningDataModule):
         wanted = torch.tensor([index for index in range(self.count) if index not in self.skip], dtype=torch.int64)
         busiest = -(-len(wanted) // world_size)
         length = -(-busiest // self.batch_size)
-        return SeedBatches(wanted[rank::world_size], self.seed, self.batch_size, length, condition_of)
+        numbers = self.conditions.numbers if self.conditions else None
+        return SeedBatches(wanted[rank::world_size], self.seed, self.batch_size, length, condition_of, numbers)
 
     def test_dataloader(self) -> "SeedBatches":
         """This rank's share."""
@@ -79,21 +82,30 @@ class SeedBatches:
         length: Batches that the busiest rank makes. That is the length on every rank: on a rank of length 0 Lightning
             would leave out the hooks around the loop, and their collectives would wait for it for ever.
         condition_of: What they are conditioned on; none: the method draws that itself.
+        numbers: int64, by the number of a sample the one that its seed is made of; by default that itself.
     """
 
     def __init__(
-        self, indices: Tensor, seed: int, batch_size: int, length: int, condition_of: ConditionOf | None = None
+        self,
+        indices: Tensor,
+        seed: int,
+        batch_size: int,
+        length: int,
+        condition_of: ConditionOf | None = None,
+        numbers: Tensor | None = None,
     ) -> None:
         self.indices = indices
         self.seed = seed
         self.batch_size = batch_size
         self.length = length
         self.condition_of = condition_of
+        self.numbers = numbers
 
     def __len__(self) -> int:
         return self.length
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for index in self.indices.split(self.batch_size) if len(self.indices) else ():
-            batch: dict[str, Any] = {"index": index, "seed": self.seed * MOST + index}
+            number = index if self.numbers is None else self.numbers[index]
+            batch: dict[str, Any] = {"index": index, "seed": self.seed * MOST + number}
             yield batch if self.condition_of is None else batch | {"condition": self.condition_of(index)}

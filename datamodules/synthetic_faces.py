@@ -1,6 +1,6 @@
 """SyntheticFaces: the data set that Tenshot draws itself, so that everything runs where nothing can be downloaded."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from tenshot.datamodules.base import ImageDataModule
 from tenshot.datamodules.batches import CONDITION_IMAGE, Batch, Source
 from tenshot.datamodules.faces import CONDITIONS, DOMAINS, NUM_LABELS, FacesSource
 from tenshot.datamodules.faces.counter import hash_keys
-from tenshot.datamodules.pairs import CHANNELS, KINDS, PARTS, turned_normals
+from tenshot.datamodules.pairs import CHANNELS, KINDS, PARTS, ConditionReader, Kind, turned_normals
 from tenshot.errors import InputError, did_you_mean
 
 __all__ = ["SyntheticFaces"]
@@ -85,6 +85,7 @@ class SyntheticFaces(ImageDataModule):
         self.condition = condition
         self.pairs = pairs
         self.condition_size = condition_size
+        self.reader = None if pairs is None else ConditionReader(cast(Kind, pairs), condition_size)
 
     @property
     def num_classes(self) -> int | None:

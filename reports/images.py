@@ -10,7 +10,7 @@ from PIL import Image
 
 from tenshot.errors import InputError
 from tenshot.reports.groups import Group
-from tenshot.reports.run import Run
+from tenshot.reports.run import Key, Run
 from tenshot.reports.shots import NotAvailable, shots_of
 
 __all__ = [
@@ -60,7 +60,7 @@ class Nearest:
         count: How many samples there are.
     """
 
-    numbers: list[int]
+    numbers: list[Key]
     samples: Pixels
     shots: Pixels
     distances: list[float]
@@ -97,10 +97,11 @@ def smaller(image: Image.Image, side: int | None) -> Image.Image:
     return image.resize((side, max(1, round(image.height * side / image.width))), Image.Resampling.BOX)
 
 
-def common_numbers(groups: Sequence[Group]) -> list[int]:
-    """The first numbers that every run with images has an image of."""
+def common_numbers(groups: Sequence[Group]) -> list[Key]:
+    """The first numbers, or names of conditions, that every run with images has an image of."""
     sets = [set(run.images) for group in groups for run in group.runs if run.images]
-    return sorted(set.intersection(*sets))[:COLUMNS] if sets else []
+    common = set.intersection(*sets) if sets else set()
+    return sorted(common, key=lambda key: f"{key:012}" if isinstance(key, int) else key)[:COLUMNS]
 
 
 def shot_sets(groups: Sequence[Group]) -> list[ImageRow]:

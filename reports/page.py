@@ -6,6 +6,7 @@ from importlib.resources import files
 from markupsafe import Markup
 
 from tenshot.reports.comparison import Row
+from tenshot.reports.conditions import Panel
 from tenshot.reports.groups import Group, method_differences
 from tenshot.reports.images import ImageRow, Nearest
 from tenshot.reports.markup import render
@@ -27,6 +28,7 @@ def page(
     groups: Sequence[Group],
     rows: Sequence[Row],
     shots: Sequence[ImageRow],
+    panel: Panel,
     nearest: Mapping[str, Nearest | NotAvailable],
     made: str,
 ) -> str:
@@ -36,6 +38,7 @@ def page(
         groups: The methods.
         rows: Their metrics.
         shots: What was trained on.
+        panel: What the samples were drawn from, and the true images.
         nearest: By method, its samples next to training images, or why there are none.
         made: By what and when, for the head of the page.
     """
@@ -44,7 +47,7 @@ def page(
     methods, runs = (f"{n} {word}{'s' * (n != 1)}" for n, word in ((len(groups), "method"), (count, "run")))
     sections = [
         metrics_section(groups, rows, colours),
-        samples_section(groups, shots, colours),
+        samples_section(groups, shots, panel, colours),
         shots_section(groups, nearest, colours),
         strips_section(groups, colours),
         curves_section(groups, colours),

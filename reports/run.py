@@ -9,14 +9,22 @@ from typing import Any
 
 import yaml
 
+from tenshot.callbacks.drawn_folder import RECORD
+from tenshot.datamodules.batches import CONDITION_IMAGE
+from tenshot.datamodules.conditions import BY_NAME
+from tenshot.datamodules.files import is_hidden
 from tenshot.errors import InputError
 
-__all__ = ["Evaluation", "Run", "flat", "read_run"]
+__all__ = ["Evaluation", "Key", "Run", "flat", "read_run"]
 
 SCHEMA = 1
 
 Evaluation = dict[str, Any]
 """The file that docs/evaluation.md describes."""
+
+
+Key = int | str
+"""Of an image of a run: its number, or its name where that is the one of a condition."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +66,27 @@ class Run:
         return max(self.evaluations, key=key, default=None)
 
     @cached_property
-    def images(self) -> dict[int, Path]:
-        """The numbered images of ``images/``."""
-        files = (self.folder / "images").glob("*.png")
-        return {int(path.stem): path for path in sorted(files) if path.stem.isdigit()}
+    def drawn_by(self) -> dict[str, Any]:
+        """What ``images/`` says of what drew them; empty where it says nothing."""
+        try:
+            content = json.loads((self.folder / "images" / RECORD).read_text())
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) and isinstance(content.get("depends_on"), dict) else {}
+
+    @property
+    def drawn_from(self) -> str | None:
+        """What that says of the condition images that they were drawn from; None where there were none."""
+        return self.drawn_by.get("depends_on", {}).get(f"{CONDITION_IMAGE}_of")
+
+    @cached_property
+    def images(self) -> dict[Key, Path]:
+        """The images of ``images/`` by their numbers, or by their names where these are those of conditions."""
+        folder = self.folder / "images"
+        if self.drawn_from == BY_NAME:
+            files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.png"))}
+            return {name.removesuffix(".png"): path for name, path in files.items() if not is_hidden(name)}
+        return {int(path.stem): path for path in sorted(folder.glob("*.png")) if path.stem.isdigit()}
 
     def last(self, kind: str) -> Path | None:
         """The newest image of ``samples/`` or ``strips/``."""

@@ -9,10 +9,11 @@ from markupsafe import Markup
 from PIL import Image
 
 from tenshot.errors import InputError
+from tenshot.reports.conditions import Panel
 from tenshot.reports.groups import Group
 from tenshot.reports.images import SHOWN_SIDE, ImageRow, Nearest, Pixels, common_numbers, read_images, strip
 from tenshot.reports.markup import Inline, render
-from tenshot.reports.run import Run
+from tenshot.reports.run import Key, Run
 from tenshot.reports.shots import NotAvailable
 
 __all__ = ["samples_section", "shots_section", "strips_section"]
@@ -31,36 +32,51 @@ class Figure:
     group: Group | None = None
     run: Run | None = None
     title: str = ""
+    names: Sequence[Key] = ()
 
 
-def samples_section(groups: Sequence[Group], shots: Sequence[ImageRow], colours: Mapping[str, int]) -> Markup:
+def samples_section(
+    groups: Sequence[Group], shots: Sequence[ImageRow], panel: Panel, colours: Mapping[str, int]
+) -> Markup:
     """Rows of samples with the same numbers, in blocks that stand side by side or one below the other."""
     numbers = common_numbers(groups)
     runs = [(group, run) for group in groups for run in group.runs]
     starts = range(0, len(numbers), BLOCK)
-    blocks = [[*_shots(shots, i), *_samples(runs, numbers[i : i + BLOCK])] for i in starts]
+    named = any(isinstance(number, str) for number in numbers)
+    blocks = [
+        [
+            *_rows(shots, i),
+            *_rows(panel.conditions, i, numbers if named else ()),
+            *_samples(runs, numbers[i : i + BLOCK]),
+            *_rows(panel.truths, i),
+        ]
+        for i in starts
+    ]
     grids = [(group, run, run.last("samples")) for group, run in runs if not run.images]
     configured = [run.config for _, run in runs if run.images and run.config]
     return render(
         "samples.html",
         colours=colours,
         blocks=blocks,
+        named=named,
+        conditional=any(run.drawn_from for _, run in runs),
+        absent=panel.absent,
         seeds=sorted({str(config.get(name, 0)) for config in configured for name in ("images.seed", "evaluate.seed")}),
         grids=[Figure(_whole(grid, "samples"), group, run) for group, run, grid in grids if grid],
         undrawn=[group.title(run) for group, run, grid in grids if not grid],
     )
 
 
-def _shots(shots: Sequence[ImageRow], start: int) -> Iterator[Figure]:
-    """A block of each set of shots, where there are so many."""
-    for few in shots:
+def _rows(sets: Sequence[ImageRow], start: int, names: Sequence[Key] = ()) -> Iterator[Figure]:
+    """A block of each set of images, where there are so many."""
+    for few in sets:
         block = few.images[start : start + BLOCK]
         if len(block):
-            image = Inline(strip(_padded(block)), f"{len(block)} training images", block.shape[1])
-            yield Figure(image, title=few.title)
+            image = Inline(strip(_padded(block)), f"{len(block)} {few.title}", block.shape[1])
+            yield Figure(image, title=few.title, names=names[start : start + BLOCK])
 
 
-def _samples(runs: Sequence[tuple[Group, Run]], numbers: Sequence[int]) -> Iterator[Figure]:
+def _samples(runs: Sequence[tuple[Group, Run]], numbers: Sequence[Key]) -> Iterator[Figure]:
     """The samples of these numbers, of each run that has samples."""
     for group, run in runs:
         if run.images:

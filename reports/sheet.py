@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 from tenshot.reports.comparison import Cell, Row
+from tenshot.reports.conditions import Panel
 from tenshot.reports.groups import Group
 from tenshot.reports.images import COLUMNS, SHOWN_SIDE, ImageRow, common_numbers, read_images
 
@@ -15,18 +16,22 @@ SHEET = 1100
 INK, SOFT, RULE = "#1c1e21", "#5b6168", "#d9dde2"
 
 
-def sheet(groups: Sequence[Group], rows: Sequence[Row], shots: Sequence[ImageRow]) -> Image.Image:
+def sheet(
+    groups: Sequence[Group], rows: Sequence[Row], shots: Sequence[ImageRow], panel: Panel | None = None
+) -> Image.Image:
     """Draw it, as wide as the table and ten images need.
 
     Args:
         groups: The methods; of each, the first run's images are shown.
         rows: Their metrics; what was measured otherwise than most is left to the page.
         shots: What was trained on.
+        panel: What the samples were drawn from, and the true images.
     """
     font = ImageFont.load_default(SIZE)
     table = _table(groups, [row for row in rows if row.apart is None])
     widths = [max(int(font.getlength(line[i])) for line in table) + 26 for i in range(len(table[0]))]
-    strips = _strips(groups, shots)
+    panel = panel or Panel()
+    strips = [*shots, *panel.conditions, *_strips(groups), *panel.truths]
     width = max(SHEET, sum(widths) + 2 * MARGIN)
     tile = (width - 2 * MARGIN) // COLUMNS
     height = 2 * MARGIN + LINE * (len(table) + 2) + len(strips) * (tile + LINE)
@@ -67,9 +72,8 @@ def _text(cell: Cell | None) -> str:
     return f"{cell} ({cell.n})"
 
 
-def _strips(groups: Sequence[Group], shots: Sequence[ImageRow]) -> list[ImageRow]:
-    numbers = common_numbers(groups)
-    found = list(shots)
+def _strips(groups: Sequence[Group]) -> list[ImageRow]:
+    numbers, found = common_numbers(groups), []
     for group in groups:
         run = next((run for run in group.runs if run.images), None)
         if run is not None and numbers:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tenshot.errors import InputError
 from tenshot.reports.comparison import Row, compare
+from tenshot.reports.conditions import panel
 from tenshot.reports.groups import Group
 from tenshot.reports.images import Nearest, nearest_of, shot_sets
 from tenshot.reports.page import page
@@ -36,13 +37,13 @@ def write_report(groups: Sequence[Group], folder: Path) -> list[Path]:
     Raises:
         InputError: Something in a run's folder cannot be read, or the folder cannot be written.
     """
-    rows, shots = compare(groups), shot_sets(groups)
+    rows, shots, drawn_from = compare(groups), shot_sets(groups), panel(groups)
     nearest = {group.name: _nearest(group) for group in groups}
     made = f"made by tenshot {code_version()} on {datetime.now(UTC):%Y-%m-%d}"
     image = io.BytesIO()
-    sheet(groups, rows, shots).save(image, "PNG", optimize=True)
+    sheet(groups, rows, shots, drawn_from).save(image, "PNG", optimize=True)
     content = {
-        "index.html": page(groups, rows, shots, nearest, made).encode(),
+        "index.html": page(groups, rows, shots, drawn_from, nearest, made).encode(),
         "comparison.png": image.getvalue(),
         "comparison.csv": table(rows).encode(),
     }

@@ -102,6 +102,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
     tiny.trainer(place / "runs/piti/faces32_mask", 1, StepCheckpoint()).fit(pairs, tiny_piti.pairs())
     written = tiny_piti.config(place, piti=plain_fields(tiny_piti.TINY), stage=2, condition_drop=0.2)
     shutil.copy(written, place / "runs/piti/faces32_mask/config.yaml")
+    (place / "MASKS").mkdir()
+    for number, mask in enumerate(tiny_piti.pairs(condition="mask").train_source.read(range(2))["mask"]):
+        Image.fromarray(mask.byte().numpy()).save(place / "MASKS" / f"{number}.png")
     (place / "SMALL_IMAGES").mkdir()
     Image.new("RGB", (8, 8)).save(place / "SMALL_IMAGES" / "0.png")
     (place / "package").mkdir()
@@ -154,7 +157,8 @@ def appended(words: list[str], place: Path) -> list[str]:
         return FEW
     if words[1] == "search":
         return [*FEW, "--search.by", "fd_random", "--search.over.model.sampler.steps", "[2, 3]"]
-    return ["--images.count", "2", "--model.sampler.steps", "2"] if words[1] == "predict" else []
+    few = ["--images.count", "2"] if "--images.conditions" not in words else []
+    return [*few, "--model.sampler.steps", "2"] if words[1] == "predict" else []
 
 
 @pytest.mark.parametrize("command", documented("tenshot"))

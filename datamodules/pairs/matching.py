@@ -2,7 +2,7 @@
 
 import posixpath
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -14,7 +14,7 @@ from tenshot.datamodules.pairs.files import ListedFiles, Pairs
 from tenshot.datamodules.pairs.lists import Listed, read_list
 from tenshot.errors import InputError
 
-__all__ = ["Place", "find_pairs"]
+__all__ = ["Part", "Place", "find_pairs", "named_alike", "plural"]
 
 _SAID = 3  # names in a line
 
@@ -60,7 +60,7 @@ def find_pairs(place: Place, parts: Sequence[str], can_be_made: bool = False) ->
         raise InputError(f"--data.{option}root is not set: give the folder or archive of the images")
     if parts and not place.conditions and not all(place.suffixes):
         raise InputError(
-            f"where are the {_plural(parts[0])} of {root}? Give their folder with --data.{option}conditions, or, where "
+            f"where are the {plural(parts[0])} of {root}? Give their folder with --data.{option}conditions, or, where "
             f"they lie with the images, what their names end in with --data.suffix, such as _{parts[0]}"
         )
     images = open_index(root, f"--data.{option}root")
@@ -69,7 +69,7 @@ def find_pairs(place: Place, parts: Sequence[str], can_be_made: bool = False) ->
     beside = [suffix for suffix, folder in zip(place.suffixes, folders, strict=False) if _same(folder, root)]
     ends = tuple(suffix for suffix in beside if suffix)
     for folder_of in (_first_folder, _common_folder):
-        named = [_Part(*one, folder_of(one[2])) for one in zip(parts, place.suffixes, others, strict=False)]
+        named = [Part(*one, folder_of(one[2])) for one in zip(parts, place.suffixes, others, strict=False)]
         matching = _Matching(images, folder_of(images), named, ends)
         wanted = matching.wanted if listed is None else matching.rows_of(listed)
         if matching.matched(wanted):
@@ -78,8 +78,8 @@ def find_pairs(place: Place, parts: Sequence[str], can_be_made: bool = False) ->
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A part of the condition.
+class Part:
+    """A part of the condition, and the files that it is among.
 
     Args:
         part: Its name.
@@ -109,6 +109,42 @@ class _Part:
         return table
 
 
+def named_alike(
+    roots: Sequence[str], parts: Sequence[str], suffixes: Sequence[str], option: str
+) -> tuple[list[Part], list[str]]:
+    """The files of conditions alone, and the names that all parts have; one line says what is left out.
+
+    Args:
+        roots: Folder or archives of each part.
+        parts: Names of the parts.
+        suffixes: What the names of the files of each have at their ends, which is left out; of a single part they need
+            not.
+        option: That names the folders.
+
+    Raises:
+        InputError: There are none, or two would have one name.
+    """
+    indices = [open_index(root, option) for root in roots]
+    found = [Part(*one, _common_folder(one[2])) for one in zip(parts, suffixes, indices, strict=True)]
+    if len(found) == 1 and not found[0].rows:
+        found = [replace(found[0], suffix="")]
+    names = [name for name in found[0].rows if all(name in part.rows for part in found)]
+    if not names:
+        raise InputError(
+            f"no files of {' and '.join(roots)} are {' and '.join(parts)} of one name: give both the same, or set "
+            "--data.suffix to what these end in"
+        )
+    used = {(part.files.root, part.rows[name]) for part in found for name in names}
+    places = dict(zip(roots, indices, strict=True))
+    over = [files.name(row) for at, files in places.items() for row in range(len(files)) if (at, row) not in used]
+    if over:
+        kinds = " or ".join(map(plural, parts))
+        rank_zero_info(
+            f"{' and '.join(places)}: left out {len(over)} files, by their names no {kinds} ({_first(over)})"
+        )
+    return found, names
+
+
 @dataclass(frozen=True)
 class _Matching:
     """Images and the parts of their conditions in folders or archives.
@@ -122,7 +158,7 @@ class _Matching:
 
     images: ImageIndex
     folder: str
-    parts: list[_Part]
+    parts: list[Part]
     not_images: tuple[str, ...]
 
     @cached_property
@@ -184,7 +220,7 @@ class _Matching:
             for part in self.parts:
                 over = [part.files.name(row) for key, row in part.rows.items() if key not in present]
                 if over:
-                    told.append(f"{len(over)} {_plural(part.part)} without an image ({_first(over)})")
+                    told.append(f"{len(over)} {plural(part.part)} without an image ({_first(over)})")
         if told:
             rank_zero_info(f"{self.images.root}: {len(rows)} pairs; left out: {', '.join(told)}")
         conditions = [(part.files, np.array([part.rows[keys[row]] for row in rows])) for part in self.parts]
@@ -201,7 +237,7 @@ class _Matching:
                 continue
             theirs = (_key(part.files, row, part.folder) for row in range(len(part.files)))
             longer = next((other for other in theirs if other.startswith(key) and other != key), None)
-            remedy = f"give both the same name, or set --data.suffix to what {_plural(part.part)} have after it"
+            remedy = f"give both the same name, or set --data.suffix to what {plural(part.part)} have after it"
             if longer is not None:
                 remedy = f"set --data.suffix to {longer.removeprefix(key)}"
             where = f"{part.files.root} ({first}, {part.files.title(0)}, …)"
@@ -254,5 +290,6 @@ def _first(names: Iterable[str]) -> str:
     return ", ".join(listed[:_SAID] + ["…"] * (len(listed) > _SAID))
 
 
-def _plural(part: str) -> str:
+def plural(part: str) -> str:
+    """Several of a part of the condition."""
     return {"sketch": "sketches", "depth": "depth maps", "normals": "normals"}.get(part, f"{part}s")

@@ -35,25 +35,33 @@ def read(folder: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
 
 
-def drawn(run: Path, count: int, **options: Any) -> np.ndarray:
+def drawn(run: Path, count: int, preview: bool = False, **options: Any) -> np.ndarray:
     """What the run's averaged weights make of the validation masks, one after the other."""
     module = PITI(init_from=str(run), sampler=tiny.QUICK, **options)
     module.configure_model()
     data = tiny.faces(num_val=4, pairs="mask", condition_size=32)
     assert data.val_source is not None
     masks = data.val_source.read([number % 4 for number in range(count)])["condition_image"]
-    return to_uint8(module.sample(torch.arange(count), {"condition_image": masks})).numpy()
+    return to_uint8(module.sample(torch.arange(count), {"condition_image": masks}, preview)).numpy()
 
 
 def test_the_size_of_conditions_is_the_network_s_and_grids_show_them(run: Path):
     written = yaml.safe_load((run / "config.yaml").read_text())
     assert written["data"]["init_args"]["condition_size"] == 32
     grid = np.asarray(Image.open(run / "samples" / "step=00000001.png"))
-    assert grid.shape == (2 * 18 + 2, 3 * 18 + 2, 3)
+    labels = grid.shape[1] - (3 * 18 + 2)  # words to the left of the images
+    assert grid.shape[0] == 3 * 18 + 2
+    assert labels > 0
+    assert all((grid[2 + 18 * row : 18 + 18 * row, :labels] < 100).any() for row in range(3))
     data = tiny.faces(num_val=4, pairs="mask", condition_size=32)
     assert data.val_source is not None
-    mask = data.val_source.read([0])["condition_image"][0].permute(1, 2, 0).numpy()
-    assert (np.abs(grid[2:18, 2:18].astype(int) - mask[::2, ::2]) <= 1).all()
+    batch, samples = data.val_source.read([0, 1, 2]), drawn(run, 3, preview=True)
+    for number in range(3):
+        condition, sample, truth = (grid[2 + 18 * row :, labels + 2 + 18 * number :][:16, :16] for row in range(3))
+        mask = batch["condition_image"][number].permute(1, 2, 0).numpy()
+        assert (np.abs(condition.astype(int) - mask[::2, ::2]) <= 1).all()
+        assert (truth == batch["image"][number].permute(1, 2, 0).numpy()).all()
+        assert (sample == samples[number]).all()
 
 
 def test_predict_and_test_draw_from_the_conditions_of_the_data(tenshot: tiny.Run, run: Path, tmp_path: Path):

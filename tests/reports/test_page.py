@@ -11,7 +11,8 @@ from run_folders import config, evaluation, make_run, random_images
 
 from tenshot.reports import grouped, read_run
 from tenshot.reports.comparison import compare
-from tenshot.reports.images import shot_sets
+from tenshot.reports.conditions import Panel
+from tenshot.reports.images import ImageRow, shot_sets
 from tenshot.reports.markup import render
 from tenshot.reports.page import page
 from tenshot.reports.shots import NotAvailable
@@ -61,11 +62,13 @@ def run(folder: Path, name: str, number: int) -> Path:
 def test_hostile_names_are_text(tmp_path: Path):
     groups = grouped([], {f"group {EVIL} {i}": [read_run(run(tmp_path, EVIL, i))] for i in range(2)})
     absent = {group.name: NotAvailable(f"because {EVIL}") for group in groups}
-    found = Page(page(groups, compare(groups), shot_sets(groups), absent, f"made by {EVIL}"))
+    panel = Panel([ImageRow(f"conditions {EVIL}", random_images(6, 9))], [], [(f"run {EVIL}", f"lost {EVIL}")])
+    found = Page(page(groups, compare(groups), shot_sets(groups), panel, absent, f"made by {EVIL}"))
     assert "evil" not in found.tags
     assert "on" not in found.attributes
 
     named = ["group", "value", "setting", "as", "sampler", "with", "weights", "code", "option", "because", "made by"]
+    named += ["conditions", "run", "lost"]
     for told in named:
         assert f"{told} {EVIL}" in found.text, told
     assert f"train/{EVIL}" in found.text
