@@ -64,6 +64,9 @@ def explain(message: str, options: Iterable[str]) -> str:
         known = re.findall(r"'([^']*)'", choices[1])
         return f"{key}: {choices[2]!r} is unknown{did_you_mean(choices[2], known)}: choose one of {', '.join(known)}"
     wrong = re.search(r"Expected a dot import path string: (\S+)", message)
+    if wrong and wrong[1] == "None":
+        holder = f"--config file, or give what holds it: --model.HOLDER '{{\"{key}\": null}}'"
+        return f"{key}: null cannot be given to this option alone: write it into a {holder}"
     if wrong and not re.search(r"Expected a <class '(?:float|int)'>", message):
         known = [cls.__name__ for cls in CLASSES.get(key, ())]
         remedy = f": choose one of {', '.join(known)}, or give an import path" if known else ": give its import path"

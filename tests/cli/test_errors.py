@@ -51,6 +51,10 @@ MISTAKES: dict[str, tuple[Words, int, str]] = {
     # values
     "unknown method": (line("fit", "--model", "DDMP"), 2, r"there is no class 'DDMP' \(did you mean 'DDPM'\?\)"),
     "unknown data": (fit("--data", "FewShots"), 2, r"did you mean 'FewShot'\?\): choose one of FewShot, ImageFolder"),
+    "null within a value of the method": (
+        line("fit", "--model", "SuperResolution", "--model.augmentation.noise", "null"), 2,
+        r"noise: null cannot be given to this option alone: write it into a --config file, or .* '\{\"noise\": null\}'",
+    ),
     "unknown optimiser": (fit("--model.optimizer", "Adm"), 2, "optimizer: there is no class 'Adm'"),
     "a word for a number": (fit("--trainer.max_steps", "many"), 2, r"trainer\.max_steps: 'many' does not fit: .* int"),
     "a word in the network": (fit("--model.unet.channels", "wide"), 2, "channels: 'wide' does not fit: expected int"),
