@@ -1,4 +1,4 @@
-"""``tenshot fit | validate | test | predict | search``: Lightning's command line, our classes and defaults."""
+"""``tenshot fit | validate | test | predict | search | paint``: Lightning's command line, our classes and defaults."""
 
 import signal
 from contextlib import ExitStack
@@ -41,13 +41,15 @@ from tenshot.cli.argv import values, with_config
 from tenshot.cli.image_size import condition_size_of, image_size_of
 from tenshot.cli.launch import NO_MEETING, Slurm, check_launch, is_first_rank, no_meeting
 from tenshot.cli.out_of_memory import is_out_of_memory, out_of_memory
+from tenshot.cli.paint import add_paint_options, painting, prepare_paint
 from tenshot.cli.parser import Parser
 from tenshot.cli.quiet import quiet
 from tenshot.cli.renamed_options import without_former_options
 from tenshot.cli.run_folder import for_evaluation, for_training, is_trained
 from tenshot.cli.run_record import RunRecord, dumped
 from tenshot.cli.schedule import fit_schedule
-from tenshot.cli.search import SearchingTrainer, prepare_search, together
+from tenshot.cli.search import prepare_search, together
+from tenshot.cli.trainer import CommandTrainer
 from tenshot.cli.trainer_checks import check_method, check_seed, check_strategy, check_trainer
 from tenshot.cli.weights import describe_by, from_weights
 from tenshot.cli.yaml_files import check_yaml
@@ -86,14 +88,12 @@ class App(LightningCLI):
 
     def add_arguments_to_parser(self, parser: Any) -> None:
         """Callbacks that are always on, each a group of options."""
-        parser.add_lightning_class_args(EMA, "ema")
-        parser.add_lightning_class_args(StepCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(SampleGrid, "grid")
-        parser.add_lightning_class_args(InterpolationStrip, "strip")
-        parser.add_lightning_class_args(ImageWriter, "images")
-        parser.add_lightning_class_args(EvaluateGenerator, "evaluate")
-        if self.argv[0] == "search":
-            parser.add_lightning_class_args(Search, "search")
+        groups = {"ema": EMA, "checkpoint": StepCheckpoint, "grid": SampleGrid, "strip": InterpolationStrip}
+        groups |= {"images": ImageWriter, "evaluate": EvaluateGenerator}
+        for name, callback in (groups | ({"search": Search} if self.argv[0] == "search" else {})).items():
+            parser.add_lightning_class_args(callback, name)
+        if self.argv[0] == "paint":
+            add_paint_options(parser)
         parser.add_argument(
             "--tf32",
             type=bool,
@@ -257,6 +257,10 @@ class App(LightningCLI):
         built, options = self.config_init["search"], self.config["search"].model
         self.datamodule = prepare_search(self.trainer, built, self.datamodule, options, self.model)
 
+    def before_paint(self) -> None:
+        """Serve the page; nothing is predicted."""
+        self.datamodule = prepare_paint(self.trainer, self.config["paint"], self.datamodule)
+
     def after_search(self) -> None:
         """Show what was found."""
         if self.trainer.is_global_zero:
@@ -272,7 +276,7 @@ def run(argv: list[str]) -> None:
     """
     quiet()
     end_with_launcher()
-    argv = with_config(from_weights(without_former_options(together(argv))))
+    argv = with_config(from_weights(without_former_options(together(painting(argv)))))
     check_yaml([*values(argv, "--config", "-c"), *(arg for arg in argv if arg.endswith((".yaml", ".yml")))])
     try:
         with ExitStack() as held:
@@ -281,7 +285,7 @@ def run(argv: list[str]) -> None:
                 argv,
                 model_class=LightningModule,
                 datamodule_class=LightningDataModule,
-                trainer_class=SearchingTrainer,
+                trainer_class=CommandTrainer,
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 auto_configure_optimizers=False,

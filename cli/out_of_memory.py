@@ -42,6 +42,8 @@ def _remedy(command: str, method: LightningModule) -> str:
         return "lower --evaluate.batch_size"
     if command == "predict":
         return "lower --images.batch_size"
+    if command == "paint":
+        return "close what else uses it, or set --trainer.accelerator cpu"
     if command == "validate":
         return "lower --data.batch_size"
     drawn = "; if it was while samples were drawn, lower --evaluate.batch_size or --grid.count"

@@ -22,30 +22,11 @@ from tenshot.errors import InputError, did_you_mean
 from tenshot.lightning_modules import AdjustableGenerator
 from tenshot.reports.run import flat
 
-__all__ = ["SearchingTrainer", "prepare_search", "together", "ways_of_drawing"]
+__all__ = ["prepare_search", "together", "ways_of_drawing"]
 
 OVER = "--search.over."
 LATER = ("classifier_free",)
 """Options of drawing that searches done earlier do not record; with them not given such searches go on."""
-
-
-class SearchingTrainer(Trainer):
-    """A Trainer that can also search."""
-
-    def search(
-        self,
-        model: LightningModule | None = None,
-        datamodule: LightningDataModule | None = None,
-        ckpt_path: str | None = None,
-    ) -> None:
-        """Find the best options of drawing.
-
-        Args:
-            model: What draws.
-            datamodule: Of no samples: the callback Search draws them.
-            ckpt_path: Checkpoint of its weights.
-        """
-        self.test(model, datamodule=datamodule, ckpt_path=ckpt_path, verbose=False)
 
 
 class NoSamples(LightningDataModule):

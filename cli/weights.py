@@ -19,12 +19,12 @@ __all__ = ["describe_by", "from_weights"]
 def from_weights(argv: list[str]) -> list[str]:
     """The arguments of a command line, with ``--model.init_from`` where ``--ckpt_path`` names weights of no run.
 
-    Where nothing else says which method that is, the file does. ``predict`` needs no ``--data``.
+    Where nothing else says which method that is, the file does. ``predict`` and ``paint`` need no ``--data``.
 
     Raises:
         InputError: The file cannot be read, or holds a network that draws nothing.
     """
-    if argv[0] not in ("predict", "test", "search") or {"--help", "-h"} & set(argv):
+    if argv[0] not in ("predict", "test", "search", "paint") or {"--help", "-h"} & set(argv):
         return argv
     paths, cascade = values(argv, "--ckpt_path"), _method_told(argv) == "Cascade"
     weights = paths[-1] if paths and not cascade and _is_of_no_run(paths[-1], _told(argv, "model")) else None
@@ -34,7 +34,7 @@ def from_weights(argv: list[str]) -> list[str]:
         argv = [argv[0], *kind, *argv[1:], "--model.init_from", weights]
     elif paths and not cascade:
         return argv
-    if argv[0] == "predict" and (cascade or values(argv, "--model.init_from")) and not _told(argv, "data"):
+    if argv[0] in ("predict", "paint") and (cascade or values(argv, "--model.init_from")) and not _told(argv, "data"):
         argv = [*argv, "--data", "tenshot.datamodules.Samples", "--data.count", "1"]  # replaced by --images.count
     return argv
 

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from tenshot.diffusion import Condition, Denoiser, GaussianDiffusion
+from tenshot.diffusion.samplers import Progress
 from tenshot.distributed.seeding import SeededNoise, in_equal_batches
 from tenshot.errors import InputError
 from tenshot.lightning_modules.drawing import evaluating
@@ -36,6 +37,9 @@ class DrawsFromNoise(LightningModule):
     """How strongly they are pulled away from what is drawn without a condition."""
     drop_option = "label_drop 0.1"
     """With which option of training a network learns to draw without its condition."""
+    progress: Progress | None = None
+    """Called after each step of drawing with (steps done, all steps, estimate of the clean images); on a CPU of batches
+    that are filled up."""
     drawing: tuple[str, ...] = ("sampler", "guidance.scale", "classifier_free")
     """Options that ``draw_as`` takes over."""
 
@@ -116,7 +120,7 @@ class DrawsFromNoise(LightningModule):
             denoiser = self.classifier_free.guided(denoiser, self.null(told))
         if self.guide is not None:
             denoiser = self.guide.guided(denoiser, condition["label"])
-        images = sampler(denoiser, noise, shape, told, start=self.start(condition), s=s)
+        images = sampler(denoiser, noise, shape, told, progress=self.progress, start=self.start(condition), s=s)
         return images.clamp(-1, 1) if s == 0 else images
 
     def refuse_unguidable(self) -> None:

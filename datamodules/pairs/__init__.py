@@ -6,6 +6,7 @@ from tenshot.datamodules.pairs.matching import Place, find_pairs
 from tenshot.datamodules.pairs.palette import class_colours, classes_of, colours_of, ids_of
 from tenshot.datamodules.pairs.reader import CHANNELS, KINDS, PARTS, ConditionReader, Kind, turned_normals
 from tenshot.datamodules.pairs.sketches import distance_map, require_edge_detector
+from tenshot.datamodules.pairs.snapping import snapped
 from tenshot.datamodules.pairs.source import PairsInMemory, PairSource, check_some, first_palette
 
 __all__ = [
@@ -30,5 +31,6 @@ __all__ = [
     "ids_of",
     "read_colours",
     "require_edge_detector",
+    "snapped",
     "turned_normals",
 ]
