@@ -105,6 +105,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
     (place / "MASKS").mkdir()
     for number, mask in enumerate(tiny_piti.pairs(condition="mask").train_source.read(range(2))["mask"]):
         Image.fromarray(mask.byte().numpy()).save(place / "MASKS" / f"{number}.png")
+    tiny_piti.public_file(place / "piti_mask.pt", pairs.unet)
     (place / "SMALL_IMAGES").mkdir()
     Image.new("RGB", (8, 8)).save(place / "SMALL_IMAGES" / "0.png")
     (place / "package").mkdir()
@@ -153,6 +154,8 @@ def appended(words: list[str], place: Path) -> list[str]:
         return words
     if words[1] in ("adapt", "cas"):
         return ["--dry_run"]
+    if words[1] == "paint":  # it would not end
+        return ["--print_config"]
     if words[1] == "test":
         return FEW
     if words[1] == "search":

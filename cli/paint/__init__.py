@@ -2,6 +2,7 @@
 
 import importlib.util
 import socket
+from errno import EACCES, EADDRINUSE
 from typing import Any
 
 from jsonargparse import Namespace
@@ -82,8 +83,9 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         listening = socket.create_server((host, port), family=family)
     except OSError as error:
-        remedy = "choose another --host" if isinstance(error, socket.gaierror) else "choose another --port, 0 for any"
-        raise InputError(f"--host {host} --port {port}: {error.strerror or error}: {remedy}") from None
+        remedy = "another --port, 0 for any" if error.errno in (EADDRINUSE, EACCES) else "another --host"
+        reason = str(error.strerror or error).split(" (while")[0]
+        raise InputError(f"--host {host} --port {port}: {reason}: choose {remedy}") from None
     if host not in LOOPBACK:
         rank_zero_info(f"--host {host}: everybody who reaches this machine can draw with the run")
     return listening

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -221,7 +221,7 @@ def canvas_for(method: object, data: object, kind: Drawable | None, names: dict[
             f"tenshot paint: the network takes conditions of {config.condition_channels} channels, a {known} has "
             f"{CHANNELS[known]}: " + ("leave out --kind" if kind else "give the data that it was trained on")
         )
-    reader = ConditionReader(known, config.condition_size)
+    reader = ConditionReader(cast(Drawable, known), config.condition_size)
     if kind is not None or not isinstance(data, Paired | SyntheticFaces):
         return _with_classes(Canvas(reader), names)
     data.setup()
