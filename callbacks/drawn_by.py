@@ -23,8 +23,10 @@ __all__ = ["DrawnBy", "drawn_by", "drawn_by_cascade", "plain", "weights_sha256"]
 
 SETTINGS = ("diffusion_config", "sampler", "truncation")
 """Attributes of methods that samples depend on besides the weights."""
-LATER = {"time": "timestep", "data_std": 1.0}
-"""Fields of a process that folders drawn earlier do not record, and what they were then."""
+LATER: dict[str, dict[str, Any]] = {
+    "diffusion_config": {"time": "timestep", "data_std": 1.0}, "sampler": {"temperature": 1.0},
+}  # fmt: skip
+"""Fields of a process and of a sampler that folders drawn earlier do not record, and what they were then."""
 OF_STAGES = ("stage", "drawn_s", "start_step")
 """Likewise of a super-resolution stage."""
 
@@ -106,9 +108,10 @@ def _method(pl_module: LightningModule) -> dict[str, Any]:
     free = getattr(pl_module, "classifier_free", None)
     if free is not None and free.scale != 1:  # else images are those without it
         depends_on["classifier_free"] = plain(free)
-    process = depends_on["diffusion_config"]
-    if isinstance(process, dict):  # without what is as it was before there was a choice: folders of then go on
-        depends_on["diffusion_config"] = {name: value for name, value in process.items() if LATER.get(name) != value}
+    for setting, then in LATER.items():  # without what is as it was before there was a choice: folders of then go on
+        fields = depends_on[setting]
+        if isinstance(fields, dict):
+            depends_on[setting] = {name: value for name, value in fields.items() if then.get(name) != value}
     return depends_on | {name: getattr(pl_module, name) for name in OF_STAGES if hasattr(pl_module, name)}
 
 

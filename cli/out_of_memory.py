@@ -47,13 +47,15 @@ def _remedy(command: str, method: LightningModule) -> str:
     if command == "validate":
         return "lower --data.batch_size"
     drawn = "; if it was while samples were drawn, lower --evaluate.batch_size or --grid.count"
-    if isinstance(method, AdversarialModule):
+    if isinstance(method, AdversarialModule) and hasattr(method, "micro_batch"):
         return "set --model.micro_batch to a part of --data.batch_size, or lower that" + drawn
     name = next((name for name in KINDS if hasattr(method, f"{name}_config")), None)
     kind: Kind[Any] | None = getattr(method, "kind", KINDS[name]) if name else None
     config = (getattr(method, f"{name}_config") or kind.config) if kind else None
     recomputes = getattr(config, "checkpoint_blocks", None)  # none: it cannot
     blocks = f"set --model.{kind.name}.checkpoint_blocks true, or " if kind and recomputes is False else ""
+    if isinstance(method, AdversarialModule):
+        return f"{blocks}lower --data.batch_size (docs/memory.md){drawn}"
     return (
         f"{blocks}lower --data.batch_size and raise --trainer.accumulate_grad_batches by as much (docs/memory.md); "
         f"where the weights alone do not fit, add --config configs/trainer/fsdp.yaml{drawn}"

@@ -19,6 +19,7 @@ from tenshot.lightning_modules import (
     FolderGenerator,
     MixDL,
     NoisyClassifier,
+    PITIUpsampler,
     StyleGAN2,
     SuperResolution,
 )
@@ -30,6 +31,7 @@ METHODS: tuple[type[LightningModule], ...] = (
     DDPMPA,
     SuperResolution,
     PITI,
+    PITIUpsampler,
     NoisyClassifier,
     ClassificationAccuracyScore,
     StyleGAN2,

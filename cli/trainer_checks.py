@@ -88,9 +88,11 @@ def check_method(module: LightningModule, settings: Mapping[str, Any]) -> None:
         return
     accumulated = settings.get("accumulate_grad_batches") or 1
     if accumulated != 1:
+        parts = "divides its batches itself: set --model.micro_batch to the images that fit at a time, and "
+        parts = parts if hasattr(module, "micro_batch") else "takes each batch as a whole: leave it out, and set "
         raise InputError(
-            f"--trainer.accumulate_grad_batches is {accumulated}, but {name} divides its batches itself: set "
-            "--model.micro_batch to the images that fit at a time, and --data.batch_size to the whole batch"
+            f"--trainer.accumulate_grad_batches is {accumulated}, but {name} {parts}--data.batch_size to the whole "
+            "batch"
         )
     clip = settings.get("gradient_clip_val")
     if clip:

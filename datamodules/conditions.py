@@ -98,7 +98,7 @@ class Conditions:
         """The conditions for a method, once its networks are built; None where it draws them itself.
 
         Sample i of a method that enlarges images is drawn from image i, and again from the first after the last; so is
-        sample i of one that draws from condition images from that of image i.
+        sample i of one that draws from condition images from that of image i; one that does both is given both.
 
         Args:
             method: Its ``num_classes`` is the number of its classes, K; one that enlarges images has ``low_res_size``
@@ -109,10 +109,10 @@ class Conditions:
             InputError: It has no such class, or none at all; or it enlarges images and there are none, or the reverse;
                 or the data do not give what it draws from.
         """
-        labels, enlarged = self._labels_of(method), self._enlarged_by(method) or self._given_to(method)
-        if labels is None or enlarged is None:
-            return labels or enlarged
-        return lambda index: enlarged(index) | labels(index)
+        parts = [part for part in (self._enlarged_by(method), self._given_to(method), self._labels_of(method)) if part]
+        if not parts:
+            return None
+        return lambda index: {name: rows for part in parts for name, rows in part(index).items()}
 
     def true_images(self, method: object) -> Callable[[Tensor], Tensor] | None:
         """The images beside the condition images that a method draws from, by the numbers of samples: (N,) int64 ->
@@ -127,16 +127,16 @@ class Conditions:
         """What files of samples and measurements say of the images that a method enlarges, or of the condition images
         that it draws from; None of other methods.
         """
-        name = getattr(method, "condition_name", None)
+        name, told = getattr(method, "condition_name", None), dict[str, str]()
         if name is not None and self.files is not None:
-            return {f"{name}_of": BY_NAME}
-        if name is not None:
-            return None if self.data is None else told_of(name, _images(self.data))
+            told |= {f"{name}_of": BY_NAME}
+        elif name is not None and self.data is not None:
+            told |= told_of(name, _images(self.data))
         if not hasattr(method, "low_res_size"):
-            return None
+            return told or None
         if self.low_res is not None:
-            return {"low_res_sha256": self._folder(method).sha256}
-        return {"low_res_of": str(_images(self.data))} if self.data is not None else None
+            return told | {"low_res_sha256": self._folder(method).sha256}
+        return told | {"low_res_of": str(_images(self.data))} if self.data is not None else None
 
     def count(self, method: object) -> int | None:
         """How many images there are to be enlarged in the folder, or to be drawn from files of conditions, or training

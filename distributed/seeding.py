@@ -7,7 +7,7 @@ from random import Random
 import torch
 from torch import Tensor
 
-__all__ = ["SeededNoise", "in_equal_batches", "position_seed", "run_seed", "step_choices"]
+__all__ = ["SeededNoise", "host_seeds", "in_equal_batches", "position_seed", "run_seed", "step_choices"]
 
 CPU_BATCH = 4  # about as many images a second as any larger batch
 _MASK = 2**32 - 1
@@ -41,6 +41,12 @@ def run_seed() -> int:
 def step_choices(step: int) -> Random:
     """What all ranks choose alike at a training step, such as the layer that a loss looks at."""
     return Random(position_seed([run_seed(), 2, step]))
+
+
+def host_seeds(count: int) -> list[int]:
+    """Seeds for a batch, of the CPU's global generator, which is seeded anew at each step: no device is waited for."""
+    seeds: list[int] = torch.randint(2**62, (count,), device="cpu").tolist()
+    return seeds
 
 
 class SeededNoise:

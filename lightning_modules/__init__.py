@@ -11,10 +11,12 @@ from tenshot.lightning_modules.guidance import ClassifierFreeGuidance, Classifie
 from tenshot.lightning_modules.mixdl import MixDL, Mixup
 from tenshot.lightning_modules.noisy_classifier import NoisyClassifier
 from tenshot.lightning_modules.piti import PITI
+from tenshot.lightning_modules.piti_upsampler import PITIUpsampler
 from tenshot.lightning_modules.regularization import Regularization
 from tenshot.lightning_modules.sampler import Sampler
 from tenshot.lightning_modules.stylegan2 import StyleGAN2
 from tenshot.lightning_modules.super_resolution import SuperResolution
+from tenshot.lightning_modules.upsampler_losses import PatchAdversary, Perceptual
 
 __all__ = [
     "CDC",
@@ -34,7 +36,10 @@ __all__ = [
     "MixDL",
     "Mixup",
     "NoisyClassifier",
+    "PITIUpsampler",
     "Pairwise",
+    "PatchAdversary",
+    "Perceptual",
     "Regularization",
     "Sampler",
     "StyleGAN2",

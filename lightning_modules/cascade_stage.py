@@ -71,7 +71,7 @@ def built_stage(stage: CascadeStage) -> SuperResolution:
     method = method_for(stage.checkpoint)
     if method != "SuperResolution":
         raise InputError(
-            f"--model.checkpoint {stage.checkpoint}: of {method}, which enlarges nothing: give one of SuperResolution"
+            f"--model.checkpoint {stage.checkpoint}: of {method}, not of SuperResolution: give one of that"
         )
     built = configured_stage(stage)
     built.configure_model()

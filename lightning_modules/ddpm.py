@@ -193,12 +193,16 @@ class DDPM(DrawsFromNoise):
         self.denoiser.timesteps.update(t, per_sample.detach())
         loss = (weights * per_sample).mean()
         self.log("train/loss", loss)
+        self.log_terms(terms, t, batch_idx)
+        return loss
+
+    def log_terms(self, terms: dict[str, Tensor], t: Tensor, batch_idx: int) -> None:
+        """Log the terms of the loss, and now and then the means by quarter of the timesteps of those of samples."""
         self.log_dict({f"train/{name}": value.detach().mean() for name, value in terms.items()})
         self.bins.update({name: value for name, value in terms.items() if value.dim()}, t)
         trainer = cast(Any, self._trainer)  # none where a step is taken alone
         if trainer and (batch_idx + 1) % (trainer.log_every_n_steps * trainer.accumulate_grad_batches) == 0:
             self.log_dict({f"train/{name}": value for name, value in self.bins.pop().items()})
-        return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """The diffusion loss at fixed timesteps and noise and, if asked for, the bound: means over all ranks."""

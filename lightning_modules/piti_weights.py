@@ -22,7 +22,7 @@ from tenshot.checkpoints.uses import used_in_training
 from tenshot.errors import InputError
 from tenshot.models import ConditionConfig, PITIConfig
 
-__all__ = ["as_piti", "read_prior"]
+__all__ = ["as_piti", "read_prior", "read_upsampler"]
 
 ENCODER = "context_encoder."
 
@@ -50,6 +50,28 @@ def read_prior(path: str, weights: Weights, asked: Mapping[str, Any]) -> Trained
     if prior.config.low_res_channels:
         raise InputError(f"{path}: it enlarges images, PITI draws small ones: give a base with --model.init_from")
     return prior
+
+
+def read_upsampler(path: str, weights: Weights, asked: Mapping[str, Any]) -> Trained[Any]:
+    """A network that enlarges images: of GLIDE, of PITI, or a super-resolution stage.
+
+    Args:
+        path: As for :func:`tenshot.checkpoints.read`.
+        weights: Which of a checkpoint of ours.
+        asked: As for :func:`read_prior`.
+
+    Raises:
+        InputError: It cannot be read, is something else, enlarges nothing, or is told of noise in what it enlarges.
+    """
+    kind, remedy = kind_in(path), "give an upsampler with --model.init_from"
+    if kind not in (UNET, GLIDE_UNET, PITI_UNET):
+        raise InputError(f"{path}: a {kind.words}, which enlarges nothing: {remedy}")
+    trained = read(path, kind, weights, _told(kind, asked))
+    if not trained.config.low_res_channels:
+        raise InputError(f"{path}: a base, which draws small images and enlarges none: {remedy}")
+    if trained.config.low_res_timestep:
+        raise InputError(f"{path}: is told how much noise is in what it enlarges, PITI's upsampler is not: {remedy}")
+    return trained
 
 
 def as_piti(

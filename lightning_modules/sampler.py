@@ -28,15 +28,18 @@ class Sampler:
             count. None: 250, or all of a shorter process.
         eta: Noise of DDIM; 0 is deterministic.
         clip_denoised: Clamp the estimate of the clean image to [-1, 1] at each step.
+        temperature: Factor of the noise x_T that drawing begins with; 0.997 of GLIDE's upsampler, against grain.
     """
 
     method: Literal["ddpm", "ddim", "dpm_solver"] = "ddpm"
     steps: int | str | None = None
     eta: float = 0.0
     clip_denoised: bool = True
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         check_range("sampler.eta", self.eta, 0)
+        check_range("sampler.temperature", self.temperature, 0)
         if self.method == "dpm_solver" and self.steps is not None and not str(self.steps).isdigit():
             raise InputError(f"sampler.steps {self.steps!r}: dpm_solver takes a number of steps, such as 20")
 
@@ -82,7 +85,7 @@ class Sampler:
         Returns:
             (N, C, H, W), about [-1, 1]; x_t with t = s - 1 where s > 0.
         """
-        x = noise.normal(*shape)
+        x = self.temperature * noise.normal(*shape)
         if start is not None:
             last = torch.full((len(x),), denoiser.process.num_steps - 1, device=x.device)
             x = denoiser.process.q_sample(start, last, x)

@@ -35,7 +35,10 @@ def debug_size(recipe: dict[str, Any], folder: Path) -> list[str]:
             unet["head_channels"] = 32
         for name, value in unet.items():
             words += [f"--model.{part}.{name}", str(list(value) if isinstance(value, tuple) else value)]
-    if recipe["model"]["class_path"] == "PITI":
+    if recipe["model"]["class_path"] == "PITIUpsampler":
+        words += ["--model.low_res_size", "8", "--model.perceptual.network", "efficientnet_lite0"]
+        words += ["--model.adversary.channels", "4", "--model.adversary.layers", "2", "--model.losses_from", "0"]
+    if recipe["model"]["class_path"].startswith("PITI"):
         words += ["--data.condition_size", str(TINY.condition_size)]
         of_network = "piti" in method or not method["init_from"].startswith("runs/")  # else a PITI tells all
         for name in (*tiny.UNET, *glide_files.CONDITION, "context_channels") if of_network else ():

@@ -6,6 +6,7 @@ from pathlib import Path
 import tiny
 import tiny_piti
 import tiny_stages
+import tiny_upsampler
 from lightning.pytorch import LightningModule
 
 from tenshot.callbacks import StepCheckpoint
@@ -44,6 +45,7 @@ METHODS: dict[str, Callable[[Path], LightningModule]] = {
     "PITI": lambda folder: tiny.randomised(
         tiny_piti.piti(piti=tiny_piti.TINY, condition_drop=0.5, timesteps="loss_aware")
     ),
+    "PITIUpsampler": lambda folder: tiny.randomised(tiny_upsampler.upsampler()),
     "StyleGAN2": lambda folder: tiny.gan(regularization=OFTEN),
     "StyleGAN2, ADA": lambda folder: tiny.gan(regularization=OFTEN, augmentation=AdaptiveAugment(images_to_full=100)),
     "StyleGAN2, DiffAugment": lambda folder: tiny.gan(regularization=OFTEN, augmentation=DiffAugment()),
@@ -61,6 +63,6 @@ def is_gan(method: str) -> bool:
 
 def data_for(method: str) -> SyntheticFaces:
     """Images that the method can be trained with."""
-    if method == "PITI":
+    if method.startswith("PITI"):
         return tiny_piti.pairs()
     return tiny.faces(image_size=32) if is_gan(method) else tiny.faces(labels=method == "NoisyClassifier")

@@ -17,6 +17,7 @@ import pytest
 import tiny
 import tiny_piti
 import tiny_stages
+import tiny_upsampler
 import torch
 import yaml
 from debug_size import debug_size
@@ -106,6 +107,16 @@ def place(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
     for number, mask in enumerate(tiny_piti.pairs(condition="mask").train_source.read(range(2))["mask"]):
         Image.fromarray(mask.byte().numpy()).save(place / "MASKS" / f"{number}.png")
     tiny_piti.public_file(place / "piti_mask.pt", pairs.unet)
+    enlarging = tiny_upsampler.upsampler()
+    tiny.trainer(place / "runs/piti/faces64_mask", 1, StepCheckpoint()).fit(enlarging, tiny_piti.pairs())
+    written = tiny_piti.config(
+        place,
+        "PITIUpsampler",
+        piti=plain_fields(tiny_upsampler.CONFIG),
+        low_res_size=8,
+        adversary=vars(tiny_upsampler.ADVERSARY),
+    )
+    shutil.copy(written, place / "runs/piti/faces64_mask/config.yaml")
     (place / "SMALL_IMAGES").mkdir()
     Image.new("RGB", (8, 8)).save(place / "SMALL_IMAGES" / "0.png")
     (place / "package").mkdir()
@@ -135,6 +146,9 @@ def appended(words: list[str], place: Path) -> list[str]:
     if {"Cascade", "Paired"} & set(words) or any(word.startswith("configs/cascade/") for word in words):
         return ["--print_config"]
     given = dict(zip(words, [*words[1:], ""], strict=True))
+    small = place / given.get("--images.low_res", "SMALL_IMAGES")
+    if not small.exists():  # another command would have drawn them
+        (place / "SMALL_IMAGES").rename(small)
     if words[1] == "fit" and "--config" in words and not {"--print_config", "--help"} & set(words):
         configs = [after for word, after in pairwise(words) if word == "--config"]
         if any(config.startswith(ELSEWHERE) for config in configs):

@@ -43,9 +43,9 @@ def public_file(path: Path, network: GlideUNet, part: str = "") -> str:
     return str(path)
 
 
-def config(folder: Path, **options: Any) -> str:
+def config(folder: Path, method: str = "PITI", **options: Any) -> str:
     """A configuration of a run on pairs, with these options of the method."""
-    model = {"class_path": "PITI", "init_args": {"sampler": {"method": "ddim", "steps": "ddim2"}} | options}
+    model = {"class_path": method, "init_args": {"sampler": {"method": "ddim", "steps": "ddim2"}} | options}
     path = folder / "piti.yaml"
     data = {"class_path": "SyntheticFaces", "init_args": tiny.COMMAND_LINE["data"]["init_args"] | {"num_val": 4}}
     data["init_args"]["pairs"] = "mask"

@@ -1,6 +1,7 @@
 """The degradation that PITI's upsampler learns from: BSRGAN's (arXiv 2103.14006), lighter, with L0 smoothing."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
@@ -51,13 +52,13 @@ class Degradation:
 
     official: bool = False
 
-    def __call__(self, images: Tensor, size: int, seeds: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, size: int, seeds: Iterable[int] | Tensor) -> Tensor:
         """Degraded images of another size.
 
         Args:
             images: (N, 3, S, S) in [-1, 1].
             size: Of the result; S is a multiple of it. PITI's is a quarter.
-            seeds: (N,) int64, not negative, one an image. Best on the CPU, where they are needed.
+            seeds: N numbers, not negative, one an image; a tensor (N,) int64 best on the CPU, where they are needed.
 
         Returns:
             (N, 3, size, size), at 256 levels in [-1, 1], at least float32.
@@ -71,7 +72,7 @@ class Degradation:
                 f"a degradation to {size} px of images of {side} x {height}: give squares whose side is a multiple of "
                 "it, twice as much or more"
             )
-        plans = [self.plan(seed, side, size) for seed in seeds.tolist()]
+        plans = [self.plan(int(seed), side, size) for seed in seeds]
         # which kernels a CPU runs depends on the number of images, and on them the last bits
         together = 1 if images.device.type == "cpu" else len(images)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):

@@ -22,6 +22,7 @@ __all__ = [
     "ClassifierFreeGuidance",
     "ClassifierGuidance",
     "Correspondence",
+    "Degradation",
     "DiffusionConfig",
     "FewShot",
     "FolderGenerator",
@@ -32,8 +33,11 @@ __all__ = [
     "Mixup",
     "NoisyClassifier",
     "PITIConfig",
+    "PITIUpsampler",
     "Paired",
     "Pairwise",
+    "PatchAdversary",
+    "Perceptual",
     "Regularization",
     "SampleFolder",
     "Sampler",
@@ -54,6 +58,7 @@ _HOME = {
     "Paired": "datamodules",
     "SampleFolder": "datamodules",
     "SyntheticFaces": "datamodules",
+    "Degradation": "diffusion.degradation",
     "DiffusionConfig": "diffusion",
     "InputError": "errors",
     "LowResNoise": "diffusion",
@@ -73,6 +78,7 @@ if TYPE_CHECKING:
     from tenshot.callbacks import EMA
     from tenshot.datamodules import FewShot, ImageFolder, Paired, SampleFolder, SyntheticFaces
     from tenshot.diffusion import Augmentation, Blur, DiffusionConfig, LowResNoise
+    from tenshot.diffusion.degradation import Degradation
     from tenshot.errors import InputError
     from tenshot.lightning_modules import (
         CDC,
@@ -90,6 +96,9 @@ if TYPE_CHECKING:
         Mixup,
         NoisyClassifier,
         Pairwise,
+        PatchAdversary,
+        Perceptual,
+        PITIUpsampler,
         Regularization,
         Sampler,
         StyleGAN2,

@@ -30,6 +30,7 @@ RECIPES = [path for path in sorted(CONFIGS.glob("**/*.yaml")) if path not in (*F
 
 PUBLIC = (
     "checkpoints/ffhq.pt", "checkpoints/source_ffhq.pt", "checkpoints/64_256_upsampler.pt", "checkpoints/base.pt",
+    "checkpoints/upsample.pt",
 )  # fmt: skip
 
 
@@ -138,7 +139,8 @@ def piti_from(recipe: dict[str, Any], source: Path) -> list[str]:
         module = tiny_piti.piti(piti=replace(tiny_piti.TINY, condition_channels=channels), condition_drop=0.2)
         (source.parent / "piti").mkdir(exist_ok=True)
         return ["--model.init_from", saved(source.parent / "piti", module)]
-    glide = glide_files.glide(channel_mult=(1,), attention_resolutions=())
+    enlarges = glide_files.UPSAMPLER if recipe["model"]["class_path"] == "PITIUpsampler" else {}
+    glide = glide_files.glide(channel_mult=(1,), attention_resolutions=(), **enlarges)
     return ["--model.init_from", tiny_piti.public_file(source.parent / "base.pt", glide)]
 
 
@@ -156,7 +158,7 @@ def started_from(
         classes_of_it = 2 if data.get("labels") else None
         small = stage(unet=tiny.unet_config(num_classes=classes_of_it))
         words += ["--model.init_from", saved(source.parent, small)]
-    elif recipe["model"]["class_path"] == "PITI":
+    elif recipe["model"]["class_path"].startswith("PITI"):
         words += piti_from(recipe, source)
     for name in {"conditions", "val_conditions"} & data.keys():
         words += [f"--data.{name}", str(conditions)]

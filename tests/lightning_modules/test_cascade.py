@@ -263,7 +263,7 @@ def test_offloaded_only_what_draws_stands_on_the_device(files: Path, monkeypatch
         (lambda f: cascade(f), ["--model.stages is empty", "tenshot predict --ckpt_path"]),
         (lambda f: cascade(f, at(f, "s32")), ["--model.stages[0].checkpoint", "enlarges 16 x 16", "draws 8 x 8"]),
         (lambda f: cascade(f, at(f, "s16"), at(f, "s16")), ["--model.stages[1].checkpoint", "draws 16 x 16"]),
-        (lambda f: cascade(f, at(f, "base")), ["--model.stages[0].checkpoint", "DDPM, which enlarges nothing"]),
+        (lambda f: cascade(f, at(f, "base")), ["--model.stages[0].checkpoint", "of DDPM, not of SuperResolution"]),
         (lambda f: cascade(f, at(f, "s16"), base="s16"), ["--model.base ", "give it with --model.stages"]),
         (
             lambda f: cascade(f, at(f, "s16_classes")),

@@ -16,6 +16,7 @@ import stylegan2_files
 import tiny
 import tiny_piti
 import tiny_stages
+import tiny_upsampler
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
@@ -33,6 +34,7 @@ from tenshot.lightning_modules import (
     ClassifierGuidance,
     MixDL,
     NoisyClassifier,
+    PITIUpsampler,
     StyleGAN2,
     SuperResolution,
 )
@@ -58,6 +60,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     nvlabs_files.dump(networks, folder / "nvlabs.pkl")
     tiny_stages.saved(folder, tiny.randomised(tiny_stages.stage()))
     tiny_piti.public_file(folder / "base.pt", glide_files.glide())
+    small: dict[str, Any] = {"channel_mult": (1,), "attention_resolutions": (), **glide_files.UPSAMPLER}
+    tiny_piti.public_file(folder / "upsample.pt", glide_files.glide(**small))
     own = tiny.randomised(tiny.ddpm())
     tiny.weights_file(folder / "converted.safetensors", own)
     torch.save(tiny.public_state(own.unet.state_dict()), folder / "adm.pt")
@@ -140,6 +144,10 @@ METHODS: dict[str, Callable[[Path], LightningModule]] = {
     "PITI of converted.safetensors": lambda folder: PITI(
         piti=tiny_piti.CONFIG, init_from=str(folder / "converted.safetensors"), adapt_context=True,
         diffusion=tiny.process(),
+    ),
+    "PITIUpsampler": lambda folder: PITIUpsampler(piti=tiny_upsampler.CONFIG),
+    "PITIUpsampler of upsample.pt": lambda folder: PITIUpsampler(
+        piti=tiny_upsampler.CONFIG, init_from=str(folder / "upsample.pt")
     ),
     "StyleGAN2": gan(StyleGAN2),
     "StyleGAN2 with ADA": gan(StyleGAN2, augmentation=AdaptiveAugment()),

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 from tiny_piti import TINY, masks, piti
 from tiny_stages import NOISY, small, stage
+from tiny_upsampler import upsampler
 
 from tenshot.callbacks import EMA, StepCheckpoint
 from tenshot.cli.registry import METHODS, parameters
@@ -45,6 +46,7 @@ MAKERS: dict[str, tuple[Callable[[Path], LightningModule], Callable[[Path], Ligh
     ),
     "augmentation_s": (lambda _: stage(augmentation=NOISY), lambda _: stage(augmentation=NOISY, augmentation_s=60)),
     "start_step": (lambda _: stage(start_step=40), lambda _: stage(start_step=500)),
+    "sampler of PITIUpsampler": (lambda _: upsampler(sampler=TWO), lambda _: upsampler(sampler=THREE)),
     "truncation": (lambda _: tiny.gan(), lambda _: tiny.gan(truncation=0.3)),
 }
 
@@ -55,7 +57,7 @@ def test_a_method_draws_as_another_one_with_its_weights(judge: Path, option: str
     assert isinstance(ours, AdjustableGenerator)
     assert option.split()[0] in ours.drawing
     condition = {"low_res": small(3)} if hasattr(ours, "low_res_size") else None
-    condition = {"condition_image": masks(3)} if hasattr(ours, "condition_name") else condition
+    condition = (condition or {}) | ({"condition_image": masks(3)} if hasattr(ours, "condition_name") else {})
     before, expected = (module.sample(SEEDS, condition) for module in (ours, theirs))  # type: ignore[operator]
     assert not torch.equal(before, expected)
     ours.draw_as(theirs)

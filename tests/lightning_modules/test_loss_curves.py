@@ -5,6 +5,7 @@ The loss of a step is the mean of both ranks' losses. One process is arranged so
 * Diffusion methods and the classifier take the joint batch, and draw for each half of it what its rank draws:
   timesteps, noise, dropout. DDPM-PA compares the images of all ranks (``pairs: all``), or those of each rank, as
   published: then one process takes the two halves as two micro-batches (``accumulate_grad_batches: 2``).
+* So does PITI's upsampler, of whose draws the discriminator's are too.
 * GANs compare images of a rank with each other (the discriminator's minibatch deviation, CDC's distances, MixDL's
   mixing), so one process takes the halves as micro-batches (``micro_batch``). Only the path length penalty is of all
   together: it is around the mean length of all ranks.
@@ -28,26 +29,33 @@ from typing import Any
 import pytest
 import tiny
 import tiny_stages
+import tiny_upsampler
 import torch
-import torch.nn.functional as F
+from joint_batches import RANKS, RandomOfRanks, SeedAsRanks, in_joint_batches
 from lightning.pytorch import Callback, LightningModule, Trainer
 from ranks import run_ranks
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-from tenshot.callbacks import StepSeed
 from tenshot.datamodules import ImageDataModule
 from tenshot.datamodules.batches import Batch, Source
 from tenshot.diffusion import Augmentation, Blur
 from tenshot.distributed.seeding import position_seed
-from tenshot.lightning_modules import CDC, DDPMPA, Correspondence, MixDL, Pairwise, Regularization, StyleGAN2
-from tenshot.lightning_modules.adversarial import AdversarialModule
+from tenshot.lightning_modules import (
+    CDC,
+    DDPMPA,
+    Correspondence,
+    MixDL,
+    Pairwise,
+    PatchAdversary,
+    Regularization,
+    StyleGAN2,
+)
 from tenshot.losses import path_lengths
 from tenshot.models import StyleGAN2Config
 from tenshot.models.augmentation import DiffAugment
 
-STEPS, RANKS = 8, 2
+STEPS = 8
 IMAGES, IMAGES_OF_GANS = 3, 2  # of a rank
 TOLERANCE = 1e-4
 UNET = tiny.unet_config(image_size=8, channel_mult=(1,), dropout=0.2)
@@ -61,7 +69,7 @@ Curve = list[dict[str, float]]
 
 @dataclass
 class Speckles:
-    """Images of noise, with a label."""
+    """Images of noise, with a label and a condition image."""
 
     image_size: int
 
@@ -69,63 +77,23 @@ class Speckles:
         return 24
 
     def read(self, indices: Sequence[int]) -> Batch:
-        every = torch.randint(
-            256, (24, 3, self.image_size, self.image_size), generator=torch.Generator().manual_seed(0)
+        every, masks = (
+            torch.randint(256, (24, 3, side, side), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+            for side in (self.image_size, 32)
         )
-        return {"image": every[list(indices)].to(torch.uint8), "label": torch.tensor(indices) % 9}
+        rows = list(indices)
+        return {"image": every[rows], "label": torch.tensor(indices) % 9, "condition_image": masks[rows]}
 
 
 class Data(ImageDataModule):
     num_classes = 9
+    condition_channels = 3
 
     def __init__(self, batch_size: int, image_size: int) -> None:
         super().__init__(batch_size, image_size, seed=0, flip=True, num_workers=0)
 
     def sources(self) -> tuple[Source, Source | None]:
         return Speckles(self.image_size), None
-
-
-class RandomOfRanks(TorchFunctionMode):
-    """Inside, what is drawn for a joint batch is what the ranks draw for their parts of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.states: list[Tensor] = []
-
-    def seed(self, *seeds: int) -> None:
-        self.states = [torch.Generator().manual_seed(seed).get_state() for seed in seeds]
-
-    def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is torch.randint:
-            *bounds, (n,) = args
-            return self.joined([partial(func, *bounds, (n // RANKS,), **kwargs)] * RANKS)
-        if func is torch.rand:
-            return self.joined([partial(func, args[0] // RANKS, **kwargs)] * RANKS)
-        if func in (torch.randn_like, F.dropout):
-            return self.joined([partial(func, part, *args[1:], **kwargs) for part in args[0].chunk(RANKS)])
-        return func(*args, **kwargs)
-
-    def joined(self, draws: Sequence[Callable[[], Tensor]]) -> Tensor:
-        parts = []
-        for rank, draw in enumerate(draws):
-            torch.set_rng_state(self.states[rank])
-            parts.append(draw())
-            self.states[rank] = torch.get_rng_state()
-        return torch.cat(parts)
-
-
-class SeedAsRanks(StepSeed):
-    """Seeds of both ranks for a joint batch, and of rank b for micro-batch b of one process."""
-
-    def __init__(self, random: RandomOfRanks) -> None:
-        super().__init__(seed=3)
-        self.random = random
-
-    def _reseed(self, *position: int) -> None:
-        kind, _, micro_batch, step = position
-        self.random.seed(*(position_seed([3, kind, rank, 0, step]) for rank in range(RANKS)))
-        super()._reseed(kind, micro_batch, 0, step)
 
 
 class ByRank(StyleGAN2):
@@ -218,29 +186,27 @@ METHODS: dict[str, Callable[[Path], LightningModule]] = {
     "SuperResolution": lambda folder: tiny.randomised(
         tiny_stages.stage(unet=UNET, low_res_size=4, augmentation=CORRUPTION, optimizer=sgd(0.05))
     ),
+    "PITIUpsampler": lambda folder: tiny.randomised(
+        tiny_upsampler.upsampler(
+            piti=replace(tiny_upsampler.CONFIG, image_size=8, dropout=0.2),
+            low_res_size=4,
+            optimizer=sgd(0.02),
+            adversary=PatchAdversary(0.1, channels=4, layers=1),
+            optimizer_d=sgd(0.001),
+            losses_from=2,
+        )
+    ),
     "StyleGAN2": lambda folder: gan(ByRank, 0.01, stylegan2=replace(GAN, image_size=8), augmentation=DiffAugment()),
     "CDC": lambda folder: gan(OneCDC, 0.002, init_from=source_gan(folder), correspondence=Correspondence(20.0)),
     "MixDL": lambda folder: gan(OneMixDL, 0.01, stylegan2=GAN),
 }
 
 
-def in_joint_batches(module: LightningModule) -> Callback:
-    """Let each training step draw what the ranks draw; the callback seeds it."""
-    random, step = RandomOfRanks(), module.training_step
-
-    def training_step(batch: Any, batch_idx: int) -> Any:
-        with random:
-            return step(batch, batch_idx)
-
-    module.training_step = training_step  # type: ignore[method-assign]
-    return SeedAsRanks(random)
-
-
 def curve_of(method: str, folder: Path, ranks: int) -> Curve:
     """The losses of each step: of this one of several processes, or of one that stands for two."""
     folder.mkdir()
     module, losses, callbacks = METHODS[method](folder), Losses(), []
-    is_gan, arguments = isinstance(module, AdversarialModule), {}
+    is_gan, arguments = hasattr(module, "micro_batch"), {}
     batch_size = IMAGES_OF_GANS if is_gan else IMAGES
     halves = ranks == 1 and method == "DDPMPA"
     if ranks > 1:

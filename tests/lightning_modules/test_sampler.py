@@ -52,6 +52,15 @@ def test_dpm_solver():
     assert torch.equal(draw(Sampler("dpm_solver", "10")), expected)
 
 
+def test_the_first_noise_alone_is_colder():
+    """Which is all that DDIM draws of a seed."""
+    first = 0.9 * noise().normal(3, 4, 4)
+    expected = sample_ddim(Denoiser(PROCESS.respace("ddim10"), model), first)
+    assert torch.equal(draw(Sampler("ddim", "ddim10", temperature=0.9)), expected)
+    with pytest.raises(InputError, match=r"sampler\.temperature is -1"):
+        Sampler(temperature=-1)
+
+
 @pytest.mark.parametrize("method", ["ddpm", "ddim", "dpm_solver"])
 def test_unclipped_sampling_leaves_the_range(method: str):
     assert draw(Sampler(method, 10)).abs().max() < draw(Sampler(method, 10, clip_denoised=False)).abs().max()  # type: ignore[arg-type]
