@@ -26,7 +26,7 @@ from tenshot.callbacks.true_conditions import beside_true_conditions, refuse_tru
 from tenshot.datamodules import ImageDataModule
 from tenshot.datamodules.conditions import Conditions, Labels
 from tenshot.errors import InputError, check_range
-from tenshot.lightning_modules import ImageGenerator, LatentGenerator
+from tenshot.lightning_modules import ImageGenerator
 from tenshot.metrics import MetricName, PathMetric
 from tenshot.run.best_effort import best_effort
 from tenshot.run.wandb_log import RunWandb
@@ -75,11 +75,13 @@ class EvaluateGenerator(Callback):
         fit_samples: How many images to draw during fit.
         keep_best: During fit, the value (a name of the table, such as ``intra_lpips``) by which to keep
             ``checkpoints/best.ckpt``.
-        patience: During fit, stop after so many evaluations that were worse than the best one since it; none: do all
-            steps.
+        patience: During fit, stop after so many evaluations worse than the best one since it; none: do all steps.
         vit_weights: File of DINOv2's or CLIP's weights, for these features.
         true_conditions: Also measure what the last stage of a cascade makes of true images made small, as
             ``fid_true_conditions`` and so on: the difference is what generated ones cost.
+        per_condition: How many samples to draw of each condition image, so that only the first images serve, as many as
+            are needed for all samples; none: all serve, in turn.
+        predictor: A run of DensePredictor, for mask_iou, depth_error and normal_error.
     """
 
     def __init__(
@@ -105,6 +107,8 @@ class EvaluateGenerator(Callback):
         patience: int | None = None,
         vit_weights: str | None = None,
         true_conditions: bool = False,
+        per_condition: int | None = None,
+        predictor: str | None = None,
     ) -> None:
         for name, value, least in (
             ("samples", samples, 2), ("reference", reference, 2), ("batch_size", batch_size, 1), ("seed", seed, 0),
@@ -118,10 +122,12 @@ class EvaluateGenerator(Callback):
             if keep_best is None:
                 raise InputError("--evaluate.patience needs a value that is to become better: set --evaluate.keep_best")
         self.requests = Requests(
-            metrics, features, inception_weights, vgg16_weights, lpips_resize, path_length, vit_weights, intra_lpips
-        )
+            metrics, features, inception_weights, vgg16_weights, lpips_resize, path_length, vit_weights, intra_lpips,
+            predictor,
+        )  # fmt: skip
         self.samples, self.reference, self.paths, self.true_conditions = samples, reference, paths, true_conditions
-        self.batch_size, self.seed, self.conditions = batch_size, seed, Conditions("evaluate", label, labels)
+        self.conditions = Conditions("evaluate", label, labels, per_condition=per_condition, samples=samples)
+        self.batch_size, self.seed = batch_size, seed
         self.save, self.every_n_steps, self.fit_samples = save, every_n_steps, fit_samples
         self.data: ImageDataModule | None = None
         """The shots and the reference; by default the trainer's data module."""
@@ -145,21 +151,15 @@ class EvaluateGenerator(Callback):
             return
         if self.data is None:
             self.data = cast(ImageDataModule, trainer.datamodule)  # type: ignore[attr-defined]
-        self.conditions = replace(self.conditions, data=self.data)
+        option, count = ("samples", self.samples) if stage == "test" else ("fit_samples", self.fit_samples)
+        self.conditions = replace(self.conditions, data=self.data, samples=count)
         if self.true_conditions:
             refuse_true_conditions(pl_module, self.data, self.conditions)
         self._shown = MetricInputs(self.data, self.reference, self.batch_size, self.true_conditions)
-        there = self._shown.there
-        if isinstance(pl_module, LatentGenerator):
-            there.append("latents")
-        if self.conditions.recorded is not None:
-            there.append("condition")
-        self._shown.condition_from = getattr(pl_module, "condition_from", None)
-        if self._shown.condition_from is not None:
-            there.append("low_res")
+        there = self._shown.needs_met(pl_module, self.conditions, self.requests, count)
         names = chosen_metrics(self.requests, there, thorough=stage == "test")
-        self.used = requests = features_decided(self.requests, names, trainer)
-        option, count = ("samples", self.samples) if stage == "test" else ("fit_samples", self.fit_samples)
+        asked = replace(self.requests, condition_kind=self.data.condition_kind)
+        self.used = requests = features_decided(asked, names, trainer)
         self._shown.prepare({name: build(name, requests) for name in names}, count, f"--evaluate.{option}")
         if stage == "fit":
             self._best.check(self._shown.better, requests.features)

@@ -6,11 +6,13 @@ from typing import Literal, get_args
 
 from lightning.pytorch.utilities import rank_zero_info
 
+from tenshot.datamodules.pairs import ConditionKind
 from tenshot.errors import InputError, did_you_mean
 from tenshot.metrics import (
     CMMD,
     METRICS,
     DensityCoverage,
+    EdgeAgreement,
     ImageMetric,
     IntraLPIPS,
     KernelDistance,
@@ -18,6 +20,7 @@ from tenshot.metrics import (
     PathMetric,
     PerceptualPathLength,
     PrecisionRecall,
+    PredictorMetric,
 )
 from tenshot.metrics.base import Need
 from tenshot.metrics.feature_metric import FeatureMetric
@@ -48,12 +51,24 @@ UNASKED: tuple[str, ...] = (
 OF_PATHS: tuple[str, ...] = ("path_length", "path_uniformity")
 """Which draw images of their own, many more than are sampled."""
 
+OF_CONDITIONS: tuple[str, ...] = ("mask_iou", "edge_agreement", "depth_error", "normal_error", "diversity_lpips")
+"""What is computed where nothing is named and samples are drawn from condition images."""
+
 REMEDY: dict[Need, str] = {
     "condition": "samples of chosen classes: set --evaluate.labels uniform, or --evaluate.label",
     "truth": "the true image of each sample, which these data have not: give data of pairs",
     "reference": "images of the domain that were not trained on: set --data.val_root",
     "shots": "few training images: set --data.shots",
     "low_res": "images that were enlarged: take a SuperResolution",
+    "mask": "samples drawn from masks: take PITI and data with masks",
+    "sketch": "samples drawn from sketches: take PITI and data with sketches",
+    "depth": "samples drawn from depth: take PITI and data with depth",
+    "normals": "samples drawn from normals: take PITI and data with normals",
+    "pair": "samples drawn from condition images: take PITI",
+    "repeats": "several samples of each condition: set --evaluate.per_condition 5, for example",
+    "predictor": "a network that finds the condition in an image: train one with tenshot fit --model DensePredictor on "
+    "the same data (docs/evaluation.md) and give its run with --evaluate.predictor",
+    "edge_detector": "scikit-image: pip install 'tenshot[sketches]'",
     "latents": "latents to go between, which this method has not: take a GAN",
 }
 
@@ -70,6 +85,9 @@ class Requests:
     path_length: PathName
     vit_weights: str | None = None
     intra_lpips: IntraName = "random50"
+    predictor: str | None = None
+    condition_kind: ConditionKind | None = None
+    """What the condition images of the data show."""
 
     def __post_init__(self) -> None:
         for name in self.metrics or ():
@@ -106,7 +124,8 @@ def chosen_metrics(requests: Requests, there: Collection[str], thorough: bool) -
         requests: What is wanted.
         there: Which needs are met: ``shots``, few training images to compare with; ``reference``, other images of
             the domain; ``latents``, between which the method can go; ``condition``, where it is chosen for each sample;
-            ``truth``, the true image of each sample; ``low_res``, the small image that each was enlarged from.
+            ``truth``, the true image of each sample; ``low_res``, the small image that each was enlarged from; and so
+            on, see ``Need``.
         thorough: Whether metrics that draw many images of their own are computed unasked too.
 
     Raises:
@@ -130,7 +149,15 @@ def chosen_metrics(requests: Requests, there: Collection[str], thorough: bool) -
         rank_zero_info(f"not computed: {', '.join(left_out)}, for want of {'; of '.join(sorted(missing))}")
     if thorough and "latents" in there:
         names += OF_PATHS
-    return [*names, "consistency"] if "low_res" in there else names
+    if "low_res" in there:
+        names.append("consistency")
+    for one in OF_CONDITIONS:
+        subject, *means = METRICS[one].needs
+        if subject in there and (lacking := [need for need in means if need not in there]):
+            rank_zero_info(f"not computed: {one}, for want of {REMEDY[lacking[0]]}")
+        elif subject in there:
+            names.append(one)
+    return names
 
 
 def build(name: str, requests: Requests) -> ImageMetric:
@@ -155,6 +182,12 @@ def build(name: str, requests: Requests) -> ImageMetric:
         return metric(*lpips_arguments, *MEMBERS[requests.intra_lpips])
     if issubclass(metric, LPIPSMetric | PathMetric):
         return metric(*lpips_arguments)
+    if issubclass(metric, PredictorMetric):
+        assert requests.predictor is not None
+        assert requests.condition_kind is not None
+        return metric(requests.predictor, requests.condition_kind)
+    if issubclass(metric, EdgeAgreement):
+        return metric(requests.condition_kind)
     if issubclass(metric, PrecisionRecall | DensityCoverage):
         return metric(*(inception if requests.features == "adm" else vgg16))
     return metric(*inception) if issubclass(metric, FeatureMetric) else metric()

@@ -19,7 +19,7 @@ from tenshot.callbacks.search_record import Records, digest_of, in_order, summar
 from tenshot.distributed.first_rank import of_first_rank
 from tenshot.errors import check_range
 from tenshot.lightning_modules import AdjustableGenerator, Cascade
-from tenshot.metrics import PathMetric
+from tenshot.metrics import PathMetric, PredictorMetric
 from tenshot.metrics.base import TRUE_CONDITIONS
 
 __all__ = ["Search", "Way", "within"]
@@ -204,6 +204,8 @@ class Search(Callback):
 
 def _networks(metric: Any) -> dict[str, Any] | None:
     """Which network a metric looks with, and its weights."""
+    if isinstance(metric, PredictorMetric):
+        return metric.settings()
     features = getattr(metric, "features", None)
     return None if features is None else features.settings()
 

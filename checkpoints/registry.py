@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from torch import Tensor
 
+from tenshot.checkpoints.dense_prediction import PREDICTOR
 from tenshot.checkpoints.diffusion_networks import CLASSIFIER, UNET
 from tenshot.checkpoints.glide import CONDITION_ENCODER, GLIDE_UNET, PITI_UNET
 from tenshot.checkpoints.kind import Kind, Trained, Weights, plain_fields
@@ -23,7 +24,9 @@ __all__ = ["KINDS", "configurations", "describe", "kind_in", "method_for", "own_
 
 C = TypeVar("C", bound="DataclassInstance")
 
-_ALL: tuple[Kind[Any], ...] = (UNET, CLASSIFIER, STYLEGAN2, GLIDE_UNET, PITI_UNET, CONDITION_ENCODER)
+_ALL: tuple[Kind[Any], ...] = (
+    UNET, CLASSIFIER, STYLEGAN2, GLIDE_UNET, PITI_UNET, CONDITION_ENCODER, PREDICTOR,
+)  # fmt: skip
 KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in _ALL}
 """All there are, by name."""
 

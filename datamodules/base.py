@@ -21,7 +21,7 @@ from tenshot.datamodules.batches import (
     Source,
 )
 from tenshot.datamodules.choice import BY_LISTING, BY_NAME, Record
-from tenshot.datamodules.pairs import ConditionReader
+from tenshot.datamodules.pairs import ConditionKind, ConditionReader
 from tenshot.datamodules.pixels import from_pixels
 from tenshot.errors import InputError
 
@@ -82,6 +82,11 @@ class ImageDataModule(LightningDataModule, ABC):
     @property
     def condition_channels(self) -> int | None:
         """Channels of "condition_image"; None where batches have none."""
+        return None
+
+    @property
+    def condition_kind(self) -> ConditionKind | None:
+        """What "condition_image" shows; None where batches have none."""
         return None
 
     @abstractmethod

@@ -13,7 +13,7 @@ from tenshot.datamodules.batches import Source
 from tenshot.datamodules.condition_files import ConditionFiles
 from tenshot.datamodules.low_res_folder import LowResFolder
 from tenshot.datamodules.pixels import from_pixels
-from tenshot.errors import InputError
+from tenshot.errors import InputError, check_range
 
 __all__ = ["BY_NAME", "ConditionOf", "Conditions", "Labels", "told_of"]
 
@@ -45,9 +45,12 @@ class Conditions:
         classes: Of the training images, for ``data``, int64 (n,); ``with_classes_of`` finds them.
         files: For a method that draws from condition images, files of them in place of the data's.
         each: How many samples are drawn from each of those, one after the other.
+        per_condition: How many of the samples are drawn from each condition image of the data, of which only the first
+            ones serve then; None: all serve, in turn.
+        samples: How many there are, for that.
 
     Raises:
-        InputError: Both are given, or the label is no class.
+        InputError: Both are given, the label is no class, or no samples are to be drawn.
     """
 
     group: str
@@ -58,6 +61,8 @@ class Conditions:
     classes: Tensor | None = field(default=None, compare=False)
     files: ConditionFiles | None = field(default=None, compare=False)
     each: int = 1
+    per_condition: int | None = None
+    samples: int = 0
 
     def __post_init__(self) -> None:
         if self.label is not None and self.labels is not None:
@@ -65,6 +70,8 @@ class Conditions:
                 f"--{self.group}.label {self.label} and --{self.group}.labels {self.labels} exclude each other: leave "
                 "one out"
             )
+        if self.per_condition is not None:
+            check_range(f"--{self.group}.per_condition", self.per_condition, 1)
         if self.label is not None and self.label < 0:
             raise InputError(f"--{self.group}.label is {self.label}: classes are numbered from 0")
 
@@ -131,12 +138,22 @@ class Conditions:
         if name is not None and self.files is not None:
             told |= {f"{name}_of": BY_NAME}
         elif name is not None and self.data is not None:
-            told |= told_of(name, _images(self.data))
+            told |= told_of(name, *self.pairs)
         if not hasattr(method, "low_res_size"):
             return told or None
         if self.low_res is not None:
             return told | {"low_res_sha256": self._folder(method).sha256}
         return told | {"low_res_of": str(_images(self.data))} if self.data is not None else None
+
+    @property
+    def pairs(self) -> tuple[Source, int]:
+        """Images with their conditions, and how many of them, the first ones, samples are drawn from: sample i from
+        number i modulo that.
+        """
+        assert self.data is not None
+        source = _images(self.data)
+        count = len(source) if self.per_condition is None else -(-self.samples // self.per_condition)
+        return source, min(count, len(source))
 
     def count(self, method: object) -> int | None:
         """How many images there are to be enlarged in the folder, or to be drawn from files of conditions, or training
@@ -172,13 +189,13 @@ class Conditions:
             return lambda index: {name: files.read((index // each).tolist())}
         if self.data is None:
             raise InputError(f"{drawer} draws from what the data give beside images: give --data, Paired for example")
-        source = _images(self.data)
+        source, count = self.pairs
         if name not in source.read([0]):
             raise InputError(
                 f"{drawer} draws from {name}, which {source} do not give: take --data Paired, or --data SyntheticFaces "
                 "with --data.pairs"
             )
-        return lambda index: {name: source.read((index % len(source)).tolist())[name]}
+        return lambda index: {name: source.read((index % count).tolist())[name]}
 
     def _enlarged_by(self, method: object) -> ConditionOf | None:
         make = getattr(method, "condition_from", None)
@@ -195,10 +212,10 @@ class Conditions:
         if self.data is None or self.group == "images":
             remedy = "give a folder of them with --images.low_res" if self.group == "images" else "give --data"
             raise InputError(f"{type(method).__name__} enlarges images: {remedy}")
-        source = _images(self.data)
+        source, count = self.pairs
 
         def of_data(index: Tensor) -> dict[str, Tensor]:
-            batch = source.read((index % len(source)).tolist())
+            batch = source.read((index % count).tolist())
             labels = {"label": batch["label"]} if "label" in batch else {}
             return {**make(from_pixels(batch["image"])), **labels}
 
@@ -235,12 +252,13 @@ class Conditions:
         return lambda index: {"label": torch.full_like(index, label)}
 
 
-def told_of(name: str, source: Source) -> dict[str, str]:
+def told_of(name: str, source: Source, count: int) -> dict[str, str]:
     """Which conditions they are: how many of what, and a hash of all, or of so many that are spread over them."""
+    some = "" if count == len(source) else f"the first {count} of "
     chosen = sorted({round(step * (len(source) - 1) / (HASHED - 1)) for step in range(HASHED)})
     rows = source.read(chosen)[name]
     digest = hashlib.sha256(str(tuple(rows.shape)).encode() + rows.numpy().tobytes()).hexdigest()
-    return {f"{name}_of": f"{source}, sha256 {digest[:16]}"}
+    return {f"{name}_of": f"{some}{source}, sha256 {digest[:16]}"}
 
 
 def _images(data: ImageDataModule) -> Source:

@@ -13,6 +13,7 @@ from tenshot.datamodules.choice import Listed, Record, first_by_name, held_out_b
 from tenshot.datamodules.pairs import (
     CHANNELS,
     PARTS,
+    ConditionKind,
     ConditionReader,
     Kind,
     LabelMap,
@@ -166,6 +167,13 @@ class Paired(ImageDataModule):
     def condition_channels(self) -> int:
         """Channels of "condition_image"."""
         return CHANNELS[self.condition]
+
+    @property
+    def condition_kind(self) -> ConditionKind:
+        """What "condition_image" shows."""
+        masks = self.reader.masks
+        told = masks.classes, masks.num_classes, masks.unlabelled_class
+        return ConditionKind(self.condition, *told, self.reader.edge_sigma)
 
     @cached_property
     def pairs(self) -> Pairs:

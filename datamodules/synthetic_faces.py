@@ -9,7 +9,8 @@ from tenshot.datamodules.base import ImageDataModule
 from tenshot.datamodules.batches import CONDITION_IMAGE, Batch, Source
 from tenshot.datamodules.faces import CONDITIONS, DOMAINS, NUM_LABELS, FacesSource
 from tenshot.datamodules.faces.counter import hash_keys
-from tenshot.datamodules.pairs import CHANNELS, KINDS, PARTS, ConditionReader, Kind, turned_normals
+from tenshot.datamodules.faces.parts import REGIONS
+from tenshot.datamodules.pairs import CHANNELS, KINDS, PARTS, ConditionKind, ConditionReader, Kind, turned_normals
 from tenshot.errors import InputError, did_you_mean
 
 __all__ = ["SyntheticFaces"]
@@ -96,6 +97,12 @@ class SyntheticFaces(ImageDataModule):
     def condition_channels(self) -> int | None:
         """Channels of "condition_image"; None without pairs."""
         return CHANNELS.get(self.pairs or "")
+
+    @property
+    def condition_kind(self) -> ConditionKind | None:
+        """What "condition_image" shows; None without pairs."""
+        name = next((kind for kind in KINDS if kind == self.pairs), None)
+        return None if name is None else ConditionKind(name, f"regions of a face: {', '.join(REGIONS)}", len(REGIONS))
 
     def sources(self) -> tuple[Source, Source | None]:
         """The training images, or the shots among them, and the validation images."""

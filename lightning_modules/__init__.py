@@ -6,6 +6,7 @@ from tenshot.lightning_modules.classification_accuracy import ClassificationAccu
 from tenshot.lightning_modules.contract import AdjustableGenerator, ImageGenerator, LatentGenerator
 from tenshot.lightning_modules.ddpm import DDPM
 from tenshot.lightning_modules.ddpm_pa import DDPMPA, Pairwise
+from tenshot.lightning_modules.dense_predictor import DensePredictor
 from tenshot.lightning_modules.folder_generator import FolderGenerator
 from tenshot.lightning_modules.guidance import ClassifierFreeGuidance, ClassifierGuidance
 from tenshot.lightning_modules.mixdl import MixDL, Mixup
@@ -30,6 +31,7 @@ __all__ = [
     "ClassifierFreeGuidance",
     "ClassifierGuidance",
     "Correspondence",
+    "DensePredictor",
     "FolderGenerator",
     "ImageGenerator",
     "LatentGenerator",

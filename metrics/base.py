@@ -17,9 +17,14 @@ __all__ = ["TRUE_CONDITIONS", "ImageMetric", "Need", "Real", "Report"]
 TRUE_CONDITIONS = "_true_conditions"
 """What is added to the names of metrics and values that are of images enlarged from true ones, not generated ones."""
 
-Need = Literal["reference", "shots", "latents", "condition", "truth", "low_res"]
+Need = Literal[
+    "reference", "shots", "latents", "condition", "truth", "low_res",
+    "mask", "sketch", "depth", "normals", "pair", "repeats", "predictor", "edge_detector",
+]  # fmt: skip
 """Other images of the domain; the few training images; latents between which the method can go; what each sample was
-conditioned on; the true image that belongs to each sample; the small image that each was enlarged from."""
+conditioned on; the true image that belongs to each sample; the small image that each was enlarged from; the condition
+image that each was drawn from, by what it shows; the pair that it is of; several samples of each; what finds such a
+condition in images."""
 
 Real = bool | Literal["shots", "reference"]
 """Whether images are real, not generated; and which of the real ones."""
@@ -60,7 +65,11 @@ class ImageMetric(Metric):
     them, ``real="shots"`` and ``real="reference"`` to one that needs both. The others come with the generated ones:
     ``condition`` as ``update(images, condition=...)``, tensors by name, each of first dimension N; ``truth`` as
     ``update(images, real=...)``, uint8 (N, 3, H, W); ``low_res`` as ``update(images, low_res=(given, made))``, float in
-    [-1, 1] (N, 3, h, w): what a sample was enlarged from, and what the sample looks like when it is made small again.
+    [-1, 1] (N, 3, h, w): what a sample was enlarged from, and what the sample looks like when it is made small again;
+    ``mask``, ``sketch``, ``depth`` and ``normals`` as ``update(images, condition_image=...)``, that part of what a
+    sample was drawn from, uint8 (N, C, S, S), and likewise with ``real=True`` the true images of the same pairs;
+    ``pair`` as ``update(images, pair=...)``, their numbers, int64 (N,). ``repeats``, ``predictor`` and
+    ``edge_detector`` come with no call: samples of the same pair, and what a metric is built with.
     """
 
     more_is_better: ClassVar[tuple[bool | None, ...]]

@@ -29,7 +29,7 @@ def debug_size(recipe: dict[str, Any], folder: Path) -> list[str]:
     if "stylegan2" in method:
         for name, value in asdict(tiny.STYLEGAN2).items():
             words += [f"--model.stylegan2.{name}", str(value)]
-    for part in {"unet", "classifier"} & method.keys():
+    for part in {"unet", "classifier", "predictor"} & method.keys():
         unet = {name: value for name, value in tiny.UNET.items() if name != "head_channels"}
         if method[part].get("head_channels"):
             unet["head_channels"] = 32

@@ -39,6 +39,7 @@ METHODS: dict[str, Callable[[Path], LightningModule]] = {
     "DDPM": lambda folder: tiny.randomised(tiny.ddpm(timesteps="loss_aware")),
     "DDPMPA": _ddpm_pa,
     "NoisyClassifier": lambda folder: tiny.randomised(tiny.classifier()),
+    "DensePredictor": lambda folder: tiny.randomised(tiny_piti.predictor()),
     "SuperResolution": lambda folder: tiny.randomised(
         tiny_stages.stage(unet=SMALL, augmentation=Augmentation(tiny_stages.NOISY.noise, Blur()))
     ),
@@ -63,6 +64,6 @@ def is_gan(method: str) -> bool:
 
 def data_for(method: str) -> SyntheticFaces:
     """Images that the method can be trained with."""
-    if method.startswith("PITI"):
+    if method.startswith(("PITI", "DensePredictor")):
         return tiny_piti.pairs()
     return tiny.faces(image_size=32) if is_gan(method) else tiny.faces(labels=method == "NoisyClassifier")

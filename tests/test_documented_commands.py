@@ -117,6 +117,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
         adversary=vars(tiny_upsampler.ADVERSARY),
     )
     shutil.copy(written, place / "runs/piti/faces64_mask/config.yaml")
+    segmenter = place / "runs/dense_predictor/faces32_mask"
+    tiny.trainer(segmenter, 1, StepCheckpoint()).fit(tiny_piti.predictor(), tiny_piti.pairs())
     (place / "SMALL_IMAGES").mkdir()
     Image.new("RGB", (8, 8)).save(place / "SMALL_IMAGES" / "0.png")
     (place / "package").mkdir()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tenshot.datamodules import SyntheticFaces
-from tenshot.lightning_modules import PITI
+from tenshot.lightning_modules import PITI, DensePredictor
 from tenshot.models import GlideUNet, PITIConfig
 
 CONFIG = PITIConfig(**(glide_files.UNET | glide_files.CONDITION | {"dropout": 0.0}))
@@ -23,6 +23,14 @@ def piti(**arguments: Any) -> PITI:
     quick = {"sampler": tiny.QUICK, "preview_sampler": tiny.QUICK, "optimizer": tiny.adam()}
     module = PITI(**(start | quick | arguments))
     torch.manual_seed(0)
+    module.configure_model()
+    return module
+
+
+def predictor(**arguments: Any) -> DensePredictor:
+    """A segmenter of the nine regions of ``pairs()``; a fresh one finds the first class everywhere."""
+    network = tiny.unet_config(channel_mult=(1,), attention_resolutions=(), out_channels=9)
+    module = DensePredictor(**({"predictor": network, "optimizer": tiny.adam()} | arguments))
     module.configure_model()
     return module
 

@@ -1,5 +1,6 @@
 """From the files of masks, as data sets have them, to one colour a class."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,26 @@ class Masks:
             raise InputError(
                 f"--data.unlabelled {self.unlabelled} is the colour of class {self.unlabelled - 1}: choose 0 or 183"
             )
+
+    @property
+    def classes(self) -> str | None:
+        """What the classes are numbered by, equal for masks that say the same; None where colours tell no class."""
+        if self.colours is None:
+            return None if self.label_map == "ade20k_seg" else self.label_map
+        return f"colours {hashlib.sha256(repr(sorted(self.colours.items())).encode()).hexdigest()[:16]}"
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes there are; None where masks may hold any."""
+        if self.colours is None:
+            return {"coco_stuff": 182, "ade20k": 151}.get(self.label_map)
+        return max(self.colours.values())
+
+    @property
+    def unlabelled_class(self) -> int | None:
+        """The class whose colour pixels without a class get; None where that is black."""
+        id_of_none = _UNLABELLED.get(self.label_map, 0) if self.unlabelled is None else self.unlabelled
+        return id_of_none - 1 if id_of_none else None
 
     def read(self, image: Image.Image, data: bytes, title: str) -> Image.Image:
         """The ids of a mask, mode "L", in its own size; of ADE20K's full release its colours, RGB.

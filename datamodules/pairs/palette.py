@@ -33,7 +33,9 @@ def ids_of(colours: Tensor) -> Tensor:
         for channel, values in enumerate(channels):
             if 3 * place + channel < 8:
                 ids |= ((values >> (7 - place)) & 1) << (3 * place + channel)
-    return torch.where((colours_of(ids) == colours).all(-3), ids.long(), -1)
+    red, green, blue = channels
+    known = ((red | green) & 0b00011111 | blue & 0b00111111) == 0  # bits that no id has
+    return torch.where(known, ids.long(), -1)
 
 
 def classes_of(colours: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from tenshot.datamodules.reading import ImageError
 from tenshot.errors import InputError
 
-__all__ = ["distance_map", "edges_of", "lines_in", "require_edge_detector"]
+__all__ = ["canny_edges", "distance_map", "edges_of", "has_edge_detector", "lines_in", "require_edge_detector"]
 
 SIDE = 256
 """Distances are counted in parts of the image, of which a side has so many: in pixels of PITI's images."""
@@ -75,13 +75,23 @@ def edges_of(pixels: Tensor, sigma: float, title: str) -> Tensor:
     Raises:
         ImageError: It has none.
     """
-    from skimage.feature import canny  # an optional dependency
-
-    grey = np.tensordot(np.array([0.299, 0.587, 0.114]), pixels.numpy() / 255, 1)  # (S, S), luma of BT.601
-    edges = torch.from_numpy(canny(grey, sigma * pixels.shape[-1] / SIDE))
+    edges = canny_edges(pixels, sigma)
     if not edges.any():
         raise ImageError(f"{title} has no edges to make a sketch of: lower --data.edge_sigma or take it out", "sketch")
     return edges
+
+
+def canny_edges(pixels: Tensor, sigma: float) -> Tensor:
+    """The same of any image, which may have none."""
+    from skimage.feature import canny  # an optional dependency
+
+    grey = np.tensordot(np.array([0.299, 0.587, 0.114]), pixels.numpy() / 255, 1)  # (S, S), luma of BT.601
+    return torch.from_numpy(canny(grey, sigma * pixels.shape[-1] / SIDE))
+
+
+def has_edge_detector() -> bool:
+    """Whether scikit-image is installed."""
+    return importlib.util.find_spec("skimage") is not None
 
 
 def require_edge_detector() -> None:
@@ -90,7 +100,7 @@ def require_edge_detector() -> None:
     Raises:
         InputError: scikit-image is not installed.
     """
-    if importlib.util.find_spec("skimage") is None:
+    if not has_edge_detector():
         raise InputError(
             "sketches are made from photographs with scikit-image: pip install 'tenshot[sketches]', or give sketches "
             "with --data.conditions"

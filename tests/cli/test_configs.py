@@ -60,7 +60,12 @@ def built_alike(path: Path) -> str:
     """What decides how a recipe's method is built at debug size; not with which images, for how long."""
     recipe = loaded(path)
     method = {name: value for name, value in recipe["model"]["init_args"].items() if name not in SIZED}
-    for network, small in (("unet", tiny.UNET), ("classifier", tiny.UNET), ("stylegan2", asdict(tiny.STYLEGAN2))):
+    for network, small in (
+        ("unet", tiny.UNET),
+        ("classifier", tiny.UNET),
+        ("predictor", tiny.UNET),
+        ("stylegan2", asdict(tiny.STYLEGAN2)),
+    ):
         if network in method:  # of its size nothing is left
             method[network] = {name: value for name, value in method[network].items() if name not in small}
     return json.dumps([recipe["model"]["class_path"], method, recipe["data"]["class_path"]], sort_keys=True)

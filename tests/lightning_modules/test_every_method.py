@@ -26,7 +26,8 @@ aten = torch.ops.aten
 READS = {aten._local_scalar_dense, aten.nonzero, aten.equal, aten.masked_select, aten._unique2, aten.unique_dim}
 COPIES = {Tensor.cpu, Tensor.tolist, Tensor.numpy}
 ON_THE_HOST = ("/torch/optim/", "/torch/utils/data/", "/datamodules/")  # counts of steps, and batches to come
-ON_CPUS_ALONE = {"_enlargement", "host_seeds"}  # reads points where they are on a CPU; numbers of a CPU
+ON_CPUS_ALONE = {"_enlargement", "host_seeds", "_refuse_unfit"}
+"""Read points where they are on a CPU; numbers of a CPU; batches before they are moved."""
 
 
 @dataclass
