@@ -252,9 +252,11 @@ class Conditions:
         return lambda index: {"label": torch.full_like(index, label)}
 
 
-def told_of(name: str, source: Source, count: int) -> dict[str, str]:
-    """Which conditions they are: how many of what, and a hash of all, or of so many that are spread over them."""
-    some = "" if count == len(source) else f"the first {count} of "
+def told_of(name: str, source: Source, count: int | None = None) -> dict[str, str]:
+    """Which conditions they are: how many of what (``count``: the first so many), and a hash of all there are, or of so
+    many that are spread over them.
+    """
+    some = "" if count in (None, len(source)) else f"the first {count} of "
     chosen = sorted({round(step * (len(source) - 1) / (HASHED - 1)) for step in range(HASHED)})
     rows = source.read(chosen)[name]
     digest = hashlib.sha256(str(tuple(rows.shape)).encode() + rows.numpy().tobytes()).hexdigest()
