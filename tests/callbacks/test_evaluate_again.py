@@ -10,6 +10,7 @@ import torch
 from linear_generator import LinearGenerator
 
 from tenshot.callbacks import EvaluateGenerator
+from tenshot.callbacks.metric_choice import OF_CONDITIONS
 from tenshot.datamodules import SyntheticFaces
 from tenshot.datamodules.batches import Batch, Source
 from tenshot.metrics import METRICS
@@ -45,7 +46,7 @@ def evaluated(folder: Path, every: int, monkeypatch: pytest.MonkeyPatch) -> tupl
     with monkeypatch.context() as patch:
         patch.setattr(SyntheticFaces, "reference", counted)
         evaluation = EvaluateGenerator(
-            [name for name in METRICS if not name.startswith(("path", "spatial", "consistency"))],  # type: ignore[misc]
+            [name for name in METRICS if not name.startswith(("path", "spatial", "consistency", *OF_CONDITIONS))],  # type: ignore[misc]
             "random",
             every_n_steps=every,
             fit_samples=10,

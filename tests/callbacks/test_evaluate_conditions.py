@@ -1,7 +1,6 @@
 """Metrics of what samples were drawn from, in an evaluation: which pair each sample is compared with."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,43 +10,15 @@ import tiny
 import tiny_piti
 import tiny_stages
 import torch
-from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from condition_painter import ConditionPainter
+from torch import Tensor
 
 from tenshot.callbacks import EvaluateGenerator, StepCheckpoint
 from tenshot.datamodules import Samples
-from tenshot.datamodules.pairs import class_map
 from tenshot.lightning_modules import FolderGenerator
 from tenshot.metrics import DiversityLPIPS, MaskIoU
 
 PAIRS = 4
-
-
-class MaskPainter(LightningModule):
-    """Its images show the classes of their masks as levels, somewhat darker for some seeds."""
-
-    averaged: tuple[str, ...] = ()
-    num_classes = None
-    condition_name = "condition_image"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
-
-    def sample(self, seeds: Tensor, condition: Mapping[str, Tensor] | None = None, preview: bool = False) -> Tensor:
-        assert condition is not None
-        classes = class_map(condition["condition_image"])[:, ::2, ::2]
-        levels = 20 * classes + (seeds % 7 * 5).view(-1, 1, 1)
-        return (levels / 127.5 - 1)[:, None].expand(-1, 3, -1, -1).float()
-
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        return self.sample(batch["seed"], batch.get("condition"))
-
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        return self.weight.sum()
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.0)
 
 
 def pairs(**options: Any) -> Any:
@@ -68,7 +39,7 @@ def measured(folder: Path, metrics: list[str] | None, count: int, method: Any = 
     evaluation = EvaluateGenerator(metrics, "random", samples=count, batch_size=3, **options)  # type: ignore[arg-type]
     evaluation.data = data
     samples = Samples(count, 3, conditions=replace(evaluation.conditions, data=data))
-    tiny.trainer(folder, 1, evaluation).test(method or MaskPainter(), samples, verbose=False)
+    tiny.trainer(folder, 1, evaluation).test(method or ConditionPainter(), samples, verbose=False)
     [file] = (folder / "evaluations").iterdir()
     return json.loads(file.read_text())
 
@@ -79,7 +50,7 @@ def expected(predictor: Path, count: int, used: int) -> dict[str, float]:
     batch = data.val_source.read(range(PAIRS))
     numbers = torch.arange(count) % used
     masks = batch["condition_image"][numbers]
-    images = MaskPainter().sample(torch.arange(count), {"condition_image": masks})
+    images = ConditionPainter().sample(torch.arange(count), {"condition_image": masks})
     iou, diversity = MaskIoU(str(predictor), data.condition_kind), DiversityLPIPS("random")
     iou.update(images, masks)
     iou.update(batch["image"][:used], batch["condition_image"][:used], real=True)
@@ -109,7 +80,7 @@ def test_so_during_fit_and_of_a_folder_of_such_samples(predictor: Path, tmp_path
     evaluation = EvaluateGenerator(
         ["mask_iou"], "random", every_n_steps=1, fit_samples=6, save=str(tmp_path / "saved"), **told
     )
-    tiny.trainer(tmp_path / "fit", 2, evaluation).fit(MaskPainter(), pairs())
+    tiny.trainer(tmp_path / "fit", 2, evaluation).fit(ConditionPainter(), pairs())
     values = pytest.approx(of_masks(expected(predictor, 6, 2)))
     for file in (tmp_path / "fit" / "evaluations").iterdir():
         assert json.loads(file.read_text())["values"] == values
@@ -134,7 +105,7 @@ def test_unasked_what_can_be_is_computed_and_what_is_missing_said(
     ):
         evaluation = EvaluateGenerator(None, "random", every_n_steps=1, fit_samples=4, **options)  # type: ignore[arg-type]
         evaluation.data = data
-        evaluation.setup(tiny.trainer(tmp_path, 1, evaluation), MaskPainter(), "fit")
+        evaluation.setup(tiny.trainer(tmp_path, 1, evaluation), ConditionPainter(), "fit")
         chosen[name] = evaluation.shown.metrics.keys() & {"mask_iou", "edge_agreement", "diversity_lpips"}
     assert chosen == {"mask": {"mask_iou", "diversity_lpips"}, "sketch": {"edge_agreement"}}
     assert "not computed: diversity_lpips, for want of several samples of each condition" in caplog.text
@@ -162,7 +133,7 @@ def test_what_is_missing_is_said_before_anything_is_drawn(
     def draws_nothing(*_: Any) -> Tensor:
         raise AssertionError("something was drawn")
 
-    method = MaskPainter()
+    method = ConditionPainter()
     method.sample = draws_nothing  # type: ignore[method-assign]
     options = {name: value or str(predictor) for name, value in options.items()}
     tiny.refusal(lambda: measured(tmp_path, [metric], 4, method, data=pairs(**data), **options), told)

@@ -15,6 +15,7 @@ import pytest
 import tiny
 import torch
 from class_painter import CLASSES, ClassPainter, PairedFaces, Together
+from condition_painter import ConditionPainter
 from lightning.pytorch import Trainer
 from linear_generator import LinearGenerator
 from PIL import Image
@@ -22,7 +23,7 @@ from ranks import run_ranks
 
 from tenshot.callbacks import EvaluateGenerator, InterpolationStrip
 from tenshot.callbacks.feature_choice import features_decided
-from tenshot.callbacks.metric_choice import Requests
+from tenshot.callbacks.metric_choice import OF_CONDITIONS, Requests
 from tenshot.callbacks.search import Search, Way
 from tenshot.cli.search import NoSamples
 from tenshot.datamodules import SyntheticFaces
@@ -47,7 +48,7 @@ def fitted(folder: Path, read: list[int], **arguments: Any) -> None:
     SyntheticFaces.reference = counted  # type: ignore[method-assign, assignment]
     try:
         evaluation = EvaluateGenerator(
-            [name for name in METRICS if name not in ("spatial_frechet", "consistency")],  # type: ignore[misc]
+            [name for name in METRICS if name not in ("spatial_frechet", "consistency", *OF_CONDITIONS)],  # type: ignore[misc]
             "random", reference=REFERENCE, batch_size=4, paths=PATHS, every_n_steps=1, fit_samples=SAMPLES,
             keep_best=KEEP_BEST,
         )  # fmt: skip
@@ -79,6 +80,16 @@ def searched(folder: Path, **arguments: Any) -> None:
         trainer.test(Adjustable(), NoSamples(), verbose=False)
 
 
+def conditioned(folder: Path, **arguments: Any) -> None:
+    """Samples of sketches, several of each."""
+    evaluation = EvaluateGenerator(
+        ["edge_agreement", "diversity_lpips"], "random", batch_size=4, every_n_steps=1, fit_samples=SAMPLES,
+        per_condition=2,
+    )  # fmt: skip
+    data = tiny.faces(pairs="sketch", condition_size=32, num_val=9, batch_size=2)
+    tiny.trainer(folder, 1, evaluation, **arguments).fit(ConditionPainter(), data)
+
+
 def results(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted((folder / "evaluations").iterdir())]
 
@@ -89,6 +100,7 @@ def one_rank(folder: Path) -> None:
     fitted(folder / "run", read, devices=2, strategy="ddp")
     (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(read))
     searched(folder / "searched", devices=2, strategy="ddp")
+    conditioned(folder / "conditioned", devices=2, strategy="ddp")
     METRICS["together"] = Together
     evaluation = EvaluateGenerator(
         ["together"], "random", batch_size=4, every_n_steps=1, fit_samples=SAMPLES, labels="uniform",  # type: ignore[list-item]
@@ -154,6 +166,17 @@ def test_a_search_is_that_of_one_process(folder: Path, tmp_path: Path):
         for seed in ("0", "1"):
             assert ours["values"][seed] == pytest.approx(expected["values"][seed], rel=1e-4)
             assert ours["records"][seed] == expected["records"][seed]
+
+
+def test_conditions_and_true_images_are_those_of_one_process(folder: Path, tmp_path: Path):
+    conditioned(tmp_path)
+    [alone], [together] = results(tmp_path), results(folder / "conditioned")
+    for name, part in alone["metrics"].items():
+        assert together["metrics"][name]["settings"] == part["settings"]
+        assert together["metrics"][name]["values"] == pytest.approx(part["values"], rel=1e-5)
+    assert alone["metrics"]["edge_agreement"]["settings"]["n_real"] == 6
+    assert 0 < alone["values"]["edge_f1"] != alone["values"]["edge_f1_true_images"]
+    assert alone["values"]["diversity_dist_random"] > 0
 
 
 def test_ranks_take_networks_that_all_machines_have(folder: Path):
