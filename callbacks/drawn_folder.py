@@ -183,14 +183,15 @@ def _read(record: Path) -> dict[str, Any]:
     return content
 
 
-def bears(file: Path, mark: str) -> bool:
-    """Whether a file is a whole PNG with this mark."""
+def bears(file: Path, mark: str, longer: bool = False) -> bool:
+    """Whether a file is a whole PNG with this mark; ``longer``: or with one that goes on after it."""
     with file.open("rb") as opened:
         head = opened.read(MOST_HEAD)
         opened.seek(max(0, file.stat().st_size - len(END)))
         end = opened.read()
     text = KEY + b"\0" + mark.encode()
-    return head.startswith(PNG) and end == END and struct.pack(">I", len(text)) + b"tEXt" + text in head
+    there = struct.pack(">I", len(text)) + b"tEXt" + text in head or (longer and b"tEXt" + text + b" " in head)
+    return head.startswith(PNG) and end == END and there
 
 
 def _now() -> str:

@@ -78,7 +78,8 @@ class ImageWriter(Callback):
             picture's class is drawn by its own seed, as it is where neither option is given; ``data``: picture i is of
             the class of training image i of the data. Where classes are chosen, dataset.json beside the images tells
             them, as --data ImageFolder and SampleFolder read it.
-        low_res: For a super-resolution stage, a folder of small images to enlarge: image i is of the i-th by name.
+        low_res: For a super-resolution stage, a folder of small images to enlarge: image i is of the i-th by name; with
+            conditions, that of a condition has its name.
         keep_stages: For a cascade, a folder in which to keep the images of the base and of all stages but the last, as
             float32; what is there is not drawn again, and refused if it is of another checkpoint or other options.
         conditions: For PITI, a folder or archive of masks, sketches, depth or normals to draw from, read as in
@@ -180,7 +181,8 @@ class ImageWriter(Callback):
             self._folder = DrawnFolder(path, by, "--images.dir")
         else:
             check_condition_images(self.conditions.data, cast(Any, trainer.lightning_module).unet.config)
-            self._folder = NamedFolder(path, by, "--images.dir", files, self.conditions.each)
+            small = self.conditions.small(trainer.lightning_module)
+            self._folder = NamedFolder(path, by, "--images.dir", files, self.conditions.each, small)
         there = self._folder.claim(trainer, self.count)
         if condition_of is not None and self.conditions.recorded is not None and trainer.is_global_zero:
             self._folder.tell_classes(condition_of(torch.arange(self.count))["label"].tolist())

@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 from tenshot.callbacks.drawn_by import DrawnBy
 from tenshot.callbacks.drawn_folder import DrawnFolder
 from tenshot.datamodules.condition_files import ConditionFiles
+from tenshot.datamodules.low_res_folder import LowResFolder
 from tenshot.distributed.first_rank import of_first_rank
 
 __all__ = ["NamedFolder", "mark_of"]
@@ -39,14 +40,26 @@ class NamedFolder(DrawnFolder):
         option: The command-line option that names another folder.
         files: The conditions.
         each: Samples drawn from each, numbered one after the other.
+        low_res: The small image that each sample is enlarged from, if it is; the mark tells it too.
     """
 
     foreign = "not drawn by this model and settings from the condition of its name as it is now"
 
-    def __init__(self, path: Path, by: DrawnBy, option: str, files: ConditionFiles, each: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        by: DrawnBy,
+        option: str,
+        files: ConditionFiles,
+        each: int,
+        low_res: LowResFolder | None = None,
+    ) -> None:
         super().__init__(path, by, option)
-        self.files, self.each = files, each
+        self.files, self.each, self.low_res = files, each, low_res
         self._sha256: list[str] = []
+        self._of_small: list[str] = []
+        if low_res is not None:
+            self.foreign = "not drawn by this model and settings from condition and small image of its name as they are"
 
     @property
     def history(self) -> dict[str, Any]:
@@ -55,13 +68,13 @@ class NamedFolder(DrawnFolder):
 
     def file(self, number: int) -> Path:
         """Where a sample goes; folders below the root of the conditions are folders below this one."""
-        name = self.files.names[number // self.each]
-        return self.path / (f"{name}_{number % self.each}.png" if self.each > 1 else f"{name}.png")
+        return self.path / self.files.sample(number, self.each)
 
     def mark(self, number: int) -> str:
         """What the PNG of a sample says of itself."""
         place = number // self.each
-        return mark_of(self.by.digest, self.files.names[place], number % self.each, self._sha256[place])
+        mark = mark_of(self.by.digest, self.files.names[place], number % self.each, self._sha256[place])
+        return f"{mark} {self._of_small[number]}" if self.low_res else mark
 
     def claim(self, trainer: Trainer, count: int) -> set[int]:
         """As of any folder; before, the first rank reads all conditions.
@@ -71,4 +84,6 @@ class NamedFolder(DrawnFolder):
             InputError: The folder holds images of something else, or cannot be written.
         """
         self._sha256 = of_first_rank(trainer, self.files.sha256)
+        if self.low_res is not None:
+            self._of_small = of_first_rank(trainer, self.low_res.digests)
         return super().claim(trainer, count)

@@ -85,6 +85,13 @@ class ConditionFiles:
         first = torch.tensor([int.from_bytes(digest, "big") for digest in digests])
         return ((first[:, None] + torch.arange(each)) % 2**32).flatten()
 
+    def sample(self, number: int, each: int) -> str:
+        """The name of the file of a sample, where ``each`` are drawn from each condition: ``NAME.png``, or of several
+        ``NAME_0.png``, ``NAME_1.png``, …; folders below the root of the conditions are part of it.
+        """
+        name = self.names[number // each]
+        return f"{name}_{number % each}.png" if each > 1 else f"{name}.png"
+
     def _decoded(self, number: int) -> Tensor:
         rows = [(part.files, part.rows[self.names[number]]) for part in self.parts]
         data, titles = [files.read(row) for files, row in rows], [files.title(row) for files, row in rows]

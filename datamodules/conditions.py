@@ -141,8 +141,11 @@ class Conditions:
             told |= told_of(name, *self.pairs)
         if not hasattr(method, "low_res_size"):
             return told or None
-        if self.low_res is not None:
-            return told | {"low_res_sha256": self._folder(method).sha256}
+        if self.low_res is not None and self.files is not None:
+            return told | {"low_res_of": BY_NAME}
+        folder = self.small(method)
+        if folder is not None:
+            return told | {"low_res_sha256": folder.sha256}
         return told | {"low_res_of": str(_images(self.data))} if self.data is not None else None
 
     @property
@@ -163,16 +166,25 @@ class Conditions:
             return len(self.files) * self.each
         if self.classes is not None:
             return len(self.classes)
-        return None if self.low_res is None or not hasattr(method, "low_res_size") else len(self._folder(method))
+        folder = self.small(method)
+        return None if folder is None else len(folder)
 
     @property
     def numbers(self) -> Tensor | None:
         """Which number of a seed each sample is drawn by; None where that is its own."""
         return None if self.files is None else self.files.numbers(self.each)
 
-    def _folder(self, method: object) -> LowResFolder:
-        assert self.low_res is not None
-        return LowResFolder(self.low_res, method.low_res_size, f"--{self.group}.low_res")  # type: ignore[attr-defined]
+    def small(self, method: object) -> LowResFolder | None:
+        """The folder of images to enlarge; where files of conditions are drawn from, those that are named after them.
+
+        Raises:
+            InputError: As ``LowResFolder``.
+        """
+        if self.low_res is None or not hasattr(method, "low_res_size"):
+            return None
+        files, each = self.files, self.each
+        names = None if files is None else [files.sample(number, each) for number in range(len(files) * each)]
+        return LowResFolder(self.low_res, method.low_res_size, f"--{self.group}.low_res", names)
 
     def _given_to(self, method: object) -> ConditionOf | None:
         """What the data give beside images, for a method that draws from that."""
@@ -206,8 +218,8 @@ class Conditions:
                     "the option out"
                 )
             return None
-        if self.low_res is not None:
-            folder = self._folder(method)
+        folder = self.small(method)
+        if folder is not None:
             return lambda index: {"low_res": folder.read((index % len(folder)).tolist())}
         if self.data is None or self.group == "images":
             remedy = "give a folder of them with --images.low_res" if self.group == "images" else "give --data"

@@ -18,19 +18,28 @@ __all__ = ["LowResFolder"]
 
 
 class LowResFolder:
-    """Small images, number i the i-th file by name; nothing is resized.
+    """Small images, number i the i-th file by name, or of those names that are given; nothing is resized.
 
     Args:
         root: The folder; folders below it are looked into too.
         size: Height and width that all images must have.
         option: That names the folder, for messages.
+        names: Of the files, below the folder; others are passed over. None: all that are there.
 
     Raises:
-        InputError: There are no images, or one is no RGB image of that size.
+        InputError: There are no images, one of those names is not there, or one is no RGB image of that size.
     """
 
-    def __init__(self, root: str, size: int, option: str) -> None:
+    def __init__(self, root: str, size: int, option: str, names: Sequence[str] | None = None) -> None:
         self.root, self.files = root, list_images(root, option)
+        if names is not None:
+            self.files = [Path(root) / name for name in names]
+            missing = [name for name, file in zip(names, self.files, strict=True) if not file.is_file()]
+            if missing:
+                raise InputError(
+                    f"{root} has no {missing[0]} ({len(missing)} of {len(names)} are missing): each condition takes a "
+                    "small image of its name, as predict draws them from the same conditions"
+                )
         for file in self.files:
             _refuse_unfit(file, size)
 
@@ -45,6 +54,10 @@ class LowResFolder:
         """
         images = (opened(file_bytes(self.files[index]), str(self.files[index])) for index in indices)
         return torch.stack([from_pixels(torch.from_numpy(np.array(image)).permute(2, 0, 1)) for image in images])
+
+    def digests(self) -> list[str]:
+        """The first sixteen hexadecimal digits of the hash of each file."""
+        return [hashlib.sha256(file_bytes(file)).hexdigest()[:16] for file in self.files]
 
     @cached_property
     def sha256(self) -> str:

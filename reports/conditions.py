@@ -111,7 +111,7 @@ def _of_file(folders: Sequence[ConditionFiles], digest: str, name: str, image: P
         for of, which in [(name, 0), *([(stem, int(number))] if number.isdecimal() else [])]:
             if of in files.names:
                 condition = files.read([files.names.index(of)])[0]
-                if bears(image, mark_of(digest, of, which, sha256_of(condition))):
+                if bears(image, mark_of(digest, of, which, sha256_of(condition)), longer=True):
                     return condition
     raise NotAvailable(f"the file that {image.name} was drawn from is gone, or is read otherwise now")
 
