@@ -33,7 +33,8 @@ class SampleGrid(DrawsNowAndThen):
 
     The upper rows are the first training images (the shots), the lower ones samples from the averaged weights; of a
     super-resolution stage the upper ones are the low-resolution images that the lower ones are drawn from. Samples that
-    are drawn from condition images stand below these, of which three channels are shown, and above the true images.
+    are drawn from condition images stand below these, of which three channels are shown, and above the true images;
+    small images that are enlarged are between.
 
     Args:
         every_n_steps: Optimiser steps between two grids; there is one at the end too. 0 for none.
@@ -96,13 +97,18 @@ class SampleGrid(DrawsNowAndThen):
         return None if preview is None else preview(self.columns).cpu()
 
     def _panel(self, samples: Tensor) -> Tensor | None:
-        """Rows of condition images, of the samples and of the true images; none where there are no condition images."""
+        """Rows of condition images, of small images that are enlarged, of samples and of true images; none of methods
+        without condition images.
+        """
         numbers = torch.arange(self.count)
         condition = self._condition_of(numbers) if self._condition_of else {}
         if CONDITION_IMAGE not in condition:
             return None
         seen = from_pixels(as_colours(condition[CONDITION_IMAGE]))
-        rows = {"condition": F.interpolate(seen, samples.shape[-2:], mode="nearest"), "sample": samples}
+        rows = {"condition": F.interpolate(seen, samples.shape[-2:], mode="nearest")}
+        if "low_res" in condition:
+            rows["low res"] = F.interpolate(condition["low_res"], samples.shape[-2:], mode="nearest")
+        rows["sample"] = samples
         if self._true_images is not None:
             rows["truth"] = from_pixels(self._true_images(numbers))
         columns = min(self.columns, self.count)

@@ -8,6 +8,8 @@ import glide_files
 import tiny
 from tiny_piti import TINY
 
+from tenshot.checkpoints.shipped import PREFIX
+
 __all__ = ["debug_size"]
 
 
@@ -40,9 +42,13 @@ def debug_size(recipe: dict[str, Any], folder: Path) -> list[str]:
         words += ["--model.adversary.channels", "4", "--model.adversary.layers", "2", "--model.losses_from", "0"]
     if recipe["model"]["class_path"].startswith("PITI"):
         words += ["--data.condition_size", str(TINY.condition_size)]
-        of_network = "piti" in method or not method["init_from"].startswith("runs/")  # else a PITI tells all
-        for name in (*tiny.UNET, *glide_files.CONDITION, "context_channels") if of_network else ():
-            value = getattr(TINY, name)
+        start = method.get("init_from", "")
+        small = {name: getattr(TINY, name) for name in (*tiny.UNET, *glide_files.CONDITION, "context_channels")}
+        if start.startswith(PREFIX):  # a diffusion model as tiny.ddpm() is
+            source = tiny.unet_config()
+            small |= {name: getattr(source, name) for name in (*tiny.UNET, "resample", "out_channels")}
+        of_network = "piti" in method or not start.startswith("runs/")  # else a PITI tells all
+        for name, value in small.items() if of_network else ():
             words += [f"--model.piti.{name}", str(list(value) if isinstance(value, tuple) else value)]
     if recipe["model"]["class_path"] == "SuperResolution":
         words += ["--model.low_res_size", "8"]

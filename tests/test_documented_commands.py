@@ -103,9 +103,13 @@ def place(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
     tiny.trainer(place / "runs/piti/faces32_mask", 1, StepCheckpoint()).fit(pairs, tiny_piti.pairs())
     written = tiny_piti.config(place, piti=plain_fields(tiny_piti.TINY), stage=2, condition_drop=0.2)
     shutil.copy(written, place / "runs/piti/faces32_mask/config.yaml")
-    (place / "MASKS").mkdir()
-    for number, mask in enumerate(tiny_piti.pairs(condition="mask").train_source.read(range(2))["mask"]):
-        Image.fromarray(mask.byte().numpy()).save(place / "MASKS" / f"{number}.png")
+    shutil.copytree(place / "runs/piti/faces32_mask", place / "runs/piti/pairs64")
+    batch = tiny_piti.pairs(condition="mask").train_source.read(range(5))
+    for folder, images in (("PHOTOS", batch["image"].permute(0, 2, 3, 1)), ("MASKS", batch["mask"])):
+        (place / folder).mkdir()
+        for number, pixels in enumerate(images):
+            Image.fromarray(pixels.byte().numpy()).save(place / folder / f"{number}.png")
+    shutil.copytree(place / "MASKS", place / "NEW_MASKS")
     tiny_piti.public_file(place / "piti_mask.pt", pairs.unet)
     enlarging = tiny_upsampler.upsampler()
     tiny.trainer(place / "runs/piti/faces64_mask", 1, StepCheckpoint()).fit(enlarging, tiny_piti.pairs())

@@ -2,16 +2,19 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import glide_files
 import tiny
 import torch
+from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from tenshot.datamodules import SyntheticFaces
 from tenshot.lightning_modules import PITI, DensePredictor
 from tenshot.models import GlideUNet, PITIConfig
+
+M = TypeVar("M", bound=LightningModule)
 
 CONFIG = PITIConfig(**(glide_files.UNET | glide_files.CONDITION | {"dropout": 0.0}))
 TINY = replace(CONFIG, channel_mult=(1,), attention_resolutions=(), condition_layers=1)
@@ -32,6 +35,15 @@ def predictor(**arguments: Any) -> DensePredictor:
     network = tiny.unet_config(channel_mult=(1,), attention_resolutions=(), out_channels=9)
     module = DensePredictor(**({"predictor": network, "optimizer": tiny.adam()} | arguments))
     module.configure_model()
+    return module
+
+
+def seeing(module: M) -> M:
+    """The method with random weights, at scales at which its output depends on the condition: by a fifth of it."""
+    tiny.randomised(module)
+    for name, weight in module.named_parameters():
+        if weight.dim() == 1 and name.endswith("weight"):  # of norms
+            weight.data += 1
     return module
 
 

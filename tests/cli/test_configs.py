@@ -21,6 +21,7 @@ from PIL import Image
 from tiny_stages import saved, stage
 
 from tenshot.callbacks import StepCheckpoint
+from tenshot.checkpoints.shipped import PREFIX
 from tenshot.lightning_modules import DDPM
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -139,6 +140,8 @@ def piti_from(recipe: dict[str, Any], source: Path) -> list[str]:
     method = recipe["model"]["init_args"]
     if "init_from" not in method:
         return []
+    if method["init_from"].startswith(PREFIX):
+        return ["--model.init_from", str(source)]
     if method["init_from"].startswith("runs/"):
         channels = 1 if recipe["data"]["init_args"].get("condition") == "sketch" else 3
         module = tiny_piti.piti(piti=replace(tiny_piti.TINY, condition_channels=channels), condition_drop=0.2)
@@ -229,7 +232,7 @@ def test_a_recipe_that_starts_from_a_public_file_says_where_that_is(path: Path):
     assert all("github.com/" in line for line in sources)
 
 
-OWN = ("faces16", "faces32", "faces64", "avatars64", "few_shot64", "classifier", "resnet50")
+OWN = ("faces16", "faces32", "faces64", "avatars64", "few_shot64", "pairs64", "classifier", "resnet50")
 PUBLISHED = [path for path in RECIPES if not any(name in path.name for name in OWN)]
 
 

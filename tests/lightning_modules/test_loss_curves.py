@@ -28,6 +28,7 @@ from typing import Any
 
 import pytest
 import tiny
+import tiny_piti
 import tiny_stages
 import tiny_upsampler
 import torch
@@ -185,6 +186,9 @@ METHODS: dict[str, Callable[[Path], LightningModule]] = {
     ),
     "SuperResolution": lambda folder: tiny.randomised(
         tiny_stages.stage(unet=UNET, low_res_size=4, augmentation=CORRUPTION, optimizer=sgd(0.05))
+    ),
+    "PITI": lambda folder: tiny_piti.seeing(
+        tiny_piti.piti(piti=replace(tiny_piti.TINY, image_size=8, dropout=0.2), condition_drop=0.5, optimizer=sgd(0.02))
     ),
     "PITIUpsampler": lambda folder: tiny.randomised(
         tiny_upsampler.upsampler(
