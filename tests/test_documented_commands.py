@@ -124,7 +124,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
     segmenter = place / "runs/dense_predictor/faces32_mask"
     tiny.trainer(segmenter, 1, StepCheckpoint()).fit(tiny_piti.predictor(), tiny_piti.pairs())
     (place / "SMALL_IMAGES").mkdir()
-    for number in range(2):
+    for number in range(5):
         Image.new("RGB", (8, 8)).save(place / "SMALL_IMAGES" / f"{number}.png")
     (place / "package").mkdir()
     for name in ("faces64", "avatars64"):
