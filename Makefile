@@ -49,7 +49,7 @@ scripts/avatars/node_modules/.ready: scripts/avatars/package.json
 sources: $(READY) avatars  ## train the sources that come with the package again, and write docs/sources.md: hours on two cores
 	$(BIN)/python scripts/sources.py
 
-evidence: $(READY)  ## repeat docs/evidence.md: hours on two cores, goes on where it was stopped (SET=faces|avatars|cascades, DRY=1)
+evidence: $(READY)  ## repeat docs/evidence.md: hours on two cores, goes on where it was stopped (SET=faces|avatars|cascades|pairs, DRY=1)
 	$(BIN)/python -m scripts.evidence $(if $(SET),--set $(SET)) $(if $(DRY),--dry) $(EVIDENCE_OPTIONS)
 
 stopping: $(READY)  ## repeat docs/stopping.md, whether an adaptation is stopped near its optimum: hours on two cores

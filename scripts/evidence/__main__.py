@@ -12,16 +12,17 @@ from pathlib import Path
 
 from tenshot.errors import InputError, did_you_mean, say
 
-from . import cascades
+from . import cascades, pairs, pairs_runs
 from .cascade_draw import cascade_grids, s_curves
 from .draw import grids, trade_off
 from .page import PAGE, filled
+from .pairs_draw import pair_grids
 from .plan import FULL, TOY, Run, hours, runs
 from .results import FILE, gathered, read, with_new, write
 from .sets import SETS
 from .work import Workers, held
 
-EVERY = [*SETS, cascades.NAME]
+EVERY = [*SETS, cascades.NAME, pairs.NAME]
 
 
 def main() -> int:
@@ -41,6 +42,7 @@ def main() -> int:
     scale = TOY if args.toy else FULL
     planned = runs(root, [name for name in args.set if name in SETS], scale)
     planned += cascades.runs(root, scale) if cascades.NAME in args.set else []
+    planned += pairs_runs.runs(root, scale) if pairs.NAME in args.set else []
     wanted = chosen(planned, args.only)
     if args.dry:
         for run in wanted:
@@ -123,6 +125,8 @@ def publish(planned: list[Run], docs: Path) -> None:
         if name == cascades.NAME:
             s_curves(own, images)
             cascade_grids(planned, images)
+        elif name == pairs.NAME:
+            pair_grids(planned, images)
         else:
             trade_off(own, name, images)
     page = docs / PAGE

@@ -87,7 +87,8 @@ def side_by_side(rows: dict[str, Tensor]) -> Image.Image:
         [torch.cat([images, blank.expand(COLUMNS - len(images), -1, -1, -1)]) for images in rows.values()]
     )
     sheet = Image.fromarray(make_grid(tiles, COLUMNS, padding=1, pad_value=255).permute(1, 2, 0).numpy())
-    margin, font = 130, ImageFont.load_default(13)
+    font = ImageFont.load_default(13)
+    margin = max([130, *(8 + int(font.getlength(title)) for title in rows)])
     whole = Image.new("RGB", (margin + sheet.width, sheet.height), "white")
     whole.paste(sheet, (margin, 0))
     pen = ImageDraw.Draw(whole)

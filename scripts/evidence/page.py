@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 
 from .cascade_page import CASCADE_MAKERS
+from .pairs_page import PAIRS_MAKERS
 from .plan import FULL, METHODS, OMITTED, SEEDS, SWEEP, Method
 from .results import Row
 from .sets import SETS, SHOTS, TRUE
@@ -136,5 +137,5 @@ def _omitted(rows: Sequence[Row]) -> str:
 
 MAKERS = {
     "protocol": _protocol, "table": table, "order": _order, "sweep": _sweep, "trade_off": _trade_off,
-    "picture": _picture, "omitted": _omitted, **CASCADE_MAKERS,
+    "picture": _picture, "omitted": _omitted, **CASCADE_MAKERS, **PAIRS_MAKERS,
 }  # fmt: skip

@@ -7,7 +7,8 @@ from .results import Row
 
 COLUMNS = {
     "step": 0, "fd": 1, "precision": 2, "recall": 2, "coverage": 2, "intra_dist": 2, "nearest_dist": 2,
-    "near_copies": 3, "authenticity": 2, "nearness": 2, "vendi": 1,
+    "near_copies": 3, "authenticity": 2, "nearness": 2, "vendi": 1, "miou": 3, "miou_true_images": 3, "edge_f1": 3,
+    "edge_f1_true_images": 3, "diversity_dist": 2,
 }  # fmt: skip
 """Name: digits after the point."""
 JUDGED = {"spread": 2, "near_copies_pixels": 3, "transfer": 2, "fd_attributes": 1}
