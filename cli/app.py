@@ -42,7 +42,7 @@ from tenshot.cli.image_size import condition_size_of, image_size_of
 from tenshot.cli.launch import NO_MEETING, Slurm, check_launch, is_first_rank, no_meeting
 from tenshot.cli.out_of_memory import is_out_of_memory, out_of_memory
 from tenshot.cli.paint import add_paint_options, painting, prepare_paint
-from tenshot.cli.parser import Parser
+from tenshot.cli.parser import Parser, parsed
 from tenshot.cli.quiet import quiet
 from tenshot.cli.renamed_options import without_former_options
 from tenshot.cli.run_folder import for_evaluation, for_training, is_trained
@@ -81,6 +81,10 @@ class App(LightningCLI):
         known = LightningCLI.subcommands()
         return {self.argv[0]: known.get(self.argv[0], known["test"]) | {"weights_only"}}
 
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        """By the command's own parser: the one above it, which Lightning takes, would parse all that again."""
+        self.config = parsed(self._parser(args[0]), *args)
+
     def _set_seed(self) -> None:
         """Lightning's, but a seed that is none is told in one line."""
         check_seed(self.config[self.subcommand].seed_everything)
@@ -94,12 +98,8 @@ class App(LightningCLI):
             parser.add_lightning_class_args(callback, name)
         if self.argv[0] == "paint":
             add_paint_options(parser)
-        parser.add_argument(
-            "--tf32",
-            type=bool,
-            default=True,
-            help="Compute float32 products of training steps on GPUs in TF32; drawing and metrics never do.",
-        )
+        tf32 = "Compute float32 products of training steps on GPUs in TF32; drawing and metrics never do."
+        parser.add_argument("--tf32", type=bool, default=True, help=tf32)
 
     def _parse_ckpt_path(self) -> None:
         """Not Lightning's: hyper-parameters of a checkpoint never override the command line here."""
@@ -145,8 +145,7 @@ class App(LightningCLI):
             describe_by(config.model.init_args, checkpoint)
         for name, size_of in (("image_size", image_size_of), ("condition_size", condition_size_of)):
             if config.data is not None and config.data.init_args.get(name, 0) is None:
-                config.data.init_args[name] = size_of(config.model)
-                self.asked_for.data.init_args[name] = config.data.init_args[name]
+                config.data.init_args[name] = self.asked_for.data.init_args[name] = size_of(config.model)
         if self.subcommand == "fit":
             fit_schedule(config.model.init_args, config.trainer.max_steps)
             self.record = RunRecord(self._parser("fit"), self.asked_for, checkpoint)

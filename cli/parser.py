@@ -12,7 +12,7 @@ from tenshot.cli.registry import CLASSES, class_options, owners
 from tenshot.cli.renamed_options import without_former_settings
 from tenshot.errors import did_you_mean, say
 
-__all__ = ["Parser", "explain"]
+__all__ = ["Parser", "explain", "parsed"]
 
 
 class Parser(LightningArgumentParser):
@@ -30,11 +30,16 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong, and what was probably meant, and exit with status 2."""
-        commands = getattr(self._subcommands_action, "choices", None) or {}
-        own = {option.lstrip("-") for parser in (self, *commands.values()) for option in parser._option_string_actions}
+        own = {option.lstrip("-") for option in self._option_string_actions}
         options = set(class_options()) | (own if "config" in own else set())  # parsers of classes know no full names
         say(explain(message, options))
         sys.exit(2)
+
+
+def parsed(parser: LightningArgumentParser, command: str, *words: str) -> Namespace:
+    """The options of a command by its own parser, where the parser above it would have them."""
+    vars(parser).pop("parent_parser", None)  # to which it would leave --print_config
+    return Namespace({"subcommand": command, command: parser.parse_args(words)})
 
 
 def explain(message: str, options: Iterable[str]) -> str:
@@ -80,9 +85,9 @@ def explain(message: str, options: Iterable[str]) -> str:
 
 
 def _full(name: str, options: Iterable[str]) -> str:
-    """``--model`` for ``fit.model``; ``--data.root`` for the ``root`` of a class; a positional argument as it is."""
-    if "." in name:
-        return f"--{name.split('.', 1)[1]}"
+    """``--model``; ``--data.root`` for the ``root`` of a class; a positional argument as it is."""
+    if name in options:
+        return f"--{name}"
     if "config" in options:
         return name
     return next((f"--{option}" for option in sorted(options) if option.endswith(f".{name}")), name)

@@ -16,15 +16,20 @@ from PIL import Image
 
 from tenshot.cli import main
 
+TRAIN = ("callbacks", "checkpoints", "cli", "lightning_modules", "scripts", "tests")
+"""Folders whose tests mostly train or run commands, and take ten times as long as others."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, then those with most tests: on two processes the short ones fill what is left.
+    """Files with slow tests first, then those that train, those with most tests before others.
+
+    On two processes the short ones fill what is left.
 
     pytest-xdist's own order, by the number of tests alone, begins the longest files last (``--no-loadscope-reorder``).
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     tests = Counter(item.path for item in items)
-    items.sort(key=lambda item: (item.path not in slow, -tests[item.path]))
+    items.sort(key=lambda item: (item.path not in slow, item.path.parent.name not in TRAIN, -tests[item.path]))
 
 
 def pytest_collection_finish() -> None:

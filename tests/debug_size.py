@@ -10,7 +10,7 @@ from tiny_piti import TINY
 
 from tenshot.checkpoints.shipped import PREFIX
 
-__all__ = ["debug_size"]
+__all__ = ["as_config", "debug_size"]
 
 
 def debug_size(recipe: dict[str, Any], folder: Path) -> list[str]:
@@ -64,3 +64,19 @@ def debug_size(recipe: dict[str, Any], folder: Path) -> list[str]:
     if "num_workers" in data:
         words += ["--data.num_workers", "0"]
     return words
+
+
+def as_config(words: list[str], path: Path) -> list[str]:
+    """The same options, written into a file, with the words that name it.
+
+    Each option of a method or of data on the command line has all options of that class parsed again.
+    """
+    content: dict[str, Any] = {}
+    for option, value in zip(words[::2], words[1::2], strict=True):
+        group, *names = option.removeprefix("--").split(".")
+        *above, name = [group, *(["init_args"] if group in ("model", "data") else []), *names]
+        inner = content
+        for each in above:
+            inner = inner.setdefault(each, {})
+        inner[name] = value  # read as on the command line
+    return ["--config", str(tiny.write_yaml(path, content))]

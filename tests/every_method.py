@@ -17,7 +17,7 @@ from tenshot.models.augmentation import AdaptiveAugment, DiffAugment
 
 OFTEN = Regularization(r1_every=2, path_length_every=3)
 SOURCE_STEPS = 1
-SMALL = tiny.unet_config(channel_mult=(1,), attention_resolutions=())
+SMALL = tiny.unet_config(**tiny.SMALL)
 
 
 def sources(folder: Path) -> Path:

@@ -32,24 +32,23 @@ from tenshot.lightning_modules import DDPM, PITI, NoisyClassifier, Pairwise, Sup
 from tenshot.run import FullySharded, fully_sharded
 
 PAIRWISE = Pairwise(image=3, high_frequency=2, high_frequency_mse=1e-4, pairs="all")
-SMALL: dict[str, Any] = {"channel_mult": (1,), "attention_resolutions": ()}
 VARIANTS: dict[str, dict[str, Any]] = {  # of training: how
-    "long": {"steps": 8, "val_check_interval": 4, "gradient_clip_val": 0.4, "lr": 0.1, "unet": SMALL},
+    "long": {"steps": 8, "val_check_interval": 4, "gradient_clip_val": 0.4, "lr": 0.1, "unet": tiny.SMALL},
     "accumulated": {
         "steps": 2,
         "accumulate_grad_batches": 2,
-        "unet": {"checkpoint_blocks": True},
+        "unet": {"channel_mult": (1,), "attention_resolutions": (16,), "checkpoint_blocks": True},
         "gradient_clip_val": 0.01,
         "gradient_clip_algorithm": "value",
         "lr": 0.1,
     },
-    "half": {"steps": 2, "precision": "bf16-mixed", "lr": 0.1, "unet": SMALL | {"checkpoint_blocks": True}},
+    "half": {"steps": 2, "precision": "bf16-mixed", "lr": 0.1, "unet": tiny.SMALL | {"checkpoint_blocks": True}},
 }
 SHARDED: dict[str, Any] = {"trainer": {"devices": 2, "strategy": {"class_path": "tenshot.callbacks.FullySharded"}}}
 CHANGES: dict[str, Any] = {
     "model": {
         "init_args": {
-            "unet": {"dropout": 0.2, "channel_mult": [1], "attention_resolutions": []},
+            "unet": {"dropout": 0.2},
             "diffusion": {"num_steps": 50},
             "objective": "vlb",
             "timesteps": "loss_aware",
@@ -118,12 +117,12 @@ def whole(value: Tensor) -> Tensor:
 
 
 def classifier(folder: Path) -> NoisyClassifier:
-    return NoisyClassifier(tiny.unet_config(out_channels=9, **SMALL), tiny.process(), optimizer=tiny.adam(1e-3))
+    return NoisyClassifier(tiny.unet_config(out_channels=9, **tiny.SMALL), tiny.process(), optimizer=tiny.adam(1e-3))
 
 
 def stage(folder: Path) -> SuperResolution:
     """A stage that is told s, of random weights."""
-    trained = tiny_stages.stage(unet=tiny.unet_config(**SMALL), augmentation=tiny_stages.NOISY)
+    trained = tiny_stages.stage(unet=tiny.unet_config(**tiny.SMALL), augmentation=tiny_stages.NOISY)
     return SuperResolution(
         init_from=tiny_stages.saved(folder, tiny.randomised(trained)),
         optimizer=tiny.adam(1e-3),
@@ -173,7 +172,7 @@ def complaints(folder: Path, rank: int) -> list[str]:
         callbacks = [*([Spoil()] if spoiled else []), StepCheckpoint()]
         trainer = tiny.trainer(folder / name, 1, *callbacks, devices=2, strategy=FullySharded())
         try:
-            trainer.fit(DDPM(tiny.unet_config(**SMALL), preview_sampler=tiny.QUICK), tiny.faces())
+            trainer.fit(DDPM(tiny.unet_config(**tiny.SMALL), preview_sampler=tiny.QUICK), tiny.faces())
         except InputError as error:
             said.append(str(error))
     fully_sharded.written = on_the_disk  # type: ignore[attr-defined]

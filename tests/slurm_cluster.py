@@ -39,7 +39,7 @@ SelectTypeParameters=CR_Core
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,bf_interval=1
 ReturnToService=2
-KillWait=3
+KillWait=30
 SlurmdParameters=config_overrides
 GresTypes=gpu
 {nodes}

@@ -31,6 +31,8 @@ UNET: dict[str, Any] = {
     "image_size": 16, "channels": 32, "channel_mult": (1, 2), "num_res_blocks": 1, "attention_resolutions": (8,),
     "head_channels": 32,
 }  # fmt: skip
+SMALL: dict[str, Any] = {"channel_mult": (1,), "attention_resolutions": ()}
+"""Changes of that to one level without attention, which takes half the time and a fifth of the weights."""
 STYLEGAN2 = StyleGAN2Config(image_size=32, channel_base=256, max_channels=16, latent_dim=8, mapping_layers=2)
 QUICK = Sampler("ddim", "ddim2")
 
@@ -38,7 +40,7 @@ COMMAND_LINE: dict[str, Any] = {
     "model": {
         "class_path": "DDPM",
         "init_args": {
-            "unet": UNET | {name: list(value) for name, value in UNET.items() if isinstance(value, tuple)},
+            "unet": UNET | {name: list(value) for name, value in SMALL.items()},
             "sampler": {"method": "ddim", "steps": "ddim2"},
         },
     },

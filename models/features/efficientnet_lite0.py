@@ -1,6 +1,7 @@
 """EfficientNet-Lite0, whose ImageNet weights come with a package: trained features that need no download."""
 
 import re
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -77,9 +78,7 @@ class EfficientNetLite0(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         file = _file()
-        self.sha256 = sha256(file)
-        if not self.sha256.startswith(FILE[-12:-4]):
-            raise InputError(f"{file}: torn or another file: {_remedy('install it again')}")
+        self.sha256, weights = _weights(file)
         with torch.device("meta"):  # its initialisation would take the global generator's numbers
             self.stem, self.blocks = _layer(3, STEM, 3, 2), nn.ModuleList()
             fan_in = STEM
@@ -89,7 +88,7 @@ class EfficientNetLite0(nn.Module):
                     self.blocks.append(InvertedResidual(kernel, stride if first else 1, expansion, fan_in, channels))
                     fan_in = channels
             self.head, self.fc = _layer(fan_in, HEAD, 1), nn.Linear(HEAD, CLASSES)
-        fill(self.to_empty(device="cpu").eval(), _renamed(read_state_dict(file)), str(file))
+        fill(self.to_empty(device="cpu").eval(), weights, str(file))
         for layer in self.modules():
             if isinstance(layer, Conv2dNormActivation):
                 layer[0], layer[1] = fuse_conv_bn_eval(layer[0], layer[1]), nn.Identity()
@@ -206,6 +205,15 @@ def _file() -> Path:
     if not path.is_file():
         raise InputError(f"{path}: not there: {_remedy('install it again')}")
     return path
+
+
+@cache  # networks of features and of distances are made of it, several in one command
+def _weights(file: Path) -> tuple[str, dict[str, Tensor]]:
+    """The digest of the file, and its tensors under our names."""
+    digest = sha256(file)
+    if not digest.startswith(FILE[-12:-4]):
+        raise InputError(f"{file}: torn or another file: {_remedy('install it again')}")
+    return digest, _renamed(read_state_dict(file))
 
 
 def _remedy(what: str) -> str:

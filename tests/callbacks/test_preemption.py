@@ -47,7 +47,7 @@ class Signals(Callback):
 
 def module(kind: str) -> LightningModule:
     torch.manual_seed(0)
-    return tiny.gan() if kind == "gan" else tiny.ddpm(unet=tiny.unet_config(dropout=0.3))
+    return tiny.gan() if kind == "gan" else tiny.ddpm(unet=tiny.unet_config(dropout=0.3, **tiny.SMALL))
 
 
 def fit(folder: Path, kind: str, *callbacks: Callback, steps: int = 6, resume: int | None = None, **more: Any) -> None:

@@ -34,7 +34,7 @@ BARE = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """In place of the package's own, one."""
     folder = tmp_path_factory.mktemp("package")
-    tiny.weights_file(folder / "faces16.safetensors", tiny.randomised(tiny.ddpm()))
+    tiny.weights_file(folder / "faces16.safetensors", tiny.randomised(tiny.ddpm(unet=tiny.unet_config(**tiny.SMALL))))
     return folder
 
 

@@ -16,7 +16,7 @@ import tiny
 import tiny_piti
 import torch
 import yaml
-from debug_size import debug_size
+from debug_size import as_config, debug_size
 from PIL import Image
 from tiny_stages import saved, stage
 
@@ -189,7 +189,7 @@ def test_there_are_recipes_and_fragments():
 def test_a_recipe_begins_a_run(tenshot: tiny.Run, tmp_path: Path, places: tuple[Path, ...], path: Path):
     """Its options exist, and method, data, callbacks and Trainer are made of them: only then an end is missed."""
     recipe = yaml.safe_load(path.read_text())
-    words = [*debug_size(recipe, tmp_path / "run"), *started_from(recipe, *places)]
+    words = as_config([*debug_size(recipe, tmp_path / "run"), *started_from(recipe, *places)], tmp_path / "small.yaml")
     words += ["--model.lr_scheduler", "null"] if "lr_scheduler" in recipe["model"]["init_args"] else []  # it needs one
     outcome = tenshot("fit", "--config", path, *words, "--trainer.max_steps", "-1")
     assert outcome.complaint == "the run has no end: set --trainer.max_steps"
@@ -199,7 +199,8 @@ def test_a_recipe_begins_a_run(tenshot: tiny.Run, tmp_path: Path, places: tuple[
 def test_a_recipe_trains_and_draws(tenshot: tiny.Run, tmp_path: Path, places: tuple[Path, ...], path: Path):
     recipe = yaml.safe_load(path.read_text())
     run = tmp_path / "run"
-    outcome = tenshot("fit", "--config", path, *debug_size(recipe, run), *started_from(recipe, *places))
+    words = as_config([*debug_size(recipe, run), *started_from(recipe, *places)], tmp_path / "small.yaml")
+    outcome = tenshot("fit", "--config", path, *words)
 
     assert outcome.status == 0, outcome.err
     saved = torch.load(run / "checkpoints" / "step=00000001.ckpt", weights_only=True)

@@ -64,7 +64,11 @@ MISTAKES: dict[str, tuple[Words, int, str]] = {
     "decay out of range": (fit("--ema.decay", "1.5"), 1, r"ema\.decay is 1\.5: choose a number in \[0, 1\)"),
     "no images asked for": (fit("--images.count", "0"), 1, r"images\.count is 0: choose at least 1"),
     "no checkpoints": (fit("--checkpoint.keep", "0"), 1, r"checkpoint\.keep is 0: choose at least 1"),
-    "size that cannot be halved": (fit("--model.unet.image_size", "17"), 1, r"unet\.image_size 17 cannot be halved"),
+    "size that cannot be halved": (
+        fit("--model.unet.image_size", "17", "--model.unet.channel_mult", "[1, 2]"),
+        1,
+        r"unet\.image_size 17 cannot be halved",
+    ),
     "sizes that differ": (fit("--data.image_size", "32"), 1, "images of 32 px .* for a network of 16 px"),
     "no end": (fit("--trainer.max_steps", "-1"), 1, "the run has no end: set --trainer.max_steps"),
     "a device that is not there": (fit("--trainer.accelerator", "mps"), 1, "--trainer: .*(?i:mps)"),

@@ -95,7 +95,7 @@ def works_alone(cls: type, options: dict[str, Any], folder: Path) -> None:
     cls(**options)
 
 
-SMALL = tiny.unet_config(channel_mult=(1,), attention_resolutions=())
+SMALL = tiny.unet_config(**tiny.SMALL)
 
 
 def trains(module: Any, data: Any, folder: Path, *callbacks: Any) -> None:
@@ -228,8 +228,7 @@ COMMANDS = [
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of configurations of one step, and of a file that holds nothing."""
     folder = tmp_path_factory.mktemp("good")
-    unet = {"channel_mult": [1], "attention_resolutions": []}
-    short = {"trainer": {"max_steps": 1}, "model": {"init_args": {"unet": unet}}}
+    short = {"trainer": {"max_steps": 1}}
     Path(tiny.config_file(folder, short)).rename(folder / "DDPM.yaml")
     gan = {"class_path": "StyleGAN2", "init_args": {"stylegan2": GIVEN[StyleGAN2Config]}}
     command = tiny.COMMAND_LINE | {"model": gan} | {"trainer": tiny.COMMAND_LINE["trainer"] | short["trainer"]}

@@ -21,7 +21,7 @@ from tenshot.callbacks import StepSeed
 from tenshot.cli import main
 
 CHANGES = {
-    "model": {"init_args": {"unet": {"dropout": 0.3, "channel_mult": [1], "attention_resolutions": []}}},
+    "model": {"init_args": {"unet": {"dropout": 0.3}}},
     "trainer": {"max_steps": 7, "accumulate_grad_batches": 2, "log_every_n_steps": 1},
     "checkpoint": {"every_n_steps": 2},
 }

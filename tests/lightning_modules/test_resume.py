@@ -11,7 +11,7 @@ from tenshot.callbacks import EMA, SampleGrid, StepCheckpoint
 from tenshot.datamodules import FewShot, SyntheticFaces
 from tenshot.lightning_modules import DDPM
 
-DROPOUT = {"unet": tiny.unet_config(dropout=0.3)}
+DROPOUT = {"unet": tiny.unet_config(dropout=0.3, **tiny.SMALL)}
 
 
 def fit(folder: Path, steps: int, module: DDPM, data: Any, resume: bool = False, **arguments: Any) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def assert_resuming_changes_nothing(
 def test_dropout_hidden_labels_flips_schedule_and_average(tmp_path: Path):
     def make() -> DDPM:
         schedule = lambda optimizer: OneCycleLR(optimizer, 1e-2, total_steps=4)  # noqa: E731
-        unet = {"unet": tiny.unet_config(dropout=0.3, num_classes=9), "label_drop": 0.5}
+        unet = {"unet": tiny.unet_config(dropout=0.3, num_classes=9, **tiny.SMALL), "label_drop": 0.5}
         return tiny.randomised(tiny.ddpm(**unet, lr_scheduler=schedule, preview_sampler=tiny.QUICK))
 
     def data() -> SyntheticFaces:
@@ -68,6 +68,7 @@ def test_the_history_of_loss_aware_timesteps(tmp_path: Path):
     def make() -> DDPM:
         process = tiny.process(num_steps=3, schedule="cosine")
         method = {
+            "unet": tiny.unet_config(**tiny.SMALL),
             "objective": "vlb",
             "timesteps": "loss_aware",
             "diffusion": process,

@@ -19,7 +19,7 @@ from tenshot.distributed.seeding import position_seed
 from tenshot.lightning_modules import SuperResolution
 from tenshot.models import UNet
 
-SMALL = tiny.unet_config(channel_mult=(1,), attention_resolutions=())
+SMALL = tiny.unet_config(**tiny.SMALL)
 
 
 def fit(folder: Path, module: SuperResolution, steps: int = 1, data: Any = None, **arguments: Any) -> Trainer:

@@ -26,7 +26,6 @@ from tenshot.cli import main
 from tenshot.lightning_modules import DDPM, Pairwise
 
 STEPS = 3
-SMALL: dict[str, Any] = {"channel_mult": [1], "attention_resolutions": []}
 EVALUATION = [
     "--data.shots",
     "3",
@@ -44,7 +43,7 @@ METHODS = {
 CHANGES: dict[str, Any] = {
     "model": {
         "init_args": {
-            "unet": {"dropout": 0.2} | SMALL,
+            "unet": {"dropout": 0.2},
             "diffusion": {"num_steps": 50},
             "objective": "vlb",
             "timesteps": "loss_aware",
@@ -74,7 +73,7 @@ class Follow(Callback):
 
 
 def train_by_image(folder: Path, batch_size: int, pairwise: Pairwise, **arguments: Any) -> Follow:
-    unet = tiny.unet_config(**SMALL)
+    unet = tiny.unet_config(**tiny.SMALL)
     source = tiny.weights_file(
         folder / f"source{os.environ.get('RANK', 0)}.safetensors", tiny.randomised(tiny.ddpm(unet=unet), 1)
     )
