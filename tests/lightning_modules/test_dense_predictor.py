@@ -62,6 +62,15 @@ def test_of_geometry_it_is_the_angle_s_and_the_depth_s_error_where_there_are_any
     assert losses(ConditionKind("depth"), found[:, 3:], condition[:, 3:])["depth"] == pytest.approx(error, rel=1e-5)
 
 
+@pytest.mark.parametrize(("kind", "outputs"), [("mask", 5), ("depth", 1), ("normals", 3), ("geometry", 4)])
+def test_nothing_of_it_is_computed_on_another_device(kind: Any, outputs: int):
+    module = tiny_piti.predictor()
+    module.shows = ConditionKind(kind, unlabelled=2)
+    found, condition = torch.zeros(2, outputs, 8, 8, device="meta"), torch.zeros(2, 6, 16, 16, device="meta").byte()
+    condition = condition if kind == "geometry" else condition[:, :3]
+    assert all(loss.device.type == "meta" for loss in module.losses(found, condition).values())
+
+
 # Training
 
 
