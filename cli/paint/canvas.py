@@ -210,6 +210,11 @@ def canvas_for(method: object, data: object, kind: Drawable | None, names: dict[
             f"tenshot paint draws masks or sketches for a method that draws from them, such as PITI: this "
             f"{type(method).__name__} does not, draw from it with tenshot predict"
         )
+    if hasattr(method, "low_res_size"):
+        raise InputError(
+            f"tenshot paint: this {type(method).__name__} draws from a small image besides: paint with the run of the "
+            "base, and enlarge what it draws with tenshot predict --images.low_res"
+        )
     told = data.pairs if isinstance(data, SyntheticFaces) else data.condition if isinstance(data, Paired) else None
     known = kind or told
     if known is None:

@@ -140,6 +140,7 @@ def test_what_is_no_condition_is_refused(of_faces: Canvas, sketches: Canvas):
     ("of", "data", "kind", "told"),
     [
         (method(name=None), faces(), None, "this SimpleNamespace does not"),
+        (SimpleNamespace(**vars(method()), low_res_size=8), faces(), None, "draws from a small image besides"),
         (method(), faces(pairs=None), None, "nothing tells what the conditions are"),
         (method(), FewShot(".", image_size=16), None, "nothing tells what the conditions are"),
         (method(), faces(pairs="depth"), None, "depth cannot be drawn by hand"),
