@@ -45,10 +45,11 @@ def samples_section(
     named = any(isinstance(number, str) for number in numbers)
     blocks = [
         [
-            *_rows(shots, i),
+            *_rows([] if panel.conditions else shots, i),
             *_rows(panel.conditions, i, numbers if named else ()),
             *_samples(runs, numbers[i : i + BLOCK]),
             *_rows(panel.truths, i),
+            *_rows(shots if panel.conditions else [], i),  # not where they would seem to belong to the conditions
         ]
         for i in starts
     ]
@@ -59,6 +60,7 @@ def samples_section(
         colours=colours,
         blocks=blocks,
         named=named,
+        apart=not blocks and any(run.images for _, run in runs),
         conditional=any(run.drawn_from for _, run in runs),
         absent=panel.absent,
         seeds=sorted({str(config.get(name, 0)) for config in configured for name in ("images.seed", "evaluate.seed")}),

@@ -31,7 +31,8 @@ def sheet(
     table = _table(groups, [row for row in rows if row.apart is None])
     widths = [max(int(font.getlength(line[i])) for line in table) + 26 for i in range(len(table[0]))]
     panel = panel or Panel()
-    strips = [*shots, *panel.conditions, *_strips(groups), *panel.truths]
+    strips = [*panel.conditions, *_strips(groups), *panel.truths]
+    strips = [*strips, *shots] if panel.conditions else [*shots, *strips]
     width = max(SHEET, sum(widths) + 2 * MARGIN)
     tile = (width - 2 * MARGIN) // COLUMNS
     height = 2 * MARGIN + LINE * (len(table) + 2) + len(strips) * (tile + LINE)

@@ -107,8 +107,14 @@ def test_images_that_are_named_after_conditions_stand_below_these(named: Path, t
     np.testing.assert_array_equal(masks, files.permute(0, 2, 3, 1).numpy())
     write_report(grouped([run]), tmp_path / "page")
     page = (tmp_path / "page/index.html").read_text()
+    assert page.index(">conditions<") < page.index("samples m_0") < page.index(">training images<")
     assert "<small>m_0</small>" in page
     assert "<small>x/a_0_1</small>" in page
+
+    numbered = read_run(run_on(tmp_path / "numbered"))
+    write_report(grouped([run, numbered]), tmp_path / "both")
+    assert "no images of one number or condition" in (tmp_path / "both/index.html").read_text()
+    assert "no images of one number or condition" not in page
 
     Image.fromarray(np.full((32, 32), 7, np.uint8)).save(tmp_path / "masks/m.png")
     with pytest.raises(NotAvailable, match=r"the file that m_0\.png was drawn from is gone"):
