@@ -129,7 +129,7 @@ class Canvas:
         """
         if self.examples is None or not 0 <= number < len(self.examples):
             raise InputError(f"there is no example {number}: choose one of 0 … {len(self.examples or []) - 1}")
-        with self._reading:  # archives are read by one at a time
+        with self._reading, torch.inference_mode():  # one at a time; the source may keep what it drew in that mode
             pair = self.examples.read([number])
         shown = _png(pair["image"][0].permute(1, 2, 0).numpy())
         return _told(self.cells(pair[CONDITION_IMAGE][0])) | {"image": shown}

@@ -23,7 +23,6 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from tenshot.callbacks.drawn_by import DrawnBy, drawn_by, plain
-from tenshot.callbacks.ema import averaged
 from tenshot.callbacks.image_writer import to_uint8
 from tenshot.cli.out_of_memory import is_out_of_memory, out_of_memory
 from tenshot.cli.paint.canvas import Canvas, Drawable, canvas_for
@@ -125,13 +124,12 @@ class Paint(Callback):
         """
         self.canvas = canvas_for(pl_module, self.data, self.kind, self.names)
         method = cast(PITI, pl_module)
-        with averaged(trainer, method):
-            self.by = drawn_by(trainer, method, 0, self._step, Conditions("images"))
-            with serving(self.listening, self.canvas, self.about(method), self.ask) as (address, alive):
-                rank_zero_info(f"paint: {address} (Ctrl-C ends it)")
-                while alive() and not trainer.received_sigterm:
-                    with suppress(queue.Empty):
-                        self.draw(method, self.wanted.get(timeout=1))
+        self.by = drawn_by(trainer, method, 0, self._step, Conditions("images"))  # EMA has put the average in place
+        with serving(self.listening, self.canvas, self.about(method), self.ask) as (address, alive):
+            rank_zero_info(f"paint: {address} (Ctrl-C ends it)")
+            while alive() and not trainer.received_sigterm:
+                with suppress(queue.Empty):
+                    self.draw(method, self.wanted.get(timeout=1))
 
     def about(self, method: PITI) -> dict[str, Any]:
         """What the page has to know, as JSON takes it."""

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -68,6 +69,14 @@ def test_the_cells_of_an_example_are_its_condition_again(kind: str):
     assert (np.asarray(image) == given["image"][0].permute(1, 2, 0).numpy()).all()
     for number in (-1, 3):
         tiny.refusal(lambda number=number: canvas.example(number), f"no example {number}", "0 … 2")  # type: ignore[misc]
+
+
+def test_examples_load_in_a_thread_of_the_server():
+    """The trainer's predicts in inference mode, and what the data keep from there cannot be changed outside of it."""
+    with torch.inference_mode():
+        canvas = canvas_for(method(), faces(num_val=100), None, {})
+    with ThreadPoolExecutor(1) as server:
+        assert server.submit(canvas.example, 99).result()["cells"]
 
 
 def test_what_is_saved_opens_as_what_it_was(of_faces: Canvas, sketches: Canvas):
