@@ -252,9 +252,8 @@ def _with_classes(canvas: Canvas, names: dict[int, str]) -> Canvas:
     if canvas.examples is not None:
         total = len(canvas.examples)
         rows = sorted({step * total // COUNTED for step in range(COUNTED)})
-        for row in rows:
-            cells = canvas.cells(canvas.examples.read([row])[CONDITION_IMAGE][0])
-            counts += np.bincount(cells.ravel(), minlength=256)
+        for condition in canvas.examples.read(rows)[CONDITION_IMAGE]:
+            counts += np.bincount(canvas.cells(condition).ravel(), minlength=256)
     present = sorted({*names, *np.flatnonzero(counts).tolist()})
     if not present:
         raise InputError("tenshot paint: nothing tells the classes: give --names FILE, a line for each, or --data")

@@ -152,7 +152,7 @@ def serving(
 
     host, port = listening.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
-    hosts = ["127.0.0.1", "localhost", name] if host in LOOPBACK else ["*"]
+    hosts = [*LOOPBACK, name] if host in LOOPBACK else ["*"]
     settings = uvicorn.Config(application(canvas, about, ask, hosts), log_level="warning", lifespan="off")
     server = uvicorn.Server(settings)
     thread = Thread(target=server.run, kwargs={"sockets": [listening]}, name="paint", daemon=True)

@@ -5,6 +5,7 @@ import hashlib
 import io
 import itertools
 import json
+import re
 import shutil
 import signal
 import socket
@@ -56,8 +57,8 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def visited(tenshot: tiny.Run, visit: Callable[[str], None], *words: str | Path) -> tiny.Outcome:
-    """What the command did that served a page until its visitor left and Ctrl-C ended it."""
+def visited(tenshot: tiny.Run, visit: Callable[[str], None], end: int, *words: str | Path) -> tiny.Outcome:
+    """What the command did that served a page until its visitor left and this signal ended it."""
     port, ended, errors = free_port(), threading.Event(), list[BaseException]()
 
     def visitor() -> None:
@@ -68,7 +69,7 @@ def visited(tenshot: tiny.Run, visit: Callable[[str], None], *words: str | Path)
             errors.append(error)
         finally:
             if not ended.is_set():
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                signal.pthread_kill(threading.main_thread().ident or 0, end)
 
     thread = threading.Thread(target=visitor)
     thread.start()
@@ -157,7 +158,7 @@ def browse(tenshot: tiny.Run, ctrl_c: None) -> Callable[..., tiny.Outcome]:
     if program is None:
         pytest.skip("there is no chromium on the PATH: apt-get install chromium")
 
-    def served(do: Callable[[Browser], None], *words: str | Path) -> tiny.Outcome:
+    def served(do: Callable[[Browser], None], *words: str | Path, end: int = signal.SIGINT) -> tiny.Outcome:
         def visit(url: str) -> None:
             with playwright.sync_playwright() as started:
                 chromium = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
@@ -170,7 +171,7 @@ def browse(tenshot: tiny.Run, ctrl_c: None) -> Callable[..., tiny.Outcome]:
                 assert browser.faults == []
                 chromium.close()
 
-        return visited(tenshot, visit, *words)
+        return visited(tenshot, visit, end, *words)
 
     return served
 
@@ -217,6 +218,12 @@ def test_a_mask_is_drawn_and_samples_arrive(browse: Callable[..., tiny.Outcome],
         browser.set("seed", 0)
         browser.set("first", 2)
         seen["example"] = browser.draw(1)
+        with page.expect_download() as saved:
+            page.click("#keep")
+        browser.page.click("#clear")
+        page.set_input_files("#file", saved.value.path())
+        page.wait_for_selector("#truth", state="hidden")
+        seen["opened"] = browser.draw(1)
         browser.set("steps", "2000")
         page.click("#draw")
         page.wait_for_selector("#said.error")
@@ -257,6 +264,7 @@ def test_a_mask_is_drawn_and_samples_arrive(browse: Callable[..., tiny.Outcome],
     assert told["depends_on"]["classifier_free"]["scale"] == 2.5
     assert told["depends_on"]["seed"] == 3
 
+    assert seen["opened"] == seen["example"]
     images = tmp_path / "images"
     main(["predict", "--ckpt_path", str(run), "--images.dir", str(images), "--images.count", "3"])
     assert (read(seen["example"])[0] == np.asarray(Image.open(images / "000002.png"))).all()
@@ -287,8 +295,19 @@ def test_a_sketch_is_drawn(browse: Callable[..., tiny.Outcome], tmp_path: Path):
         browser.set("size", 1)
         browser.stroke(*ends)
         seen["images"] = browser.draw(1)
+        browser.page.select_option("#method", "ddpm")
+        browser.set("steps", 1000)
+        browser.set("count", 64)
+        browser.page.click("#draw")
+        browser.page.locator("#said", has_text=re.compile(r"step \d+ of 1000")).wait_for()
+        browser.page.click("#stop")
+        browser.page.locator("#said", has_text="stopped after").wait_for()
+        browser.set("steps", 2)
+        seen["after"] = browser.draw(1)
 
-    browse(do, *words, *quick)
+    outcome = browse(do, *words, *quick, end=signal.SIGTERM)
+    assert outcome.status == 0, outcome.err
+    assert read(seen["after"]).shape == (1, 16, 16, 3)
     assert "has no line" in seen["empty"]
     lines = torch.from_numpy(near(ends, 1))
     told = record(seen["images"][0])["depends_on"]["condition_image_sha256"]

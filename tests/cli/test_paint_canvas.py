@@ -17,7 +17,7 @@ from tiny_piti import CONFIG, masks
 from tenshot.cli.paint.canvas import Canvas, canvas_for, read_names
 from tenshot.datamodules import FewShot, Paired
 from tenshot.datamodules.faces import REGIONS
-from tenshot.datamodules.pairs import ConditionReader, class_colours, colours_of, distance_map
+from tenshot.datamodules.pairs import ConditionReader, Masks, class_colours, colours_of, distance_map
 
 SIDE = CONFIG.condition_size
 
@@ -107,11 +107,12 @@ def test_masks_are_read_as_those_of_the_data(tmp_path: Path):
         for folder, pixels in (("masks", mask), ("images", np.stack([mask] * 3, -1))):
             (tmp_path / folder).mkdir(exist_ok=True)
             Image.fromarray(pixels).save(tmp_path / folder / f"{number}.png")
-    data = Paired(str(tmp_path / "images"), conditions=str(tmp_path / "masks"), image_size=16, condition_size=SIDE)
+    sizes = {"image_size": 16, "condition_size": SIDE}
+    data = Paired(str(tmp_path / "images"), conditions=str(tmp_path / "masks"), unlabelled=0, **sizes)
     canvas = canvas_for(method(), data, None, {5: "sky"})
-    assert canvas.classes == {1: "class 0", 5: "sky", 8: "class 7", 183: "no class"}
+    assert canvas.classes == {0: "no class", 1: "class 0", 5: "sky", 8: "class 7"}
     told = canvas.opened(file(values[0]), "a.png", photo=False)
-    given = ConditionReader("mask", SIDE).decoded([file(values[0])], ["a.png"])[0]
+    given = ConditionReader("mask", SIDE, masks=Masks(unlabelled=0)).decoded([file(values[0])], ["a.png"])[0]
     assert (canvas.condition(grid(told).tobytes()) == given).all()
     coloured = file(colours_of(torch.from_numpy(grid(told).copy())).permute(1, 2, 0).numpy())
     assert (grid(canvas.opened(coloured, "b.png", photo=False)) == grid(told)).all()

@@ -7,13 +7,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from threading import Event
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import tiny
 from tiny_piti import piti
 
-from tenshot.cli.paint import _listening, painting, server
+from tenshot.cli.paint import _listening, painting, prepare_paint, server
 from tenshot.cli.paint.canvas import Canvas, canvas_for
 from tenshot.cli.paint.server import PAGE, serving
 from tenshot.errors import InputError
@@ -166,6 +167,11 @@ def test_words_of_the_command(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     tiny.refusal(lambda: painting(["paint", "a"]), "starlette and uvicorn: pip install 'tenshot[paint]'")
     assert painting(["paint", "--help"]) == ["paint", "--help"]
+
+
+def test_several_processes_are_refused():
+    trainer, data = cast(Any, SimpleNamespace(world_size=2)), cast(Any, None)
+    tiny.refusal(lambda: prepare_paint(trainer, cast(Any, None), data), "on one device, not on 2")
 
 
 def test_a_run_that_cannot_be_painted_for_is_one_line(tenshot: tiny.Run, trained: Path):
