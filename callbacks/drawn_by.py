@@ -19,7 +19,7 @@ from tenshot.distributed.trainer_attributes import callback_of
 from tenshot.lightning_modules import Cascade, FolderGenerator
 from tenshot.run.code_version import code_version
 
-__all__ = ["DrawnBy", "drawn_by", "drawn_by_cascade", "plain", "weights_sha256"]
+__all__ = ["DrawnBy", "drawn_by", "drawn_by_cascade", "options_of", "weights_sha256"]
 
 SETTINGS = ("diffusion_config", "sampler", "truncation")
 """Attributes of methods that samples depend on besides the weights."""
@@ -100,19 +100,24 @@ def _method(pl_module: LightningModule) -> dict[str, Any]:
         "method": type(pl_module).__name__,
         "weights_sha256": weights,
         "folder": folder,
-        **{name: plain(getattr(pl_module, name, None)) for name in SETTINGS},
+        **options_of(pl_module),
         "guidance": guidance,
         "classes": getattr(pl_module, "num_classes", None),
         "image_size": getattr(config, "image_size", None) or getattr(pl_module, "size", None),
     }
+    return depends_on | {name: getattr(pl_module, name) for name in OF_STAGES if hasattr(pl_module, name)}
+
+
+def options_of(pl_module: LightningModule) -> dict[str, Any]:
+    """Of these the options of how a method draws: its process, sampler, truncation and classifier-free guidance."""
+    told = {name: _plain(getattr(pl_module, name, None)) for name in SETTINGS}
+    for setting, then in LATER.items():  # without what is as it was before there was a choice: folders of then go on
+        if isinstance(told[setting], dict):
+            told[setting] = {name: value for name, value in told[setting].items() if then.get(name) != value}
     free = getattr(pl_module, "classifier_free", None)
     if free is not None and free.scale != 1:  # else images are those without it
-        depends_on["classifier_free"] = plain(free)
-    for setting, then in LATER.items():  # without what is as it was before there was a choice: folders of then go on
-        fields = depends_on[setting]
-        if isinstance(fields, dict):
-            depends_on[setting] = {name: value for name, value in fields.items() if then.get(name) != value}
-    return depends_on | {name: getattr(pl_module, name) for name in OF_STAGES if hasattr(pl_module, name)}
+        told["classifier_free"] = _plain(free)
+    return told
 
 
 def weights_sha256(networks: Mapping[str, nn.Module]) -> str | None:
@@ -136,10 +141,10 @@ def _folder(pl_module: LightningModule) -> str | None:
     return str(Path(pl_module.root).resolve()) if isinstance(pl_module, FolderGenerator) else None
 
 
-def plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """As JSON gives it back; counts of steps as words, since 25 and "25" are the same."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {name: str(part) if name == "steps" else plain(part) for name, part in asdict(value).items()}
+        return {name: str(part) if name == "steps" else _plain(part) for name, part in asdict(value).items()}
     if isinstance(value, tuple):
-        return [plain(part) for part in value]
+        return [_plain(part) for part in value]
     return value

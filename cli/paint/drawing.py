@@ -22,7 +22,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from tenshot.callbacks.drawn_by import DrawnBy, drawn_by, plain
+from tenshot.callbacks.drawn_by import DrawnBy, drawn_by, options_of
 from tenshot.callbacks.image_writer import to_uint8
 from tenshot.cli.out_of_memory import is_out_of_memory, out_of_memory
 from tenshot.cli.paint.canvas import Canvas, Drawable, canvas_for
@@ -59,7 +59,7 @@ class Wish:
         seed: Of the samples.
         first: Number of the first sample.
         count: How many; sample k has the seed that ``predict`` gives to image k of that seed.
-        sampler: How.
+        sampler: How; of it method and steps, all else is the run's.
         scale: Of classifier-free guidance; 1 for none.
     """
 
@@ -139,7 +139,7 @@ class Paint(Callback):
             "weights": f"{self.by.origin['weights']} weights of step {self.by.origin['step']}",
             "checkpoint": self.by.origin["checkpoint"],
             "device": str(method.device),
-            "sampler": plain(method.sampler),
+            "sampler": {"method": method.sampler.method, "steps": str(method.sampler.steps)},
             "scale": 1.0 if free is None else free.scale,
             "guidable": method.knows_null,
             "most": MOST_SAMPLES,
@@ -192,7 +192,7 @@ class Paint(Callback):
         wish, as_configured = drawing.wish, (method.sampler, method.classifier_free)
         free = replace(method.classifier_free or ClassifierFreeGuidance(), scale=wish.scale)
         other = SimpleNamespace(
-            sampler=replace(wish.sampler, eta=method.sampler.eta, clip_denoised=method.sampler.clip_denoised),
+            sampler=replace(method.sampler, method=wish.sampler.method, steps=wish.sampler.steps),
             classifier_free=free if wish.scale != 1 else None,
             guidance=None,
         )
@@ -218,10 +218,8 @@ class Paint(Callback):
 
     def _record(self, method: PITI, wish: Wish) -> dict[str, Any]:
         """As ``drawn_by.json`` beside the images of ``predict``, with a hash of the condition."""
-        free = method.classifier_free
-        depends_on = {name: value for name, value in self.by.depends_on.items() if name != "classifier_free"}
-        depends_on |= {"seed": wish.seed, "sampler": plain(method.sampler)}
-        depends_on |= {} if free is None else {"classifier_free": plain(free)}
+        known = {name: value for name, value in self.by.depends_on.items() if name != "classifier_free"}
+        depends_on = known | options_of(method) | {"seed": wish.seed}
         depends_on[f"{CONDITION_IMAGE}_sha256"] = hashlib.sha256(wish.condition.numpy().tobytes()).hexdigest()
         return {**self.by.origin, "depends_on": depends_on}
 

@@ -1,6 +1,5 @@
 """``tenshot paint`` in a browser: what is drawn is what the network is told, and samples are those of ``predict``."""
 
-import base64
 import hashlib
 import io
 import itertools
@@ -11,7 +10,9 @@ import signal
 import socket
 import threading
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from paint_browser import Browser
 from PIL import Image
 from tiny_piti import TINY, config, piti
 from tiny_stages import saved
@@ -28,6 +30,7 @@ from tenshot.cli import main
 from tenshot.datamodules.faces import REGIONS
 from tenshot.datamodules.pairs import colours_of, distance_map
 from tenshot.lightning_modules import PITI
+from tenshot.lightning_modules.guidance import ClassifierFreeGuidance
 
 pytest.importorskip("starlette", reason="pip install 'tenshot[paint]'")
 pytest.importorskip("uvicorn", reason="pip install 'tenshot[paint]'")
@@ -111,45 +114,6 @@ def near(ends: list[tuple[int, int]], size: float) -> np.ndarray:
     return found
 
 
-class Browser:
-    """A page in a headless browser, and what tests do with it."""
-
-    def __init__(self, page: Any) -> None:
-        self.page = page
-        self.asked: list[str] = []
-        self.faults: list[str] = []
-        page.on("request", lambda request: self.asked.append(request.url))
-        page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.on("console", lambda line: self.faults.append(line.text) if line.type == "error" else None)
-
-    def open(self, url: str) -> None:
-        self.page.goto(url)
-        self.page.wait_for_selector("#wish[data-ready]")
-
-    def spot(self, cell: tuple[int, int]) -> tuple[float, float]:
-        box = self.page.locator("#canvas").bounding_box()
-        return tuple(box[side] + 1 + (box[length] - 2) * (at + 0.5) / SIDE  # type: ignore[return-value]
-                     for side, length, at in (("x", "width", cell[0]), ("y", "height", cell[1])))  # fmt: skip
-
-    def stroke(self, *cells: tuple[int, int]) -> None:
-        mouse = self.page.mouse
-        mouse.move(*self.spot(cells[0]))
-        mouse.down()
-        for cell in cells[1:]:
-            mouse.move(*self.spot(cell))
-        mouse.up()
-
-    def set(self, name: str, value: object) -> None:
-        self.page.fill(f"#{name}", str(value))
-
-    def draw(self, count: int) -> list[bytes]:
-        self.set("count", count)
-        self.page.click("#draw")
-        self.page.locator("figure.finished").nth(count - 1).wait_for()
-        images = self.page.locator("figure.finished img").all()
-        return [base64.b64decode(image.get_attribute("src").partition(",")[2]) for image in images]
-
-
 @pytest.fixture
 def browse(tenshot: tiny.Run, ctrl_c: None) -> Callable[..., tiny.Outcome]:
     """Serve a page, and do something with it in a browser."""
@@ -162,7 +126,7 @@ def browse(tenshot: tiny.Run, ctrl_c: None) -> Callable[..., tiny.Outcome]:
         def visit(url: str) -> None:
             with playwright.sync_playwright() as started:
                 chromium = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
-                browser = Browser(chromium.new_page(viewport={"width": 1200, "height": 1000}))
+                browser = Browser(chromium.new_page(viewport={"width": 1200, "height": 1000}), SIDE)
                 browser.page.set_default_timeout(60_000)
                 browser.open(url)
                 do(browser)
@@ -196,10 +160,13 @@ def test_a_mask_is_drawn_and_samples_arrive(browse: Callable[..., tiny.Outcome],
         page.fill("#size", "5")
         ends = [(4, 20), (25, 6), (28, 28)]
         browser.stroke(*ends)
-        ids[torch.from_numpy(near(ends, 5))] = 1 + REGIONS.index("hair")
+        border = [(10, 0), (14, 15), (3, 31)]
+        ids[torch.from_numpy(near(ends, 5) | near(border, 1))] = 1 + REGIONS.index("hair")
+        page.fill("#size", "1")
+        browser.stroke(*border)
         page.check("input[value=fill]")
         page.click("#palette >> text=skin")
-        browser.stroke((15, 25))  # below the lines
+        browser.stroke((1, 16))  # all that is left of the border, and nothing at the other edge
         for name in ("undo", "redo"):
             page.click(f"#{name}")
         seen["shown"] = page.locator("#canvas").screenshot()
@@ -233,9 +200,7 @@ def test_a_mask_is_drawn_and_samples_arrive(browse: Callable[..., tiny.Outcome],
     assert outcome.status == 130
     assert "the page is no longer served" in outcome.err
 
-    from collections import deque
-
-    below, waiting = ids.clone(), deque([(25, 15)])  # an independent fill: rows and columns
+    below, waiting = ids.clone(), deque([(16, 1)])  # an independent fill: rows and columns
     while waiting:
         row, column = waiting.popleft()
         if 0 <= row < SIDE and 0 <= column < SIDE and below[row, column] == 1:
@@ -251,8 +216,6 @@ def test_a_mask_is_drawn_and_samples_arrive(browse: Callable[..., tiny.Outcome],
     )
     assert (read(seen["plain"]) == drawn(run, condition, [0, 1, 2, 3, 4], 3)).all()
     assert len(np.unique(read(seen["plain"]).reshape(5, -1), axis=0)) == 5
-
-    from tenshot.lightning_modules.guidance import ClassifierFreeGuidance
 
     guided = drawn(run, condition, [7], 3, classifier_free=ClassifierFreeGuidance(2.5))
     assert (read(seen["guided"]) == guided).all()
@@ -279,8 +242,6 @@ def test_a_mask_is_drawn_and_samples_arrive(browse: Callable[..., tiny.Outcome],
 
 def test_a_sketch_is_drawn(browse: Callable[..., tiny.Outcome], tmp_path: Path):
     """Of weights alone, without data: what is drawn is told by --kind."""
-    from dataclasses import replace
-
     start = saved(tmp_path, tiny.randomised(piti(piti=replace(TINY, condition_channels=1))))
     words = [start, "--kind", "sketch", "--trainer.accelerator", "cpu"]
     quick = ["--model.sampler.method", "ddim", "--model.sampler.steps", "ddim2"]

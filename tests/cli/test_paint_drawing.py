@@ -82,6 +82,13 @@ def test_the_run_s_own_options_are_back_afterwards():
     assert (image(told_of(module, wish())[-2]) != image(told[-2])).any()
 
 
+def test_what_the_page_has_no_control_for_is_the_run_s():
+    module = method(sampler=Sampler("ddim", "5", eta=0.7, temperature=0.9))
+    drawn = image(told_of(module, wish())[-2])
+    assert (drawn == sampled(module, wish())[1]).all()
+    assert (drawn != sampled(method(sampler=FIVE), wish())[1]).any()
+
+
 def test_the_precision_is_the_trainer_s():
     module = method(sampler=FIVE)
     plain = image(told_of(module, wish())[-2])
