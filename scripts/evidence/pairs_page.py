@@ -21,6 +21,7 @@ from .pairs import (
 )
 from .plan import FULL, SEEDS
 from .results import Row
+from .sets import TRUE
 from .tables import cell, table
 
 TITLES = {
@@ -80,7 +81,8 @@ def _protocol(rows: Sequence[Row]) -> str:
         "all; one-stage, all at once from the prior; from scratch, all from nothing, at the prior's learning rate. A "
         f"fifth of the conditions is hidden where all is trained. {FULL.samples} samples, {PER_CONDITION} of each of "
         f"{FULL.samples // PER_CONDITION} conditions that nothing was trained on, by {FULL.sampler_steps} steps of "
-        f"DPM-Solver++ without guidance, compared with {REFERENCE} other true images by EfficientNet-Lite0's features. "
+        f"DPM-Solver++ without guidance, compared with {REFERENCE} other true images by EfficientNet-Lite0's features; "
+        f'"true images" are {TRUE} more. '
         "`miou` is by a segmenter of the domain, trained on other heads, `edge_f1` by Canny's edges; beside each is "
         "what true images have. `diversity_dist`: distance of samples of one condition. Upsamplers are trained on "
         f"{COUNT} pairs, {one.steps} steps of {one.batch}, and enlarge what the two-stage method draws. "
@@ -117,15 +119,18 @@ def _order(rows: Sequence[Row]) -> str:
                 lines.append(f"| {TITLES[target]}, {count} pairs: {first} than {second} | {' | '.join(cells)} |")
         for seed in set.intersection(*(set(found.get(name, {})) for name in ORDER)):
             fd = [distance for name in ORDER if (distance := value(found[name][seed], "FD")) is not None]
-            holds += [fd == sorted(fd)] if len(fd) == len(ORDER) else []
+            holds += [all(a < b for a, b in pairwise(fd))] if len(fd) == len(ORDER) else []
     said = []
     if holds:
         said.append(
-            f"* The paper's order of FID, {' < '.join(ORDER)}, is that of FD in {sum(holds)} of {len(holds)} "
+            f"The paper's order of FID, {' < '.join(ORDER)}, is that of FD in {sum(holds)} of {len(holds)} "
             "comparisons of a condition, a number of pairs and a seed."
         )
-    said += [f"* {line}" for line in (*_losses(rows), *_guided(rows))]
-    return "\n".join([*lines, "", *said]) + "\n"
+    return "\n".join(lines) + "\n\n" + _listed([*said, *_losses(rows), *_guided(rows)])
+
+
+def _listed(lines: Sequence[str]) -> str:
+    return "\n".join(textwrap.fill(f"* {line}", 120, subsequent_indent="  ") for line in lines) + "\n"
 
 
 def _losses(rows: Sequence[Row]) -> list[str]:
@@ -190,9 +195,11 @@ def _omitted(rows: Sequence[Row]) -> str:
     ]  # fmt: skip
     planned += [(LARGE, name, str(SEEDS[0])) for name in UPSAMPLERS]
     planned += [("mask", f"{how}, w = {w:g}", str(SEEDS[0])) for w in W for how in ("plain", "normalized")]
-    late = [f"{TITLES[one[0]]}: {one[1]}, seed {one[2]}" for one in planned if one not in there]
-    lines = [*OMITTED, *([f"Not run yet: {'; '.join(late)}."] if late else [])]
-    return "\n".join(textwrap.fill(f"* {line}", 120, subsequent_indent="  ") for line in lines) + "\n"
+    late: dict[str, list[str]] = {}
+    for one in planned:
+        if one not in there:
+            late.setdefault(f"{TITLES[one[0]]}, {one[1]}", []).append(one[2])
+    return _listed([*OMITTED, *(f"Not run yet: {name}, seed {', '.join(seeds)}." for name, seeds in late.items())])
 
 
 PAIRS_MAKERS = {
