@@ -45,3 +45,12 @@ def test_other_colours_have_no_id():
     assert all(tuple(colour) not in known for colour in strange[:, 0].T.tolist())
     assert (ids_of(strange) == -1).all()
     assert (classes_of(strange) == -1).all()
+
+
+def test_every_level_of_a_channel_is_one_of_the_palette_or_has_no_id():
+    table = class_colours()
+    for channel in range(3):
+        colours = torch.zeros(3, 1, 256, dtype=torch.uint8)
+        colours[channel, 0] = torch.arange(256, dtype=torch.uint8)
+        same = (colours[:, 0].T[:, None] == table).all(-1)  # (256, ids)
+        assert torch.equal(ids_of(colours)[0], torch.where(same.any(1), same.int().argmax(1), -1))
