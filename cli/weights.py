@@ -48,10 +48,16 @@ def describe_by(init_args: Namespace, checkpoint: Path) -> None:
         if name in init_args:
             init_args[name] = _namespace(fields)
     if "source" in init_args and init_args.source is None:
-        init_args.source = ours.get("source", {}).get("path", init_args.init_from)
+        init_args.source = _where(ours.get("source", {}).get("path"), init_args.init_from)
     init_args.init_from = None
     if "encoder_from" in init_args:
         init_args.encoder_from = None
+
+
+def _where(recorded: str | None, given: str) -> str:
+    """The frozen source: where it was, or, if nothing is there any more, where this configuration says that it is."""
+    there = recorded is not None and (shipped_file(recorded) is not None or Path(recorded).exists())
+    return given if recorded is None or (not there and Path(given).exists()) else recorded
 
 
 def _namespace(value: Any) -> Any:

@@ -165,8 +165,7 @@ def preempted(context: Context) -> Values:
     config = config_file(context, diffusion(context), 100_000, faces(), log_every_n_steps=2)
     folder, log = context.folder / "preempted", context.folder / "preempted.log"
     argv = ["fit", "--config", str(config), "--trainer.default_root_dir", str(folder)]
-    start = "fork" if context.dry else "spawn"  # after a GPU was used a process cannot be forked
-    process = multiprocessing.get_context(start).Process(target=_training, args=(argv, log))
+    process = multiprocessing.get_context("spawn").Process(target=_training, args=(argv, log))
     process.start()
     try:
         start = time.monotonic()

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,15 @@ def test_the_first_error_is_that_of_the_rank_that_fell_over(tmp_path: Path):
 
 @pytest.mark.slow
 def test_a_rank_that_is_killed_takes_the_job_down(tmp_path: Path):
-    assert "SIGKILL" in launched(tmp_path, "killed")
+    """Of which the launcher tells, or of the other one, if that was the first to notice."""
+    assert re.search("SIGKILL|Connection closed by peer", launched(tmp_path, "killed"))
 
 
 if __name__ == "__main__":
     sys.path.append(str(Path(__file__).parent))
     rank_zero_only.rank = int(os.environ["RANK"])  # of a forked rank, whose modules are imported, it is the launcher's
-    main(["fit", "--config", sys.argv[1]])
+    try:
+        main(["fit", "--config", sys.argv[1]])
+    except Exception:
+        traceback.print_exc()  # as Python does of a process of its own; the launcher tells of one forked rank alone
+        raise
