@@ -105,7 +105,7 @@ CONDITION_ENCODER: Kind[ConditionConfig] = Kind(
 
 
 def for_conditions(
-    trained: Trained[UNetConfig] | Trained[GlideConfig], condition: ConditionConfig
+    trained: Trained[UNetConfig] | Trained[GlideConfig], condition: ConditionConfig, condition_input: bool = False
 ) -> Trained[PITIConfig]:
     """A PITI with the U-Net of a GLIDE, or of any diffusion model, and a fresh encoder of condition images.
 
@@ -114,6 +114,7 @@ def for_conditions(
     Args:
         trained: What it begins with; the text transformer of a GLIDE is left out.
         condition: The encoder. It and all else that is fresh is filled from the random state of the CPU.
+        condition_input: Whether the condition image goes into the first convolution too, at first with weights of 0.
 
     Raises:
         InputError: Their widths differ, or the GLIDE inpaints.
@@ -125,7 +126,10 @@ def for_conditions(
             network = UNet(unet)
             zeroed(cast(nn.Module, network.context_embedding))
         weights = network.state_dict() | weights
-    config = PITIConfig.of(unet, condition)
+    config = PITIConfig.of(unet, condition, condition_input)
+    if condition_input:
+        stem = torch.zeros(config.widths[0], condition.channels, 3, 3, device="cpu")
+        weights |= {"condition_stem.weight": stem, "condition_stem.bias": torch.zeros(len(stem), device="cpu")}
     with torch.device("cpu"):
         fresh = ConditionEncoder(condition).state_dict()
     return _joined(trained, weights, config, fresh, f"{trained.origin}, with a fresh condition encoder")
@@ -139,7 +143,7 @@ def with_encoder(
     Raises:
         InputError: Their widths differ, or the U-Net inpaints.
     """
-    config = PITIConfig.of(trained.config, encoder.config)
+    config = PITIConfig.of(trained.config, encoder.config, getattr(trained.config, "condition_input", False))
     origin = f"{trained.origin}, with {encoder.origin} ({encoder.path})"
     return _joined(trained, trained.states["unet"], config, encoder.states["encoder"], origin)
 

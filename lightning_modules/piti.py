@@ -82,7 +82,7 @@ class PITI(DDPM):
 
     def _learns(self, name: str) -> bool:
         """Whether a weight is trained in stage 1."""
-        context = name.startswith("context_embedding.") or ".context_kv." in name
+        context = name.startswith(("context_embedding.", "condition_stem.")) or ".context_kv." in name
         return name.startswith("context_encoder.") or (self.adapt_context and context)
 
     def initial(self, path: str) -> Trained[PITIConfig]:  # type: ignore[override]

@@ -97,14 +97,17 @@ def as_piti(
     Raises:
         InputError: A file cannot be read, or the two do not belong together.
     """
+    condition_input = config is not None and config.condition_input
     if encoder_from is not None:
         encoder = _read_encoder(encoder_from, weights, asked)
         used_in_training(encoder.path, module)
-        return with_encoder(for_conditions(prior, encoder.config) if prior.kind is UNET else prior, encoder)
+        if prior.kind is UNET:
+            prior = for_conditions(prior, encoder.config, condition_input)
+        return with_encoder(prior, encoder)
     if prior.kind is PITI_UNET:
         return prior
     width = prior.config.context_channels or ConditionConfig.width
-    return for_conditions(prior, config.condition if config else ConditionConfig(width=width))
+    return for_conditions(prior, config.condition if config else ConditionConfig(width=width), condition_input)
 
 
 def _told(kind: Kind[Any], asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class UNet(ShardedByStage):
         context: Tensor | None = None,
         pooled: Tensor | None = None,
         context_kv: Tensor | None = None,
+        stem_bias: Tensor | None = None,
     ) -> Tensor:
         """One evaluation.
 
@@ -80,6 +81,7 @@ class UNet(ShardedByStage):
                 context_channels and only then.
             pooled: (N, context_channels), one vector for all of them, which is added to the time embedding.
             context_kv: In place of context, what :meth:`project_context` makes of it.
+            stem_bias: (N, channels, H, W), added to the result of the first convolution.
 
         Returns:
             (N, out_channels, H, W) in the dtype of x.
@@ -109,7 +111,8 @@ class UNet(ShardedByStage):
                 low_res = F.interpolate(low_res, x.shape[-2:], mode="bilinear", align_corners=False)
             x = torch.cat([x, low_res.to(x.dtype)], dim=1)
         embedding = self.embed(t, label, s, pooled)
-        h, skips = self.encoder(x.contiguous(memory_format=torch.channels_last), embedding, context, context_kv)
+        x = x.contiguous(memory_format=torch.channels_last)
+        h, skips = self.encoder(x, embedding, context, context_kv, stem_bias)
         recompute = config.checkpoint_blocks and self.training
         for stage in self.decoder:
             h = run_stage(stage, torch.cat([h, skips.pop()], dim=1), embedding, recompute, context, context_kv)

@@ -69,14 +69,22 @@ class Encoder(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, embedding: Tensor, context: Tensor | None = None, context_kv: Tensor | None = None
+        self,
+        x: Tensor,
+        embedding: Tensor,
+        context: Tensor | None = None,
+        context_kv: Tensor | None = None,
+        stem_bias: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """x: (N, C, H, W), embedding: (N, E) -> the middle block's features, and those of every stage before it.
 
         context, context_kv: as in :class:`tenshot.models.blocks.Stage`
+        stem_bias: (N, channels, H, W), added to the result of the first convolution
         """
         recompute = self.config.checkpoint_blocks and self.training
         x = self.stem(x)
+        if stem_bias is not None:
+            x = x + stem_bias.to(x.dtype)
         skips = [x]
         for stage in self.stages:
             x = run_stage(stage, x, embedding, recompute, context, context_kv)

@@ -137,6 +137,9 @@ class PITIConfig(UNetConfig):
         condition_grid: Side of the grid of tokens that it becomes.
         condition_layers: Transformer blocks of its encoder; their width is context_channels.
         condition_heads: Attention heads.
+        condition_input: Whether the condition image, at the size of the images, also goes into the first convolution
+            (Palette, arXiv 2111.05826), which published models do not have: a network that knows no condition yet
+            learns by it what lies where in a small part of the steps.
     """
 
     image_size: int = 64
@@ -150,6 +153,7 @@ class PITIConfig(UNetConfig):
     condition_grid: int = 16
     condition_layers: int = 8
     condition_heads: int = 8
+    condition_input: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built.
@@ -161,7 +165,7 @@ class PITIConfig(UNetConfig):
         _ = self.condition
 
     @classmethod
-    def of(cls, unet: UNetConfig, condition: ConditionConfig) -> "PITIConfig":
+    def of(cls, unet: UNetConfig, condition: ConditionConfig, condition_input: bool = False) -> "PITIConfig":
         """Such a network of a U-Net, of GLIDE or another that has a context, and an encoder of condition images.
 
         Raises:
@@ -176,7 +180,8 @@ class PITIConfig(UNetConfig):
             )
         told = {field.name: getattr(unet, field.name) for field in fields(UNetConfig)}
         names = ("channels", "size", "grid", "layers", "heads")
-        return cls(**told, **{f"condition_{name}": getattr(condition, name) for name in names})
+        encoder = {f"condition_{name}": getattr(condition, name) for name in names}
+        return cls(**told, **encoder, condition_input=condition_input)
 
     @property
     def condition(self) -> ConditionConfig:

@@ -91,6 +91,11 @@ class TextTransformer(nn.Module):
         return {"tokens": padding, "tokens_mask": torch.zeros(shape, dtype=torch.bool, device=device)}
 
 
+def as_input(condition_image: Tensor, dtype: torch.dtype) -> Tensor:
+    """A condition image for a network: uint8 in [-1, 1], of this dtype; float as it is; any shape."""
+    return condition_image.to(dtype) / 127.5 - 1 if condition_image.dtype == torch.uint8 else condition_image
+
+
 class ConditionEncoder(nn.Module):
     """The condition half of PITI (arXiv 2205.12952): an image becomes a grid of tokens and one vector.
 
@@ -133,10 +138,7 @@ class ConditionEncoder(nn.Module):
                 f"{(config.channels, config.size, config.size)} (channels, height, width): masks have 3 channels, "
                 "sketches 1, normals and depth 6"
             )
-        x = condition_image
-        if x.dtype == torch.uint8:
-            x = x.to(self.class_token.dtype) / 127.5 - 1
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = as_input(condition_image, self.class_token.dtype).contiguous(memory_format=torch.channels_last)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = conv(x)  # under autocast of 16 bits, and normalised in float32
             x = F.leaky_relu(norm(x.to(self.class_token.dtype)), 0.2)

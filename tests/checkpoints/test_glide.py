@@ -111,6 +111,19 @@ def test_any_diffusion_model_becomes_a_piti_whose_time_embedding_is_its_own(tmp_
     assert all(value.any() for name, value in weights.items() if "context_kv.weight" in name)
 
 
+def test_a_condition_in_the_first_convolution_changes_nothing_at_first(tmp_path):
+    source = read(str(tiny.weights_file(tmp_path / "a.safetensors", tiny.randomised(tiny.ddpm()))), UNET)
+    condition = ConditionConfig(channels=1, size=32, grid=2, width=32, layers=2, heads=1)
+    drawn = []
+    for condition_input in (False, True):
+        torch.manual_seed(0)
+        made = for_conditions(source, condition, condition_input)
+        assert made.config.condition_input == condition_input
+        network = made.fill("unet", GlideUNet(made.config))
+        drawn.append(network(**glide_files.given(network)))
+    assert torch.equal(*drawn)
+
+
 def test_what_does_not_go_together_is_one_line(tmp_path):
     source = glide(tmp_path, inpaint=True)
     refusal(lambda: for_conditions(source, ConditionConfig(size=32, grid=2, width=32, heads=1)), "does not inpaint")

@@ -144,10 +144,12 @@ def test_public_files_a_lone_encoder_and_a_diffusion_model_without_a_condition(t
 
     prior = tiny.randomised(tiny.ddpm())
     plain = str(tiny.weights_file(tmp_path / "plain.safetensors", prior))
-    module = piti(init_from=plain, piti=CONFIG, stage=1, adapt_context=True, diffusion=None)
+    config = replace(CONFIG, condition_input=True)
+    module = piti(init_from=plain, piti=config, stage=1, adapt_context=True, diffusion=None)
     own = module.unet.state_dict()
     for name, value in prior.unet.state_dict().items():
         assert torch.equal(own[name], value), name
+    assert module.unet.condition_stem.weight.requires_grad
     assert not module.knows_null
 
 

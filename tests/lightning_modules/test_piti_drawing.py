@@ -1,5 +1,6 @@
 """How PITI draws from condition images, and what it refuses."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,10 @@ def by_hand(module: PITI, image: Tensor, scale: float, steps: str) -> Tensor:
     return x.clamp(-1, 1)
 
 
-def test_images_are_those_of_the_guided_chain():
-    module = method(sampler=Sampler("ddpm", "4"), classifier_free=ClassifierFreeGuidance(2.5))
+@pytest.mark.parametrize("condition_input", [False, True])
+def test_images_are_those_of_the_guided_chain(condition_input: bool):
+    config = replace(CONFIG, condition_input=condition_input)
+    module = method(piti=config, sampler=Sampler("ddpm", "4"), classifier_free=ClassifierFreeGuidance(2.5))
     drawn = module.sample(SEEDS, {"condition_image": masks()})
     torch.testing.assert_close(drawn, by_hand(module, masks(), 2.5, "4"), atol=1e-4, rtol=0)
     assert (drawn - by_hand(module, masks(), 1.0, "4")).abs().max() > 0.01

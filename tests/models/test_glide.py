@@ -1,5 +1,6 @@
 """GLIDE's and PITI's networks: against plain formulas in float64, their sizes, and how often they encode."""
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import tiny
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.functional import resize
 
 from tenshot.models import ConditionConfig, GlideConfig, GlideUNet, PITIConfig
 from tenshot.models.glide import TextConfig, TextTransformer
@@ -169,6 +171,34 @@ def test_a_condition_is_encoded_once_for_all_evaluations(make):
             torch.testing.assert_close(network(given["x"], given["t"], **prepared), expected)
     assert calls == {"encoder": 2, "keys and values": 8}
     assert all(len(value) == 2 for value in prepared.values())  # a row an image, so that they can be cut and joined
+
+
+def test_a_condition_in_the_first_convolution_is_as_if_it_were_joined_to_the_image():
+    network = glide_files.piti(condition_input=True)
+    given = glide_files.given(network)
+    small = resize(given["condition_image"].float() / 127.5 - 1, [16, 16], antialias=True)
+    joined = copy.deepcopy(network)
+    own, beside = network.encoder.stem, network.condition_stem
+    both = nn.Conv2d(6, len(own.bias), 3, padding=1)
+    both.weight.data = torch.cat([own.weight.data, beside.weight.data], dim=1)
+    both.bias.data = own.bias.data + beside.bias.data
+    joined.condition_stem, joined.encoder.stem = None, _Joined(both, small)
+    with torch.no_grad():
+        expected = joined(**given)
+        torch.testing.assert_close(network(**given), expected, atol=1e-5, rtol=1e-4)
+        prepared = network.prepare({"condition_image": given["condition_image"]})
+        assert prepared["stem_bias"].shape == (2, len(own.bias), 16, 16)
+        assert network.prepare(prepared) == prepared
+        torch.testing.assert_close(network(given["x"], given["t"], **prepared), expected, atol=1e-5, rtol=1e-4)
+
+
+class _Joined(nn.Module):
+    def __init__(self, conv: nn.Conv2d, image: Tensor) -> None:
+        super().__init__()
+        self.conv, self.image = conv, image
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(torch.cat([x, self.image], dim=1))
 
 
 def _count(calls: dict[str, int], name: str) -> None:
