@@ -95,7 +95,7 @@ class GlideUNet(UNet):
     def _stem_bias(self, told: Mapping[str, Tensor]) -> Tensor | None:
         if self.condition_stem is None:
             return None
-        image = as_input(told["condition_image"], self.context_encoder.class_token.dtype)
+        image = as_input(told["condition_image"], cast(ConditionEncoder, self.context_encoder).class_token.dtype)
         if image.shape[-1] != self.config.image_size:
             image = F.interpolate(image, 2 * [self.config.image_size], mode="bilinear", antialias=True)
         return cast(Tensor, self.condition_stem(image.contiguous(memory_format=torch.channels_last)))

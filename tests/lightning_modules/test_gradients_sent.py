@@ -33,7 +33,9 @@ TWO: dict[str, Any] = {"trainer": {"devices": 2, "strategy": "ddp", "max_steps":
 def one_rank(folder: Path) -> None:
     torch.set_num_threads(1)
     rank = os.environ["RANK"]
-    source = tiny.weights_file(folder / f"source{rank}.safetensors", tiny.randomised(tiny.ddpm(unet=tiny.unet_config(**tiny.SMALL))))
+    source = tiny.weights_file(
+        folder / f"source{rank}.safetensors", tiny.randomised(tiny.ddpm(unet=tiny.unet_config(**tiny.SMALL)))
+    )
 
     sent: list[int] = []
 

@@ -178,8 +178,7 @@ def test_a_condition_in_the_first_convolution_is_as_if_it_were_joined_to_the_ima
     given = glide_files.given(network)
     small = resize(given["condition_image"].float() / 127.5 - 1, [16, 16], antialias=True)
     joined = copy.deepcopy(network)
-    own, beside = network.encoder.stem, network.condition_stem
-    both = nn.Conv2d(6, len(own.bias), 3, padding=1)
+    own, beside, both = network.encoder.stem, network.condition_stem, nn.Conv2d(6, 32, 3, padding=1)
     both.weight.data = torch.cat([own.weight.data, beside.weight.data], dim=1)
     both.bias.data = own.bias.data + beside.bias.data
     joined.condition_stem, joined.encoder.stem = None, _Joined(both, small)
@@ -187,7 +186,7 @@ def test_a_condition_in_the_first_convolution_is_as_if_it_were_joined_to_the_ima
         expected = joined(**given)
         torch.testing.assert_close(network(**given), expected, atol=1e-5, rtol=1e-4)
         prepared = network.prepare({"condition_image": given["condition_image"]})
-        assert prepared["stem_bias"].shape == (2, len(own.bias), 16, 16)
+        assert prepared["stem_bias"].shape == (2, 32, 16, 16)
         assert network.prepare(prepared) == prepared
         torch.testing.assert_close(network(given["x"], given["t"], **prepared), expected, atol=1e-5, rtol=1e-4)
 
