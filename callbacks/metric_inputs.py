@@ -115,7 +115,7 @@ class MetricInputs:
                 pixels = source.read(mine[start : start + self.batch_size])["image"].to(device)
                 for metric in waiting:
                     metric.update(pixels, real=compared_with if metric.compares_with_both else True)
-        if self.pairs is not None and not self._seen_real:
+        if self.pairs is not None and self._compare_conditions and not self._seen_real:
             mine = range(trainer.global_rank, min(self.pairs.count, self._count), trainer.world_size)
             for start in range(0, len(mine), self.batch_size):
                 pairs = self.pairs.read(mine[start : start + self.batch_size])
@@ -145,7 +145,7 @@ class MetricInputs:
         if self.pairs is not None:
             numbers = batch["index"] % self.pairs.count
             beside["pair"] = ("pair", numbers)
-            if any(part in metric.needs for metric in self.metrics.values() for part in self.pairs.kind.parts):
+            if self._compare_conditions:
                 given = (batch.get("condition") or self.pairs.read(numbers.tolist()))[CONDITION_IMAGE]
                 parts = self.pairs.parts(given.to(pixels.device))
                 beside |= {part: ("condition_image", shown) for part, shown in parts.items()}
@@ -165,6 +165,11 @@ class MetricInputs:
         for metric in self.metrics.values():
             metric.reset()
         self.real, self.truth, self.pairs = {}, None, None
+
+    @property
+    def _compare_conditions(self) -> bool:
+        """Whether a metric compares samples with the conditions that they are drawn from."""
+        return self.pairs is not None and any(self._that_need(part) for part in self.pairs.kind.parts)
 
     def _that_need(self, need: str) -> list[ImageMetric]:
         return [metric for metric in self.metrics.values() if need in metric.needs]

@@ -14,6 +14,7 @@ from condition_painter import ConditionPainter
 from torch import Tensor
 
 from tenshot.callbacks import EvaluateGenerator, StepCheckpoint
+from tenshot.callbacks.sample_pairs import SamplePairs
 from tenshot.datamodules import Samples
 from tenshot.lightning_modules import FolderGenerator
 from tenshot.metrics import DiversityLPIPS, MaskIoU
@@ -149,3 +150,8 @@ def test_a_segmenter_of_other_classes_is_refused_and_conditions_of_a_method_that
     other = tiny_stages.saved(tmp_path, tiny.ddpm())
     tiny.refusal(MaskIoU(other, data.condition_kind).prepare, "a checkpoint of DDPM, which has no dense predictor")
     tiny.refusal(lambda: EvaluateGenerator(per_condition=0), "--evaluate.per_condition is 0: choose at least 1")
+
+
+def test_pairs_are_not_read_for_metrics_that_do_not_look_at_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(SamplePairs, "read", lambda *_: pytest.fail("read"))
+    assert measured(tmp_path, ["diversity_lpips"], 8)["values"]["diversity_dist_random"] > 0
