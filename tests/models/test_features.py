@@ -17,7 +17,14 @@ from torchvision.models import vgg16
 
 from tenshot.errors import InputError
 from tenshot.metrics import FrechetDistance, InceptionScore
-from tenshot.models.features import InceptionFeatures, RandomFeatures, VGG16Features, feature_network, weights_hash
+from tenshot.models.features import (
+    InceptionFeatures,
+    RandomFeatures,
+    VGG16Features,
+    factory,
+    feature_network,
+    weights_hash,
+)
 from tenshot.models.features.inception import PytorchFidFeatures
 from tenshot.models.features.resize import resize_like_tensorflow1
 from tenshot.models.pretrained import weight_files
@@ -257,7 +264,8 @@ def test_metrics_ask_for_missing_weights_before_the_first_image(name: str, tmp_p
     FrechetDistance("random").prepare()
 
 
-def test_one_network_of_a_name_serves_all_who_ask_until_none_is_left():
+def test_one_network_of_a_name_serves_all_who_ask_until_none_is_left(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(factory, "_LOADED", weakref.WeakValueDictionary())  # other tests' metrics may still hold one
     first = feature_network("random")
     assert feature_network("random") is first
     left = weakref.ref(first)
