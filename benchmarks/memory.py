@@ -18,7 +18,7 @@ import torch
 from benchmarks.parts.counting import kept_on, recomputing, weights_of
 from benchmarks.parts.page import ROOT, adm_256, publish, table
 from benchmarks.parts.program import rss_mib
-from tenshot.models import UNet, UNetConfig
+from tenshot.models import Adaptation, UNet, UNetConfig
 from tenshot.models.blocks import Stage
 
 GIB = 2**30
@@ -63,13 +63,13 @@ class Activations:
 SETTINGS = [Setting(bf16, recompute) for bf16 in (False, True) for recompute in (False, True)]
 
 
-def activations(config: UNetConfig, setting: Setting) -> Activations:
+def activations(config: UNetConfig, setting: Setting, adaptation: Adaptation | None = None) -> Activations:
     """Counted at one image and at two. With blocks recomputed: their inputs, and the inside of the largest."""
     counts = []
     for count in (1, 2):
-        plain = kept_on("cuda", config, count, setting.bf16)
+        plain = kept_on("cuda", config, count, setting.bf16, adaptation)
         if setting.recompute:
-            inputs = kept_on("cuda", recomputing(config), count, setting.bf16)
+            inputs = kept_on("cuda", recomputing(config), count, setting.bf16, adaptation)
             counts.append(inputs.total + plain.largest_stage)
         else:
             counts.append(plain.total)
@@ -105,7 +105,7 @@ def computed() -> tuple[int, dict[str, Activations]]:
 def most(setting: Setting, card: int) -> int:
     """Most images at a time on a card of so many GB, as the page says; 0 for none."""
     state, kept = computed()
-    return _most(kept[str(setting)], state, card)
+    return images_that_fit(kept[str(setting)], state, card)
 
 
 def tables(config: UNetConfig) -> list[str]:
@@ -163,7 +163,7 @@ def tables(config: UNetConfig) -> list[str]:
         *table(
             ["card", *(f"{card} GB" for card in CARDS)],
             [
-                [str(setting), *(str(_most(of, state, card) or "none") for card in CARDS)]
+                [str(setting), *(str(images_that_fit(of, state, card) or "none") for card in CARDS)]
                 for setting, of in kept.items()
             ],
         ),
@@ -184,7 +184,8 @@ def _cell(state: float, kept: int) -> str:
     return f"**{gib(state + kept)}**" if fits else gib(state + kept)
 
 
-def _most(of: Activations, state: int, card: int) -> int:
+def images_that_fit(of: Activations, state: int, card: int) -> int:
+    """The most on a card of so many GB, by what is kept and the bytes of the state; 0 for none."""
     left = (1 - RESERVE) * card * 1e9 - state
     return max(0, int((left / (1 + TEMPORARIES) - of.fixed) // of.an_image))
 

@@ -20,7 +20,8 @@ class EMA(Callback):
     """Average the submodules that a method names in ``averaged``, and evaluate with the average.
 
     It starts from the first weights, or from the averaged ones of the file that a method starts from. Buffers are
-    copied. Validation, test, predict and sample grids use the averaged weights; the checkpoint holds both.
+    copied; weights that are frozen when training begins have no average. Validation, test, predict and sample grids use
+    the averaged weights; the checkpoint holds both.
 
     Args:
         decay: Share of the average that a step keeps, so that ln 2 / (1 - decay) steps renew half of it: 693 at 0.999,
@@ -59,6 +60,8 @@ class EMA(Callback):
         for name, network in self._networks(pl_module).items():
             average = self.average[name]
             for key, value in network.state_dict(keep_vars=True).items():
+                if key not in average:
+                    continue
                 with torch.inference_mode(False):  # what validation moves, training is to change
                     average[key] = sharded_like(average[key], value)
                 pairs.append((value, average[key]))
@@ -79,7 +82,8 @@ class EMA(Callback):
             self.average = {
                 name: {
                     key: first.get(name, {}).get(key, value).detach().clone().to(value.dtype)
-                    for key, value in network.state_dict().items()
+                    for key, value in network.state_dict(keep_vars=True).items()
+                    if value.requires_grad or not isinstance(value, nn.Parameter)
                 }
                 for name, network in self._networks(pl_module).items()
             }
@@ -167,10 +171,16 @@ class EMA(Callback):
         return "weights: raw" + ("" if self.average else " (there is no average)")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Store the average beside the raw weights."""
+        """Store the average beside the raw weights, with the names of what has none, since it was not trained."""
         if self.average:
+            networks = self._networks(pl_module).items()
+            frozen = {
+                name: [key for key in network.state_dict() if key not in self.average[name]]
+                for name, network in networks
+            }
             checkpoint["ema"] = {
-                "decay": self.decay, "updates": self.updates, "weights": self.average, "warmup": self.warmup
+                "decay": self.decay, "updates": self.updates, "weights": self.average, "warmup": self.warmup,
+                "frozen": frozen,
             }  # fmt: skip
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

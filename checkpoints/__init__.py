@@ -1,5 +1,6 @@
 """Trained networks in files: which kinds there are, how they are found, read, described and compared."""
 
+from tenshot.checkpoints.adapted import Adapted
 from tenshot.checkpoints.dense_prediction import PREDICTOR
 from tenshot.checkpoints.diffusion_networks import CLASSIFIER, UNET
 from tenshot.checkpoints.glide import CONDITION_ENCODER, GLIDE_UNET, PITI_UNET, for_conditions, with_encoder
@@ -18,6 +19,7 @@ __all__ = [
     "PREDICTOR",
     "STYLEGAN2",
     "UNET",
+    "Adapted",
     "FrozenSource",
     "Kind",
     "Trained",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from tenshot.checkpoints.adapted import Adapted
 from tenshot.checkpoints.kind import Kind, Trained
 from tenshot.checkpoints.uses import used_in_training
 from tenshot.diffusion import DiffusionConfig
@@ -51,6 +52,7 @@ def refuse_other(
     config: C,
     process: DiffusionConfig | None = None,
     free: str | None = None,
+    adapted: Adapted | None = None,
 ) -> None:
     """Compare a checkpoint that is to be resumed or evaluated with a method, and bring its state into that shape.
 
@@ -63,9 +65,11 @@ def refuse_other(
         config: Their architecture.
         process: Of the method, if it has one.
         free: Name of a part that may be another one, whose state then starts anew.
+        adapted: Which of its weights are trained, where that can be told; it then remembers what they adapt.
 
     Raises:
-        InputError: It is a checkpoint of other networks, or training would go on with another method or process.
+        InputError: It is a checkpoint of other networks, other weights of them were trained, or training would go on
+            with another method or process.
     """
     where = str(module.trainer.ckpt_path) if module._trainer is not None else "the checkpoint"
     words = checkpoint.get("tenshot", {})
@@ -83,6 +87,8 @@ def refuse_other(
         if training:
             raise InputError(f"{where}: trained with {differ}: {REMEDY}")
         rank_zero_warn(f"{where} was trained with {differ}")
+    if adapted is not None:
+        adapted.refuse_other(words, where, REMEDY)
     own, found = module.state_dict(), checkpoint["state_dict"]
     if free is not None:
         found = {name: value for name, value in found.items() if name in own or not name.startswith(f"{free}.")}

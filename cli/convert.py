@@ -10,6 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tenshot.checkpoints import Trained, Weights, describe, read
+from tenshot.checkpoints.adapted import ADAPTED_FROM
+from tenshot.checkpoints.adapters import adapter_of
 from tenshot.checkpoints.registry import kind_in
 from tenshot.cli.parser import Parser
 from tenshot.cli.renamed_options import without_former_options
@@ -32,12 +34,17 @@ def convert_file(
     dropout: float | None = None,
     half: bool = False,
     diffusion: DiffusionConfig | None = None,
+    adapter: bool = False,
+    adapted_from: str | None = None,
 ) -> None:
     """Write a network as safetensors, with its architecture, and its noise process if it has one, in the header.
 
     SOURCE holds a diffusion U-Net, a classifier of noisy images, a GLIDE, a PITI or a StyleGAN2.
 
     Beside OUTPUT.safetensors stands OUTPUT.yaml, a --config for tenshot fit that starts from it.
+
+    A run with --model.adapt becomes a plain network, with what was trained in its weights; with --adapter true a file
+    of what was trained alone, which goes with what was adapted: that is looked for where it was.
 
     A StyleGAN2 is also written as OUTPUT.pt, in the layout of rosinality's code, which CDC and MixDL read too.
 
@@ -55,6 +62,8 @@ def convert_file(
         dropout: Dropout probability, likewise.
         half: Write safetensors of 16 bits a weight, half the size; what starts from them trains in full precision.
         diffusion: The noise process, likewise.
+        adapter: Write what --model.adapt trained alone.
+        adapted_from: What was adapted, where that is elsewhere now.
 
     Raises:
         InputError: The source cannot be read, or the output is named otherwise.
@@ -72,12 +81,20 @@ def convert_file(
     if target.suffix not in (".safetensors", *kind.exports):
         endings = " or ".join((".safetensors", *kind.exports))
         raise InputError(f"{output}: name the file to write with the ending {endings}")
-    if target.suffix in kind.exports:
-        average, raw = (read(source, kind, which, told) for which in ("ema", "raw"))
+    if adapter:
+        foreign = [*told, *(["diffusion"] if diffusion else [])]
+        if foreign or target.suffix != ".safetensors":
+            wrong = f"leave out --{foreign[0]}" if foreign else "name the file to write with the ending .safetensors"
+            raise InputError(f"{source}: --adapter writes what was trained, and nothing else: {wrong}")
+        state, about = adapter_of(source, kind, weights, adapted_from)
+        origin = f"to go with {about[ADAPTED_FROM]['path']} (weights of sha256 {about[ADAPTED_FROM]['sha256'][:12]}…)"
+        _write(target, state, about, half, f"{origin}, {sum(value.numel() for value in state.values()):,} numbers")
+    elif target.suffix in kind.exports:
+        average, raw = (read(source, kind, which, told, adapted_from) for which in ("ema", "raw"))
         target.parent.mkdir(parents=True, exist_ok=True)
         print(*kind.exports[target.suffix](target, average, raw), sep="\n")
     else:
-        _to_safetensors(read(source, kind, weights, told), target, diffusion, half)
+        _to_safetensors(read(source, kind, weights, told, adapted_from), target, diffusion, half)
 
 
 def _to_safetensors(trained: Trained[Any], target: Path, diffusion: DiffusionConfig | None, half: bool) -> None:
@@ -94,11 +111,17 @@ def _to_safetensors(trained: Trained[Any], target: Path, diffusion: DiffusionCon
         prefix = "" if len(kind.networks) == 1 else f"{name}."
         # safetensors keeps no memory format: the network restores channels_last when it is filled
         state |= {f"{prefix}{key}": value.contiguous() for key, value in network.state_dict().items()}
+    about = describe(kind, trained.config, trained.method, process, trained.stage)
+    parameters = sum(value.numel() for value in state.values())
+    _write(target, state, about, half, f"{trained.origin}, {parameters:,} parameters of {' and '.join(trained.states)}")
+
+
+def _write(target: Path, state: dict[str, Tensor], about: dict[str, Any], half: bool, said: str) -> None:
+    """Write weights with what they are, and the configuration that starts from them."""
     if half:
         state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
-    about = describe(kind, trained.config, trained.method, process, trained.stage)
     config = yaml.safe_dump(
-        {"model": {"class_path": trained.method, "init_args": {"init_from": str(target)}}}, sort_keys=False
+        {"model": {"class_path": about["method"], "init_args": {"init_from": str(target)}}}, sort_keys=False
     )
     recipe = target.with_suffix(".yaml")
     if recipe.exists() and recipe.read_text() != config:
@@ -106,8 +129,7 @@ def _to_safetensors(trained: Trained[Any], target: Path, diffusion: DiffusionCon
     target.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, target, metadata={name: json.dumps(value) for name, value in about.items()})
     recipe.write_text(config)
-    parameters = sum(value.numel() for value in state.values())
-    print(f"{target}: {trained.origin}, {parameters:,} parameters of {' and '.join(trained.states)}")
+    print(f"{target}: {said}")
     print(f"start from it with tenshot fit --config {recipe} …")
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import AdamW
 from torchmetrics import MeanMetric
 
-from tenshot.checkpoints import UNET, Kind, Trained, Weights, describe, read, refuse_other, start_from
+from tenshot.checkpoints import UNET, Adapted, Kind, Trained, Weights, describe, read, refuse_other, start_from
 from tenshot.checkpoints.diffusion_networks import process_for, refuse_other_channels, with_null_class
 from tenshot.checkpoints.uses import used_in_training
 from tenshot.diffusion import Condition, Denoised, Denoiser, DiffusionConfig, GaussianDiffusion, bits_per_dim
@@ -24,7 +24,7 @@ from tenshot.lightning_modules.noise_drawing import DrawsFromNoise
 from tenshot.lightning_modules.optimization import build_optimizer, with_schedule
 from tenshot.lightning_modules.sampler import Sampler
 from tenshot.losses import hybrid_loss, vlb_loss
-from tenshot.models import UNet, UNetConfig
+from tenshot.models import Adaptation, UNet, UNetConfig
 
 __all__ = ["DDPM"]
 
@@ -53,6 +53,7 @@ class DDPM(DrawsFromNoise):
         compile: Compile the network with torch.compile: minutes before the first step, and not seen to be faster yet.
         label_drop: Part of the images whose label is hidden in training, so that classifier_free can guide.
         classifier_free: Draw towards classes, and away from what the network draws without a label.
+        adapt: Which weights of init_from are trained; none: all.
     """
 
     averaged = ("unet",)
@@ -83,6 +84,7 @@ class DDPM(DrawsFromNoise):
         dropout: float | None = None,
         label_drop: float = 0.0,
         classifier_free: ClassifierFreeGuidance | None = None,
+        adapt: Adaptation | None = None,
     ) -> None:
         super().__init__()
         if init_from is None and unet is None:
@@ -107,6 +109,7 @@ class DDPM(DrawsFromNoise):
         self.sampler, self.preview_sampler, self.guidance = sampler, preview_sampler, guidance
         self.label_drop, self.classifier_free = label_drop, classifier_free
         self.bits_per_dim_steps, self.compile_network = bits_per_dim, compile
+        self.adapted = Adapted(unet=adapt)
         self.val_loss, self.val_bits = (MeanMetric(nan_strategy="disable") for _ in range(2))  # waits for no device
 
     def configure_model(self) -> None:
@@ -140,6 +143,7 @@ class DDPM(DrawsFromNoise):
         self.bins = TimestepBinMeans(process.num_steps)
         if initial is not None:
             self.weights_origin = start_from(initial, self)
+        self.adapted.apply(self, initial, self.init_from, self.init_weights, self.is_new)
         self.refuse_unguidable()
         if self.classifier_free is not None:
             rank_zero_info(f"classifier-free guidance: {self.classifier_free}")
@@ -165,12 +169,17 @@ class DDPM(DrawsFromNoise):
         needs_null = self.label_drop > 0 or (self.unet_config is not None and self.unet_config.null_class)
         return with_null_class(trained) if needs_null else trained
 
+    def is_new(self, name: str) -> bool:
+        """Whether a weight is of a layer that init_from may lack, and is trained however the others are adapted."""
+        return False
+
     def on_fit_start(self) -> None:
         """Check that the images suit the network.
 
         Raises:
-            InputError: Sizes, channels or class labels disagree.
+            InputError: Sizes, channels or class labels disagree, or fresh weights are to be adapted.
         """
+        self.adapted.refuse_untrained(self, self.init_from)
         data = getattr(self.trainer, "datamodule", None)
         check_images(data, self.unet.config, f"--model.{self.kind.name}", self.low_res_channels)
         if self.unet.config.null_class and not self.label_drop:
@@ -239,7 +248,7 @@ class DDPM(DrawsFromNoise):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the checkpoint is, the history of the timestep sampler, and the losses that are not logged yet."""
         told = describe(self.kind, self.unet.config, type(self).__name__, self.diffusion.config)
-        checkpoint["tenshot"] = checkpoint.get("tenshot", {}) | told
+        checkpoint["tenshot"] = checkpoint.get("tenshot", {}) | told | self.adapted.words()
         checkpoint["timesteps"] = self.denoiser.timesteps.state_dict()
         checkpoint["timestep_bins"] = self.bins.state_dict()
 
@@ -249,6 +258,6 @@ class DDPM(DrawsFromNoise):
         Raises:
             InputError: It is a checkpoint of another network, or training goes on with another method or process.
         """
-        refuse_other(self, checkpoint, self.kind, self.unet.config, self.diffusion.config)
+        refuse_other(self, checkpoint, self.kind, self.unet.config, self.diffusion.config, adapted=self.adapted)
         self.denoiser.timesteps.load_state_dict(checkpoint["timesteps"])
         self.bins.load_from(checkpoint, self.device)

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from lightning.pytorch import LightningModule
 from torch import nn
+from torch.nn.utils import parametrize
 
 __all__ = ["evaluating", "in_precision"]
 
@@ -21,10 +22,14 @@ def in_precision(module: LightningModule) -> AbstractContextManager[None]:
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network in eval mode inside the block."""
+    """Put a network in eval mode inside the block, and add low-rank changes to its weights once, not at each call.
+
+    The weights must not be changed inside.
+    """
     training = network.training
     network.eval()
     try:
-        yield
+        with parametrize.cached():
+            yield
     finally:
         network.train(training)

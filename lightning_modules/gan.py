@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
-from tenshot.checkpoints import STYLEGAN2, Weights, describe, read, refuse_other, start_from
+from tenshot.checkpoints import STYLEGAN2, Adapted, Weights, describe, read, refuse_other, start_from
 from tenshot.distributed.seeding import step_choices
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.adversarial import AdversarialModule, GANAdam, Player, Terms, lazily
@@ -18,7 +18,7 @@ from tenshot.lightning_modules.latent_drawing import DrawsFromLatents
 from tenshot.lightning_modules.optimization import build_optimizer
 from tenshot.lightning_modules.regularization import Regularization
 from tenshot.losses import path_length_penalty, path_lengths, r1_penalty
-from tenshot.models import StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator
+from tenshot.models import Adaptation, StyleGAN2Config, StyleGAN2Discriminator, StyleGAN2Generator
 from tenshot.models.augmentation import AdaptiveAugment, DiffAugment
 
 __all__ = ["GAN", "Discriminate"]
@@ -51,6 +51,8 @@ class GAN(AdversarialModule, DrawsFromLatents):
         truncation: When drawing, how far latents go from the average one (psi); 1 is the whole way.
         freeze_d: How many of the discriminator's layers, from the images on, keep their weights (FreezeD, arXiv
             2002.10964), for adaptation; counted as NVlabs' --freezed does.
+        adapt: Which weights of the generator are trained, of those of init_from; none: all.
+        adapt_d: Of the discriminator, likewise; what freeze_d keeps is kept.
     """
 
     averaged = ("generator",)
@@ -72,6 +74,8 @@ class GAN(AdversarialModule, DrawsFromLatents):
         micro_batch: int | None = None,
         truncation: float = 1.0,
         freeze_d: int = 0,
+        adapt: Adaptation | None = None,
+        adapt_d: Adaptation | None = None,
     ) -> None:
         super().__init__()
         if init_from is None and stylegan2 is None:
@@ -88,6 +92,7 @@ class GAN(AdversarialModule, DrawsFromLatents):
         self.optimizer_g, self.optimizer_d, self.regularization = optimizer_g, optimizer_d, regularization
         self.style_mixing, self.augmentation = style_mixing, augmentation or nn.Identity()
         self.micro_batch, self.truncation, self.freeze_d = micro_batch, truncation, freeze_d
+        self.adapted = Adapted(generator=adapt, discriminator=adapt_d)
         self.generator: StyleGAN2Generator
         self.discriminator: StyleGAN2Discriminator
         self.path_length_mean: Tensor
@@ -118,12 +123,13 @@ class GAN(AdversarialModule, DrawsFromLatents):
         self.generator, self.discriminator = StyleGAN2Generator(self.config), StyleGAN2Discriminator(self.config)
         if initial is not None:
             self.weights_origin = start_from(initial, self)
-            self.first_averages = initial.averages
+            if "generator" not in self.adapted.adaptations:  # what is kept of it has no other average
+                self.first_averages = initial.averages
+            if "discriminator" not in initial.states and (self.freeze_d or "discriminator" in self.adapted.adaptations):
+                option = f"freeze_d {self.freeze_d}" if self.freeze_d else "adapt_d"
+                raise InputError(f"--model.{option}: {initial.path} has no discriminator to keep layers of")
+        self.adapted.apply(self, initial, self.init_from, self.init_weights)
         if self.freeze_d:
-            if initial is not None and "discriminator" not in initial.states:
-                raise InputError(
-                    f"--model.freeze_d {self.freeze_d}: {initial.path} has no discriminator to keep layers of"
-                )
             self.discriminator.freeze(self.freeze_d)
 
     def players(self) -> Mapping[Player, Sequence[nn.Module]]:
@@ -132,8 +138,11 @@ class GAN(AdversarialModule, DrawsFromLatents):
 
     def configure_optimizers(self) -> Any:
         """The two optimisers, corrected for the regularisers' steps."""
-        players, rest = self.players(), self.regularization
-        weights = {name: [p for module in modules for p in module.parameters()] for name, modules in players.items()}
+        players, rest, adapted = self.players(), self.regularization, self.adapted.adaptations
+        weights = {
+            name: [p for module in modules for p in module.parameters() if p.requires_grad or name not in adapted]
+            for name, modules in players.items()
+        }  # an optimiser knows of what freeze_d keeps, as it did in older runs
         optimizer_g = build_optimizer("--model.optimizer_g", self.optimizer_g, weights["generator"])
         optimizer_d = build_optimizer("--model.optimizer_d", self.optimizer_d, weights["discriminator"])
         return [
@@ -152,6 +161,7 @@ class GAN(AdversarialModule, DrawsFromLatents):
         assert self.config is not None
         if self.freeze_d and self.init_from is None and self.trainer.ckpt_path is None:
             raise InputError(f"--model.freeze_d {self.freeze_d} keeps trained layers: give them with --model.init_from")
+        self.adapted.refuse_untrained(self, self.init_from)
         data = getattr(self.trainer, "datamodule", None)
         check_image_size(data, self.config.image_size, "--model.stylegan2.image_size")
         batch = getattr(data, "batch_size", None)
@@ -256,7 +266,8 @@ class GAN(AdversarialModule, DrawsFromLatents):
         """Add what the checkpoint is."""
         super().on_save_checkpoint(checkpoint)
         assert self.config is not None
-        checkpoint.setdefault("tenshot", {}).update(describe(STYLEGAN2, self.config, type(self).__name__))
+        told = describe(STYLEGAN2, self.config, type(self).__name__) | self.adapted.words()
+        checkpoint.setdefault("tenshot", {}).update(told)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Look whether it fits.
@@ -266,6 +277,6 @@ class GAN(AdversarialModule, DrawsFromLatents):
         """
         super().on_load_checkpoint(checkpoint)
         assert self.config is not None
-        refuse_other(self, checkpoint, STYLEGAN2, self.config, free="augmentation")
+        refuse_other(self, checkpoint, STYLEGAN2, self.config, free="augmentation", adapted=self.adapted)
         if isinstance(self.augmentation, AdaptiveAugment) and self.augmentation.fixed is not None:
             checkpoint["state_dict"]["augmentation.probability"] = self.augmentation.probability

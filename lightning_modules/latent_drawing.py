@@ -6,6 +6,7 @@ from typing import Literal, Self
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from tenshot.distributed.seeding import SeededNoise, in_equal_batches
 from tenshot.models import StyleGAN2Generator
@@ -47,7 +48,8 @@ class DrawsFromLatents(LightningModule):
         Returns:
             (N, 3, H, W) float32 in [-1, 1]
         """
-        images = in_equal_batches(lambda part, _: self.decode(self.latents(part), part), seeds, None, self.device)
+        with parametrize.cached():  # low-rank changes are added to the weights once
+            images = in_equal_batches(lambda part, _: self.decode(self.latents(part), part), seeds, None, self.device)
         return images.clamp(-1, 1)
 
     @torch.no_grad()

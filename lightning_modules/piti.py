@@ -56,6 +56,8 @@ class PITI(DDPM):
     ) -> None:
         super().__init__(unet=piti, label_drop=0.0, **kwargs)
         check_range("--model.condition_drop", condition_drop, 0, 1)
+        if stage == 1 and self.adapted.adaptations:
+            raise InputError("--model.adapt is of stage 2: in stage 1 the condition encoder alone is trained")
         if encoder_from is not None and self.init_from is None:
             raise InputError(
                 "--model.encoder_from gives a condition encoder alone: give the diffusion model beside which it was "
@@ -77,13 +79,15 @@ class PITI(DDPM):
         if "unet" in self._modules:
             return
         super().configure_model()
-        for name, weight in self.unet.named_parameters():
-            weight.requires_grad_(self.training_stage == 2 or self._learns(name))
+        if self.training_stage == 1:
+            for name, weight in self.unet.named_parameters():
+                encodes = name.startswith("context_encoder.")
+                weight.requires_grad_(encodes or (self.adapt_context and self.is_new(name)))
 
-    def _learns(self, name: str) -> bool:
-        """Whether a weight is trained in stage 1."""
-        context = name.startswith(("context_embedding.", "condition_stem.")) or ".context_kv." in name
-        return name.startswith("context_encoder.") or (self.adapt_context and context)
+    def is_new(self, name: str) -> bool:
+        """Whether a weight is of the condition encoder, or of a layer by which the network sees the condition."""
+        begins = ("context_encoder.", "context_embedding.", "condition_stem.")
+        return name.startswith(begins) or ".context_kv." in name
 
     def initial(self, path: str) -> Trained[PITIConfig]:  # type: ignore[override]
         """The weights of init_from, with the encoder of encoder_from or, where there is none, a fresh one.
@@ -110,6 +114,7 @@ class PITI(DDPM):
             InputError: Sizes or channels disagree, there are no condition images, or nothing is pretrained in stage 1.
         """
         data, config = getattr(self.trainer, "datamodule", None), cast(PITIConfig, self.unet.config)
+        self.adapted.refuse_untrained(self, self.init_from)
         check_images(data, config, "--model.piti", context_channels=config.context_channels)
         if not self.unconditional:
             check_condition_images(data, config)

@@ -61,7 +61,7 @@ class PITIUpsampler(DDPM, AdversarialModule):
     """
 
     kind = PITI_UNET
-    fixed = ("unet", "label_drop", "guidance", "classifier_free", "lr_scheduler", "sampler")
+    fixed = ("unet", "label_drop", "guidance", "classifier_free", "lr_scheduler", "sampler", "adapt")
     """Options of DDPM that there are none of, or that are described here."""
     low_res_channels = 3
     condition_name = CONDITION_IMAGE
@@ -83,8 +83,9 @@ class PITIUpsampler(DDPM, AdversarialModule):
     ) -> None:
         piti = piti and replace(piti, low_res_channels=self.low_res_channels)
         super().__init__(
-            unet=piti, sampler=sampler, label_drop=0.0, guidance=None, classifier_free=None, lr_scheduler=None, **kwargs
-        )
+            unet=piti, sampler=sampler, label_drop=0.0, guidance=None, classifier_free=None, lr_scheduler=None,
+            adapt=None, **kwargs,
+        )  # fmt: skip
         check_range("--model.losses_from", losses_from, 0)
         if low_res_size is not None:
             check_range("--model.low_res_size", low_res_size, 1)

@@ -110,6 +110,10 @@ class SuperResolution(DDPM):
         fresh = {f"s_embedding.{name}": value for name, value in embedding.state_dict().items()}
         return replace(trained, config=config, states={"unet": {**trained.states["unet"], **fresh}})
 
+    def is_new(self, name: str) -> bool:
+        """Whether a weight is of the embedding of s."""
+        return name.startswith("s_embedding.")
+
     def _knowing_s(self, config: UNetConfig) -> UNetConfig:
         return config if self.augmentation.noise is None else replace(config, low_res_timestep=True)
 

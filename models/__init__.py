@@ -1,5 +1,6 @@
 """Networks, and public checkpoints read into them (:mod:`tenshot.models.pretrained`)."""
 
+from tenshot.models.adaptation import Adaptation
 from tenshot.models.classifier import UNetClassifier
 from tenshot.models.glide import ConditionConfig, ConditionEncoder, GlideConfig, GlideUNet, PITIConfig
 from tenshot.models.patchgan import PatchGANDiscriminator
@@ -14,6 +15,7 @@ from tenshot.models.unet import UNet
 from tenshot.models.unet_config import UNetConfig
 
 __all__ = [
+    "Adaptation",
     "ConditionConfig",
     "ConditionEncoder",
     "GlideConfig",

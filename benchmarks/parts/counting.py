@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from tenshot.models import UNet, UNetConfig, blocks
+from tenshot.models import Adaptation, UNet, UNetConfig, blocks
 from tenshot.models.blocks import Stage
 
 
@@ -59,7 +59,7 @@ def give_shapes(module: nn.Module, device: str) -> None:
         for name, weight in list(part._parameters.items()):
             if weight is not None:
                 empty = torch.empty_strided(weight.shape, weight.stride(), dtype=weight.dtype, device=device)
-                part._parameters[name] = nn.Parameter(empty)
+                part._parameters[name] = nn.Parameter(empty, weight.requires_grad)
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,12 @@ def kept_for_backward(unet: UNet, images: Tensor, t: Tensor) -> Kept:
 
 
 @cache
-def kept_on(device: str, config: UNetConfig, count: int, bf16: bool) -> Kept:
-    """The same for a network and images without memory."""
+def kept_on(device: str, config: UNetConfig, count: int, bf16: bool, adaptation: Adaptation | None = None) -> Kept:
+    """The same for a network and images without memory; an adapted one keeps the sums that it computes with."""
     with torch.device("meta"):
         unet = UNet(config)
+    if adaptation is not None:
+        adaptation.apply(unet)
     with fake(device, bf16):
         give_shapes(unet, device)
         images = torch.empty(count, config.in_channels, config.image_size, config.image_size)

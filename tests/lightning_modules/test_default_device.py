@@ -39,6 +39,7 @@ from tenshot.lightning_modules import (
     StyleGAN2,
     SuperResolution,
 )
+from tenshot.models import Adaptation
 from tenshot.models.augmentation import AdaptiveAugment, DiffAugment
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
@@ -134,6 +135,7 @@ METHODS: dict[str, Callable[[Path], LightningModule]] = {
     "DDPM": diffusion(DDPM, None),
     "DDPM of adm.pt": diffusion(DDPM, "adm.pt"),
     "DDPM of converted.safetensors": diffusion(DDPM, "converted.safetensors"),
+    "DDPM by LoRA": diffusion(DDPM, "converted.safetensors", adapt=Adaptation(rank=2)),
     "DDPM with a classifier": guided,
     "DDPMPA": diffusion(DDPMPA, "adm.pt"),
     "NoisyClassifier": lambda folder: NoisyClassifier(classifier=tiny.unet_config(out_channels=9)),
@@ -156,6 +158,7 @@ METHODS: dict[str, Callable[[Path], LightningModule]] = {
     "StyleGAN2 with DiffAugment": gan(StyleGAN2, augmentation=DiffAugment()),
     **{f"StyleGAN2 of {name}": gan(StyleGAN2, init_from=name) for name in GANS},
     "CDC": gan(CDC, init_from="gan.ckpt"),
+    "CDC by LoRA": gan(CDC, init_from="gan.ckpt", adapt=Adaptation(rank=2)),
     "MixDL": gan(MixDL),
 }  # fmt: skip
 
