@@ -52,10 +52,11 @@ class Adapted:
         """
         for name, adaptation in self.adaptations.items():
             network = module.get_submodule(name)
-            adaptation.apply(network, whole)
-            numbers = [weight.numel() for weight in network.parameters() if weight.requires_grad]
             every = sum(weight.numel() for weight in network.parameters())
-            rank_zero_info(f"{name}: {sum(numbers):,} of {every:,} numbers are trained: {adaptation}")
+            adaptation.apply(network, whole)
+            if initial is not None:
+                trained = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+                rank_zero_info(f"{name}: {trained:,} numbers are trained beside {every:,} weights: {adaptation}")
         if initial is not None and self.adaptations:
             named = given is not None and shipped_file(given) is not None  # a name is good on other machines
             path = given if named else str(Path(initial.path).resolve())
