@@ -61,6 +61,10 @@ class DrawnFolder:
         """What the PNG of a sample says of itself."""
         return f"{self.by.digest} {number}"
 
+    def numbers(self, count: int) -> Sequence[int]:
+        """Those of so many samples."""
+        return range(count)
+
     def bears(self, file: Path, number: int) -> bool:
         """Whether a file is whole and bears the mark of a sample."""
         return bears(file, self.mark(number))
@@ -96,10 +100,11 @@ class DrawnFolder:
             self._refuse_images()
             self._write({name: [value] for name, value in self.history.items()} | {"date": _now()}, new=True)
         self._compare(_read(record))
-        files = [self.file(number) for number in range(count)]
-        there = {folder: set(os.listdir(folder)) for folder in {file.parent for file in files} if folder.is_dir()}
+        files = {number: self.file(number) for number in self.numbers(count)}
+        folders = {file.parent for file in files.values()}
+        there = {folder: set(os.listdir(folder)) for folder in folders if folder.is_dir()}
         drawn = set()
-        for number, file in enumerate(files):
+        for number, file in files.items():
             if file.name in there.get(file.parent, ()) and file.stat().st_size:  # lost power leaves empty files
                 if not self.bears(file, number):
                     raise InputError(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -23,6 +23,7 @@ from tenshot.datamodules.conditions import Conditions, Labels
 from tenshot.datamodules.pixels import to_pixels
 from tenshot.datamodules.samples import SeedBatches
 from tenshot.errors import InputError
+from tenshot.lightning_modules.cascade_conditions import condition_config
 from tenshot.lightning_modules.data_checks import check_condition_images
 
 __all__ = ["ImageWriter", "MissingSamples", "to_uint8", "write_png"]
@@ -175,12 +176,14 @@ class ImageWriter(Callback):
         with averaged(trainer, trainer.lightning_module):
             by = drawn_by(trainer, trainer.lightning_module, self.seed, self._step, self.conditions)
         if self.keep_stages is not None:
-            keep_stages(trainer, Path(self.keep_stages), by, self.count)
+            keep_stages(trainer, Path(self.keep_stages), by, self.count, self.conditions)
         path, files = self.folder(trainer), self.conditions.files
         if files is None:
             self._folder = DrawnFolder(path, by, "--images.dir")
         else:
-            check_condition_images(self.conditions.data, cast(Any, trainer.lightning_module).unet.config)
+            config = condition_config(trainer.lightning_module)
+            assert config is not None
+            check_condition_images(self.conditions.data, config)
             small = self.conditions.small(trainer.lightning_module)
             self._folder = NamedFolder(path, by, "--images.dir", files, self.conditions.each, small)
         there = self._folder.claim(trainer, self.count)

@@ -1,7 +1,7 @@
 """Images of the base and the stages of a cascade, kept as they were drawn, so that later stages can be drawn again."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,12 +13,17 @@ from torch import Tensor
 
 from tenshot.callbacks.drawn_by import DrawnBy, drawn_by_cascade
 from tenshot.callbacks.drawn_folder import DrawnFolder
+from tenshot.datamodules.batches import CONDITION_IMAGE
+from tenshot.datamodules.conditions import Conditions
+from tenshot.distributed.first_rank import of_first_rank
 from tenshot.errors import InputError
 from tenshot.lightning_modules import Cascade
 
-__all__ = ["KeptStages", "keep_stages"]
+__all__ = ["ASKED", "KeptStages", "StageFolder", "keep_stages"]
 
 MOST = 2**32  # samples of one seed, see tenshot.datamodules.Samples
+ASKED = ("seed", "precision", "condition", f"{CONDITION_IMAGE}_of")
+"""Of what samples depend on, what is common to base and stages."""
 
 
 class StageFolder(DrawnFolder):
@@ -29,11 +34,25 @@ class StageFolder(DrawnFolder):
         by: What draws.
         option: The command-line option that names another folder.
         named: The folder that it names.
+        shown: Where files of conditions are drawn from, the numbers of all samples, with a hash of what each is of;
+            none: they are numbered from 0.
     """
 
-    def __init__(self, path: Path, by: DrawnBy, option: str, named: Path) -> None:
+    def __init__(
+        self, path: Path, by: DrawnBy, option: str, named: Path, shown: Mapping[int, str] | None = None
+    ) -> None:
         super().__init__(path, by, option)
-        self.named = named
+        self.named, self.shown = named, shown
+        if shown is not None:
+            self.foreign = "not drawn by this model and settings from the condition as it is now"
+
+    def numbers(self, count: int) -> Sequence[int]:
+        """Those of so many samples."""
+        return super().numbers(count) if self.shown is None else list(self.shown)
+
+    def mark(self, number: int) -> str:
+        """What an image says of itself."""
+        return super().mark(number) if self.shown is None else f"{super().mark(number)} {self.shown[number]}"
 
     def file(self, number: int) -> Path:
         """Where an image goes."""
@@ -99,7 +118,7 @@ class KeptStages:
             self.folders[number].write(index, image)
 
 
-def keep_stages(trainer: Trainer, path: Path, by: DrawnBy, count: int) -> None:
+def keep_stages(trainer: Trainer, path: Path, by: DrawnBy, count: int, conditions: Conditions) -> None:
     """Let the cascade that the trainer is to draw with keep what its base and stages draw. To be called on all ranks.
 
     Args:
@@ -107,6 +126,7 @@ def keep_stages(trainer: Trainer, path: Path, by: DrawnBy, count: int) -> None:
         path: Of the folder.
         by: What draws the images of its last stage.
         count: How many images there are to be.
+        conditions: Of these.
 
     Raises:
         InputError: The method is no cascade, or there are images of other checkpoints or options.
@@ -115,12 +135,15 @@ def keep_stages(trainer: Trainer, path: Path, by: DrawnBy, count: int) -> None:
     if not isinstance(cascade, Cascade):
         name = type(cascade).__name__
         raise InputError(f"--images.keep_stages keeps what a cascade draws, which {name} is not: leave the option out")
-    asked = {name: by.depends_on[name] for name in ("seed", "precision", "condition") if name in by.depends_on}
-    folders = {}
+    asked = {name: by.depends_on[name] for name in ASKED if name in by.depends_on}
+    shown, folders, files = None, {}, conditions.files
+    if files is not None and conditions.numbers is not None:
+        of_each = [sha256 for sha256 in of_first_rank(trainer, files.sha256) for _ in range(conditions.each)]
+        shown = dict(zip(conditions.numbers.tolist(), of_each, strict=True))
     for number in range(len(cascade.stages)):
         depends_on = asked | drawn_by_cascade(cascade, number + 1)
         place = path / (f"stage{number - 1}" if number else "base")
-        folder = StageFolder(place, DrawnBy(depends_on, by.origin), "--images.keep_stages", path)
+        folder = StageFolder(place, DrawnBy(depends_on, by.origin), "--images.keep_stages", path, shown)
         there = folder.claim(trainer, count)
         rank_zero_info(f"{place}: {len(there)} of {count} images are there already")
         folders[number] = folder

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from tenshot.callbacks.drawn_by import DrawnBy
-from tenshot.callbacks.kept_stages import KeptStages, StageFolder
+from tenshot.callbacks.kept_stages import ASKED, KeptStages, StageFolder
 from tenshot.distributed.first_rank import of_first_rank
 from tenshot.lightning_modules import Cascade
 from tenshot.run.code_version import code_version
@@ -18,8 +18,6 @@ __all__ = ["SharedStages"]
 
 DRAWN = "drawn"
 """Folder of what is kept, which all searches in a run's folder share."""
-ASKED = ("seed", "precision", "condition")
-"""Of what samples depend on, what is common to base and stages."""
 
 
 class SharedStages:

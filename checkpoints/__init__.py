@@ -3,7 +3,14 @@
 from tenshot.checkpoints.adapted import Adapted
 from tenshot.checkpoints.dense_prediction import PREDICTOR
 from tenshot.checkpoints.diffusion_networks import CLASSIFIER, UNET
-from tenshot.checkpoints.glide import CONDITION_ENCODER, GLIDE_UNET, PITI_UNET, for_conditions, with_encoder
+from tenshot.checkpoints.glide import (
+    CONDITION_ENCODER,
+    GLIDE_UNET,
+    PITI_UNET,
+    for_conditions,
+    with_condition_input,
+    with_encoder,
+)
 from tenshot.checkpoints.kind import Kind, Trained, Weights
 from tenshot.checkpoints.registry import KINDS, describe, read
 from tenshot.checkpoints.resuming import refuse_other, start_from
@@ -29,5 +36,6 @@ __all__ = [
     "read",
     "refuse_other",
     "start_from",
+    "with_condition_input",
     "with_encoder",
 ]

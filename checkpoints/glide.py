@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from tenshot.checkpoints.diffusion_networks import same_weights
 from tenshot.checkpoints.kind import Kind, Trained, Weights
 from tenshot.diffusion import DiffusionConfig
-from tenshot.models import UNet, UNetConfig
+from tenshot.models import UNet
 from tenshot.models.blocks import zeroed
 from tenshot.models.glide import ConditionConfig, ConditionEncoder, GlideConfig, GlideUNet, PITIConfig
 from tenshot.models.pretrained import GlideFile, glide_in, read_glide, role_of
 
-__all__ = ["CONDITION_ENCODER", "GLIDE_UNET", "PITI_UNET", "for_conditions", "with_encoder"]
+__all__ = ["CONDITION_ENCODER", "GLIDE_UNET", "PITI_UNET", "for_conditions", "with_condition_input", "with_encoder"]
 
 C = TypeVar("C", GlideConfig, PITIConfig)
+STEM = "condition_stem.weight"
 
 
 def _public(kind: Kind[C], path: str, file: GlideFile) -> Trained[C]:
@@ -104,17 +105,14 @@ CONDITION_ENCODER: Kind[ConditionConfig] = Kind(
 )
 
 
-def for_conditions(
-    trained: Trained[UNetConfig] | Trained[GlideConfig], condition: ConditionConfig, condition_input: bool = False
-) -> Trained[PITIConfig]:
-    """A PITI with the U-Net of a GLIDE, or of any diffusion model, and a fresh encoder of condition images.
+def for_conditions(trained: Trained[Any], condition: ConditionConfig) -> Trained[PITIConfig]:
+    """A PITI with the U-Net of a GLIDE, of another PITI, or of any diffusion model, and a fresh encoder of conditions.
 
     A U-Net that has had no context gets fresh keys and values for one; its time embedding is not changed by it yet.
 
     Args:
-        trained: What it begins with; the text transformer of a GLIDE is left out.
+        trained: What it begins with; the encoder of a GLIDE or a PITI is left out.
         condition: The encoder. It and all else that is fresh is filled from the random state of the CPU.
-        condition_input: Whether the condition image goes into the first convolution too, at first with weights of 0.
 
     Raises:
         InputError: Their widths differ, or the GLIDE inpaints.
@@ -126,24 +124,30 @@ def for_conditions(
             network = UNet(unet)
             zeroed(cast(nn.Module, network.context_embedding))
         weights = network.state_dict() | weights
-    config = PITIConfig.of(unet, condition, condition_input)
-    if condition_input:
-        stem = torch.zeros(config.widths[0], condition.channels, 3, 3, device="cpu")
-        weights |= {"condition_stem.weight": stem, "condition_stem.bias": torch.zeros(len(stem), device="cpu")}
+    config = PITIConfig.of(unet, condition)
     with torch.device("cpu"):
         fresh = ConditionEncoder(condition).state_dict()
     return _joined(trained, weights, config, fresh, f"{trained.origin}, with a fresh condition encoder")
 
 
-def with_encoder(
-    trained: Trained[GlideConfig] | Trained[PITIConfig], encoder: Trained[ConditionConfig]
-) -> Trained[PITIConfig]:
+def with_condition_input(trained: Trained[PITIConfig]) -> Trained[PITIConfig]:
+    """The same network, whose first convolution sees the condition image too; by weights of 0 where it did not yet."""
+    if trained.config.condition_input:
+        return trained
+    config = replace(trained.config, condition_input=True)
+    stem = torch.zeros(config.widths[0], config.condition_channels, 3, 3, device="cpu")
+    fresh = {STEM: stem, "condition_stem.bias": torch.zeros(len(stem), device="cpu")}
+    origin = f"{trained.origin}, with a first convolution that sees conditions from now on"
+    return replace(trained, config=config, states={"unet": {**trained.states["unet"], **fresh}}, origin=origin)
+
+
+def with_encoder(trained: Trained[Any], encoder: Trained[ConditionConfig]) -> Trained[PITIConfig]:
     """A PITI with the U-Net of one file, and the encoder of condition images of another.
 
     Raises:
         InputError: Their widths differ, or the U-Net inpaints.
     """
-    config = PITIConfig.of(trained.config, encoder.config, getattr(trained.config, "condition_input", False))
+    config = PITIConfig.of(trained.config, encoder.config)
     origin = f"{trained.origin}, with {encoder.origin} ({encoder.path})"
     return _joined(trained, trained.states["unet"], config, encoder.states["encoder"], origin)
 
@@ -151,6 +155,8 @@ def with_encoder(
 def _joined(
     trained: Trained[Any], unet: Mapping[str, Tensor], config: PITIConfig, encoder: Mapping[str, Tensor], origin: str
 ) -> Trained[PITIConfig]:
-    weights = {name: value for name, value in unet.items() if not name.startswith("context_encoder.")}
+    sees = STEM in unet and unet[STEM].shape[1] == config.condition_channels
+    others = ("context_encoder.",) if sees else ("context_encoder.", "condition_stem.")
+    config, weights = replace(config, condition_input=sees), {k: v for k, v in unet.items() if not k.startswith(others)}
     states = {"unet": weights | {f"context_encoder.{name}": value for name, value in encoder.items()}}
     return Trained(PITI_UNET, trained.path, config, states, origin, trained.diffusion, stage=trained.stage)

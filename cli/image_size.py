@@ -3,6 +3,7 @@
 from jsonargparse import Namespace
 
 from tenshot.checkpoints import KINDS, PITI_UNET, read
+from tenshot.checkpoints.registry import kind_in
 from tenshot.lightning_modules import Cascade, FolderGenerator
 from tenshot.models import ConditionConfig
 
@@ -37,6 +38,10 @@ def condition_size_of(model: Namespace) -> int | None:
         InputError: A file cannot be read.
     """
     init_args = model.init_args
+    if model.class_path.rsplit(".", 1)[-1] == Cascade.__name__:
+        paths = [init_args.base, *(stage.checkpoint for stage in init_args.stages)]
+        found = [read(path) for path in paths if kind_in(path) is PITI_UNET]
+        return max((each.config.condition_size for each in found), default=None)
     if PITI_UNET.name not in init_args:
         return None
     config = init_args[PITI_UNET.name]

@@ -105,14 +105,22 @@ class ClassifierFree(Denoiser):
         """The same with another process."""
         return ClassifierFree(self.denoiser.on(process), self.null, self.scale, self.combine, self.interval)
 
+    def at_step(self, step: int) -> Denoiser:
+        """Itself where that step is guided, else what it guides, which asks the network once."""
+        if self.interval is None:
+            return self
+        least, most = self.interval
+        if least <= self.process.timestep_map[step] + 1 <= most:
+            return ClassifierFree(self.denoiser, self.null, self.scale, self.combine)
+        return self.denoiser
+
     def output(self, x_t: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
         """The guided output of the network, all that is drawn from: (N, C or 2C, H, W).
 
         Raises:
             KeyError: The condition lacks an entry that ``null`` replaces.
         """
-        guided = self._guided_rows(t)
-        if self.scale == 1 or not any(guided):
+        if self.scale == 1:
             return self.denoiser.output(x_t, t, condition)
         told = condition or {}
         missing = self.null.keys() - told.keys()
@@ -123,16 +131,10 @@ class ClassifierFree(Denoiser):
         with_condition, without = output.chunk(2)
         prediction, variance = self.process.split(with_condition, x_t)
         result = self._combined(with_condition, without, x_t, t)
-        if not all(guided):
-            rows = torch.tensor(guided, device=x_t.device).view(-1, 1, 1, 1)
-            result = torch.where(rows, result, prediction)
+        if self.interval is not None:
+            step = self.process.kept_steps(t).view(-1, 1, 1, 1) + 1
+            result = torch.where((self.interval[0] <= step) & (step <= self.interval[1]), result, prediction)
         return result if variance is None else torch.cat([result, variance], dim=1)
-
-    def _guided_rows(self, t: Tensor) -> list[bool]:
-        if self.interval is None:
-            return [True] * len(t)
-        least, most = self.interval
-        return [least <= self.process.timestep_map[step] + 1 <= most for step in t.tolist()]
 
     def _combined(self, with_condition: Tensor, without: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Two outputs of the network -> one prediction."""

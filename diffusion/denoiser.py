@@ -102,6 +102,14 @@ class Denoiser:
 
     # Drawing
 
+    def at_step(self, step: int) -> "Denoiser":
+        """What denoises images that are all at one step of the process, which a sampler knows without asking a device.
+
+        Args:
+            step: 0 … num_steps - 1.
+        """
+        return self
+
     def output(self, x_t: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
         """What the network makes of noisy images at steps of this process: (N, C or 2C, H, W)."""
         return self.network(x_t, self.process.model_timesteps(t), **(condition or {}))

@@ -53,7 +53,7 @@ def sample_dpm_solver(
     older, older_t = None, None
     for done, (t, following) in enumerate(zip(timesteps, [*timesteps[1:], None], strict=True), start=1):
         at = torch.full((len(x),), t, device=x.device)
-        x0, _ = denoiser.x0_eps(x, at, condition, clip_denoised)
+        x0, _ = denoiser.at_step(t).x0_eps(x, at, condition, clip_denoised)
         if following is None:
             x = x0  # no noise is left: the interval is infinite in log-SNR, and only first order has a limit there
         else:

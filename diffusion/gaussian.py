@@ -126,10 +126,14 @@ class GaussianDiffusion:
         """
         if self.config.time == "noise_level":
             return 1000 * self._at("sqrt_alphas_cumprod", t, torch.empty(0, device=t.device))
+        original = self.kept_steps(t)
+        return original.float() * (1000 / self.config.num_steps) if self.config.rescale_timesteps else original
+
+    def kept_steps(self, t: Tensor) -> Tensor:
+        """Which steps of the whole process those of this one are: int64 (N,) -> (N,), as in ``timestep_map``."""
         if t.device not in self._model_timesteps:
             self._model_timesteps[t.device] = torch.tensor(self.timestep_map, device=t.device)
-        original = self._model_timesteps[t.device][t]
-        return original.float() * (1000 / self.config.num_steps) if self.config.rescale_timesteps else original
+        return self._model_timesteps[t.device][t]
 
     def split(self, output: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor | None]:
         """The network's output in full precision, as its prediction and, where it is learned, its variance half.

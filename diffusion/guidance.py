@@ -33,6 +33,10 @@ class Guided(Denoiser):
         """The same with another process."""
         return Guided(self.denoiser.on(process), self.guidance)
 
+    def at_step(self, step: int) -> "Guided":
+        """The same around what denoises at that step."""
+        return Guided(self.denoiser.at_step(step), self.guidance)
+
     def output(self, x_t: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
         """What a network returns whose noise is shifted as in ``x0_eps``, unclamped; the variance is not shifted."""
         output = self.denoiser.output(x_t, t, condition)

@@ -46,7 +46,7 @@ def sample_ddpm(
     x, total = full_precision(noise), denoiser.process.num_steps
     for step in reversed(range(left_out, total)):
         t = torch.full((len(x),), step, device=x.device)
-        p = denoiser.denoise(x, t, condition, clip_denoised)
+        p = denoiser.at_step(step).denoise(x, t, condition, clip_denoised)
         x = p.mean + (0.5 * p.log_variance).exp() * randn(x) if step > 0 else p.mean
         if progress is not None:
             progress(total - step, total, p.x0)
@@ -82,7 +82,7 @@ def sample_ddim(
     x, diffusion = full_precision(noise), denoiser.process
     for step in reversed(range(left_out, diffusion.num_steps)):
         t = torch.full((len(x),), step, device=x.device)
-        x0, eps = denoiser.x0_eps(x, t, condition, clip_denoised)
+        x0, eps = denoiser.at_step(step).x0_eps(x, t, condition, clip_denoised)
         alpha_bar, previous = float(diffusion.alphas_cumprod[step]), float(diffusion.alphas_cumprod_prev[step])
         sigma = eta * math.sqrt((1 - previous) / (1 - alpha_bar) * (1 - alpha_bar / previous))
         # A coarse step with eta 1 leaves next to nothing for eps: rounding, or a larger eta, would make that negative.
@@ -119,7 +119,7 @@ def ddim_encode(
     total = diffusion.num_steps - (not last_step)
     for step in range(total):
         t = torch.full((len(x),), step, device=x.device)
-        estimate, eps = denoiser.x0_eps(x, t, condition, clip_denoised)
+        estimate, eps = denoiser.at_step(step).x0_eps(x, t, condition, clip_denoised)
         following = float(diffusion.alphas_cumprod_next[step])
         x = math.sqrt(following) * estimate + math.sqrt(1 - following) * eps
         if progress is not None:

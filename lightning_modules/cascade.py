@@ -10,16 +10,20 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from tenshot.checkpoints.registry import method_for
+from tenshot.datamodules.batches import CONDITION_IMAGE
 from tenshot.diffusion import cascade_bits_per_dim
 from tenshot.distributed.seeding import SeededNoise, position_seed
 from tenshot.errors import InputError
 from tenshot.lightning_modules.cascade_bound import parts_of_bound, refuse_without_bound
+from tenshot.lightning_modules.cascade_conditions import taken, told_to
 from tenshot.lightning_modules.cascade_stage import (
     CascadeStage,
     Generator,
+    Stage,
     built_stage,
     configured_stage,
     image_side,
+    in_words,
     named,
     refuse_other_images,
     refuse_untruncated,
@@ -28,9 +32,9 @@ from tenshot.lightning_modules.cascade_stage import (
 from tenshot.lightning_modules.ddpm import DDPM
 from tenshot.lightning_modules.guidance import ClassifierFreeGuidance, ClassifierGuidance
 from tenshot.lightning_modules.noise_drawing import DrawsFromNoise
+from tenshot.lightning_modules.piti import PITI
 from tenshot.lightning_modules.sampler import Sampler
 from tenshot.lightning_modules.stylegan2 import StyleGAN2
-from tenshot.lightning_modules.super_resolution import SuperResolution
 
 __all__ = ["Cascade", "CascadeStage"]
 
@@ -118,13 +122,12 @@ class Cascade(LightningModule):
                         refuse_untruncated(generators[-1], stage, built)
                 generators.append(built)
         self.generators = [generator.eval().requires_grad_(False) for generator in generators]
-        rank_zero_info(self._told())
+        rank_zero_info(in_words(self.generators, self.stages))
 
     def _built_base(self) -> Generator:
-        method = method_for(self.base)
-        if method == "SuperResolution":
+        if (method := method_for(self.base)) in ("SuperResolution", "PITIUpsampler"):
             raise InputError(f"--model.base {self.base}: a stage that enlarges images: give it with --model.stages")
-        kinds = {"DDPM": DDPM, "StyleGAN2": StyleGAN2}
+        kinds = {kind.__name__: kind for kind in (DDPM, PITI, StyleGAN2)}
         if method not in kinds:
             raise InputError(f"--model.base {self.base}: of {method}: give one of {' or '.join(kinds)}")
         base = self._configured_base(kinds[method])
@@ -134,7 +137,7 @@ class Cascade(LightningModule):
 
     def _configured_base(self, kind: type[DDPM] | type[StyleGAN2]) -> Any:
         """The method of the base, its network not built."""
-        allowed = {"sampler", "guidance", "classifier_free"} if kind is DDPM else {"truncation"}
+        allowed = {"truncation"} if kind is StyleGAN2 else {"sampler", "guidance", "classifier_free"}
         for name in self.base_options.keys() - allowed:
             raise InputError(f"--model.base_{name} is not of a {kind.__name__}, which {self.base} is: leave it out")
         with named("--model.base_"):
@@ -152,22 +155,12 @@ class Cascade(LightningModule):
             base.draw_as(configured)
         for number, stage in enumerate(other.stages):
             before, built = self.generators[number : number + 2]
-            assert isinstance(built, SuperResolution)
+            assert isinstance(built, Stage)
             with named(f"--model.stages[{number}]."):
-                built.draw_as(configured_stage(stage))
+                built.draw_as(configured_stage(stage))  # type: ignore[arg-type]
                 if truncated_at(stage, built):
                     refuse_untruncated(before, stage, built)
         self.stages, self.base_options = other.stages, other.base_options
-
-    def _told(self) -> str:
-        """The cascade in words."""
-        words = [f"cascade: {image_side(self.generators[0])} px"]
-        for stage, built in zip(self.stages, self.generators[1:], strict=True):
-            assert isinstance(built, SuperResolution)
-            how = "truncated" if truncated_at(stage, built) else "non-truncated"
-            noise = f", {built.corruption.told(built.drawn_s)}, {how}" if built.augmentation.noise is not None else ""
-            words.append(f"{image_side(built)} px{noise}")
-        return " -> ".join(words)
 
     # Drawing
 
@@ -175,6 +168,11 @@ class Cascade(LightningModule):
     def num_classes(self) -> int | None:
         """How many classes there are to draw from; none where the base has none."""
         return self.generators[0].num_classes
+
+    @property
+    def condition_name(self) -> str | None:
+        """Which entry of the data's conditions images are drawn from; none where no part draws from any."""
+        return None if taken(self.generators) is None else CONDITION_IMAGE
 
     @property
     def size(self) -> int:
@@ -196,6 +194,7 @@ class Cascade(LightningModule):
         Args:
             seeds: (N,) int64, one an image.
             condition: ``label``: (N,) int64, where the base has classes; drawn uniformly where not given.
+                ``condition_image``: (N, C, S, S), where any draws from it, of the size of the largest.
             preview: Draw with the preview samplers, and not truncated.
 
         Returns:
@@ -204,16 +203,17 @@ class Cascade(LightningModule):
         told = dict(condition or {})
         if self.num_classes is not None and "label" not in told:
             told["label"] = SeededNoise(seeds, self.device).integers(self.num_classes)
+        given = [told_to(generator, told) for generator in self.generators]
         done, images = self._kept_of(seeds) if self.kept is not None and not preview else (0, torch.empty(0))
         for number in range(done, len(self.generators)):
-            given = told if number == 0 else told | {self._given_as(number, preview): images}
+            given[number] |= {self._given_as(number, preview): images} if number else {}
             s, own = 0 if preview else self.noise_left(number), stage_seeds(seeds, number)
             with self._on_device(self.generators[number]) as generator:
                 if s == 0:
-                    images = generator.sample(own, given, preview)
+                    images = generator.sample(own, given[number], preview)
                 else:
                     assert isinstance(generator, DrawsFromNoise)
-                    images = generator.sample_noisy(own, s, given)
+                    images = generator.sample_noisy(own, s, given[number])
             if self.kept is not None and not preview and number < len(self.stages):
                 self.kept.write(number, seeds, images)
         return images
@@ -224,13 +224,14 @@ class Cascade(LightningModule):
 
         Args:
             seeds: (N,) int64, of the cascade's images.
-            condition: ``low_res`` (N, C, h, w) in [-1, 1], to which noise is added as to generated ones; ``label``.
+            condition: ``low_res`` (N, C, h, w) in [-1, 1], to which noise is added as to generated ones; else as for
+                ``sample``.
 
         Returns:
             (N, C, H, W) float32 in [-1, 1]
         """
         with self._on_device(self.generators[-1]) as stage:
-            return stage.sample(stage_seeds(seeds, len(self.stages)), condition)
+            return stage.sample(stage_seeds(seeds, len(self.stages)), told_to(stage, condition))
 
     def on_validation_start(self) -> None:
         """See that there is a bound.
@@ -272,7 +273,7 @@ class Cascade(LightningModule):
         if number == len(self.stages):
             return 0
         built = self.generators[number + 1]
-        assert isinstance(built, SuperResolution)
+        assert isinstance(built, Stage)
         return truncated_at(self.stages[number], built)
 
     @contextmanager

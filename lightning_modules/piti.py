@@ -32,7 +32,7 @@ class PITI(DDPM):
         piti: Architecture, by default that of the published models of 64 px. Not needed where init_from is a PITI, nor
             for colour maps of 256 px beside a GLIDE.
         encoder_from: A PITI, or its first stage, whose condition encoder is taken; the rest is that of init_from.
-        stage: 1 trains the condition encoder alone; 2 everything.
+        stage: 1 trains the condition encoder alone, with what condition_input adds; 2 everything.
         condition_drop: Part of the images whose condition is hidden in training, so that classifier_free can guide. 1
             trains on images alone: a prior that knows no condition yet.
         adapt_context: In stage 1 also train the layers by which the network sees the condition: those of a diffusion
@@ -81,7 +81,7 @@ class PITI(DDPM):
         super().configure_model()
         if self.training_stage == 1:
             for name, weight in self.unet.named_parameters():
-                encodes = name.startswith("context_encoder.")
+                encodes = name.startswith(("context_encoder.", "condition_stem."))
                 weight.requires_grad_(encodes or (self.adapt_context and self.is_new(name)))
 
     def is_new(self, name: str) -> bool:
@@ -101,9 +101,10 @@ class PITI(DDPM):
                 f"{path}: a diffusion model without a condition, so that the layers that see one are fresh: train them "
                 "in stage 1 with --model.adapt_context true, or all with --model.stage 2"
             )
-        self._null_known = prior.kind is PITI_UNET and prior.stage.get("condition_drop", 1) > 0
         config = cast(PITIConfig | None, self.unet_config)
         trained = as_piti(prior, self.encoder_from, self.init_weights, self.asked, config, self)
+        own = prior.kind is PITI_UNET and prior.config.condition_channels == trained.config.condition_channels
+        self._null_known = own and prior.stage.get("condition_drop", 1) > 0
         trained.config_for(config)
         return trained
 

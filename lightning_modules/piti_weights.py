@@ -15,6 +15,7 @@ from tenshot.checkpoints import (
     Weights,
     for_conditions,
     read,
+    with_condition_input,
     with_encoder,
 )
 from tenshot.checkpoints.registry import kind_in
@@ -84,7 +85,8 @@ def as_piti(
 ) -> Trained[PITIConfig]:
     """A PITI with the U-Net of a pretrained network.
 
-    Its condition encoder is that of ``encoder_from`` or, where none is given, its own or a fresh one.
+    Its condition encoder is that of ``encoder_from`` or, where none is given, its own; a fresh one where it has none,
+    or one of images with other channels.
 
     Args:
         prior: As :func:`read_prior` gives it.
@@ -97,17 +99,17 @@ def as_piti(
     Raises:
         InputError: A file cannot be read, or the two do not belong together.
     """
-    condition_input = config is not None and config.condition_input
     if encoder_from is not None:
         encoder = _read_encoder(encoder_from, weights, asked)
         used_in_training(encoder.path, module)
-        if prior.kind is UNET:
-            prior = for_conditions(prior, encoder.config, condition_input)
-        return with_encoder(prior, encoder)
-    if prior.kind is PITI_UNET:
-        return prior
-    width = prior.config.context_channels or ConditionConfig.width
-    return for_conditions(prior, config.condition if config else ConditionConfig(width=width), condition_input)
+        made = with_encoder(for_conditions(prior, encoder.config) if prior.kind is UNET else prior, encoder)
+    elif prior.kind is PITI_UNET and (config is None or config.condition_channels == prior.config.condition_channels):
+        made = prior
+    else:
+        width = prior.config.context_channels or ConditionConfig.width
+        made = for_conditions(prior, config.condition if config else ConditionConfig(width=width))
+    sees = (config is not None and config.condition_input) or getattr(prior.config, "condition_input", False)
+    return with_condition_input(made) if sees else made
 
 
 def _told(kind: Kind[Any], asked: Mapping[str, Any]) -> dict[str, Any]:

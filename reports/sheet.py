@@ -29,13 +29,13 @@ def sheet(
     """
     font = ImageFont.load_default(SIZE)
     table = _table(groups, [row for row in rows if row.apart is None])
-    widths = [max(int(font.getlength(line[i])) for line in table) + 26 for i in range(len(table[0]))]
+    widths = [max(int(font.getlength(text)) for text in column) + 26 for column in zip(*table, strict=True)]
     panel = panel or Panel()
     strips = [*panel.conditions, *_strips(groups), *panel.truths]
     strips = [*strips, *shots] if panel.conditions else [*shots, *strips]
     width = max(SHEET, sum(widths) + 2 * MARGIN)
     tile = (width - 2 * MARGIN) // COLUMNS
-    height = 2 * MARGIN + LINE * (len(table) + 2) + len(strips) * (tile + LINE)
+    height = 2 * MARGIN + LINE * (len(table) + 2) * bool(table) + len(strips) * (tile + LINE)
     image = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(image)
     top = MARGIN
@@ -46,11 +46,12 @@ def sheet(
             left += space
         pen.line([(MARGIN, top + LINE - 3), (width - MARGIN, top + LINE - 3)], RULE)
         top += LINE
-    note = "mean ± standard deviation over n runs" + (
-        "; some were measured otherwise: see the page" if any(row.apart for row in rows) else ""
-    )
-    pen.text((MARGIN, top + 4), note, SOFT, font)
-    top += 2 * LINE
+    if table:
+        note = "mean ± standard deviation over n runs" + (
+            "; some were measured otherwise: see the page" if any(row.apart for row in rows) else ""
+        )
+        pen.text((MARGIN, top + 4), note, SOFT, font)
+        top += 2 * LINE
     for strip in strips:
         pen.text((MARGIN, top), strip.title, INK, font)
         for column, pixels in enumerate(strip.images):
@@ -62,7 +63,10 @@ def sheet(
 
 
 def _table(groups: Sequence[Group], rows: Sequence[Row]) -> list[list[str]]:
+    """A line for each metric below the names of the methods; none where nothing was measured."""
     names = [group.name for group in groups]
+    if not rows:
+        return []
     return [["", *names], *([row.value, *(_text(row.cells.get(name)) for name in names)] for row in rows)]
 
 

@@ -8,7 +8,7 @@ import tiny
 import torch
 from torch import Tensor
 
-from benchmarks.gpu import adm, agreement_losses
+from benchmarks.gpu import adm, agreement_conditions, agreement_losses
 from benchmarks.gpu.compared import ALLOWED, SameDraws, compare, difference, ieee
 from benchmarks.gpu.record import Context, Values
 from tenshot.diffusion import (
@@ -45,6 +45,7 @@ def run(context: Context) -> None:
     """All rows of the stage."""
     norms(context)
     networks(context)
+    agreement_conditions.run(context)
     agreement_losses.run(context)
     samplers(context)
     augmentation(context)

@@ -30,6 +30,7 @@ from tenshot.datamodules.pairs import (
 from tenshot.datamodules.pairs.sketches import BRIGHT, edges_of
 from tenshot.datamodules.reading import ImageError, opened
 from tenshot.errors import InputError
+from tenshot.lightning_modules.cascade_conditions import condition_config
 
 __all__ = ["Canvas", "Drawable", "canvas_for", "read_names"]
 
@@ -204,8 +205,8 @@ def canvas_for(method: object, data: object, kind: Drawable | None, names: dict[
     Raises:
         InputError: It draws from none, or from what cannot be drawn by hand; or nothing tells the classes.
     """
-    config = getattr(getattr(method, "unet", None), "config", None)
-    if getattr(method, "condition_name", None) != CONDITION_IMAGE or config is None:
+    config, base = condition_config(method), getattr(method, "generators", [method])[0]
+    if config is None or getattr(base, "condition_name", None) is None:
         raise InputError(
             f"tenshot paint draws masks or sketches for a method that draws from them, such as PITI: this "
             f"{type(method).__name__} does not, draw from it with tenshot predict"
@@ -213,7 +214,7 @@ def canvas_for(method: object, data: object, kind: Drawable | None, names: dict[
     if hasattr(method, "low_res_size"):
         raise InputError(
             f"tenshot paint: this {type(method).__name__} draws from a small image besides: paint with the run of the "
-            "base, and enlarge what it draws with tenshot predict --images.low_res"
+            "base, or with a Cascade of both"
         )
     told = data.pairs if isinstance(data, SyntheticFaces) else data.condition if isinstance(data, Paired) else None
     known = kind or told

@@ -8,7 +8,7 @@ import queue
 import socket
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from threading import Event
@@ -32,7 +32,7 @@ from tenshot.datamodules.conditions import Conditions
 from tenshot.datamodules.samples import MOST, SEEDS, SeedBatches
 from tenshot.distributed.seeding import CPU_BATCH
 from tenshot.errors import InputError, check_range
-from tenshot.lightning_modules import PITI, Sampler
+from tenshot.lightning_modules import PITI, Cascade, Sampler
 from tenshot.lightning_modules.drawing import in_precision
 from tenshot.lightning_modules.guidance import ClassifierFreeGuidance
 
@@ -123,7 +123,7 @@ class Paint(Callback):
             InputError: The method draws from nothing that can be drawn by hand.
         """
         self.canvas = canvas_for(pl_module, self.data, self.kind, self.names)
-        method = cast(PITI, pl_module)
+        method = cast(PITI | Cascade, pl_module)
         self.by = drawn_by(trainer, method, 0, self._step, Conditions("images"))  # EMA has put the average in place
         with serving(self.listening, self.canvas, self.about(method), self.ask) as (address, alive):
             rank_zero_info(f"paint: {address} (Ctrl-C ends it)")
@@ -131,17 +131,18 @@ class Paint(Callback):
                 with suppress(queue.Empty):
                     self.draw(method, self.wanted.get(timeout=1))
 
-    def about(self, method: PITI) -> dict[str, Any]:
-        """What the page has to know, as JSON takes it."""
-        free = method.classifier_free
+    def about(self, method: PITI | Cascade) -> dict[str, Any]:
+        """What the page has to know, as JSON takes it; of a cascade sampler and guidance are its base's."""
+        base = _parts(method)[0]
+        free, read = base.classifier_free, f"{self.by.origin['weights']} weights of step {self.by.origin['step']}"
         return self.canvas.about() | {
             "method": type(method).__name__,
-            "weights": f"{self.by.origin['weights']} weights of step {self.by.origin['step']}",
-            "checkpoint": self.by.origin["checkpoint"],
+            "weights": "averaged weights" if isinstance(method, Cascade) else read,
+            "checkpoint": method.base if isinstance(method, Cascade) else self.by.origin["checkpoint"],
             "device": str(method.device),
-            "sampler": {"method": method.sampler.method, "steps": str(method.sampler.steps)},
+            "sampler": {"method": base.sampler.method, "steps": str(base.sampler.steps)},
             "scale": 1.0 if free is None else free.scale,
-            "guidable": method.knows_null,
+            "guidable": base.knows_null,
             "most": MOST_SAMPLES,
             "together": TOGETHER,
         }
@@ -171,7 +172,7 @@ class Paint(Callback):
         self.wanted.put(drawing)
         return drawing.stopped
 
-    def draw(self, method: PITI, drawing: Drawing) -> None:
+    def draw(self, method: PITI | Cascade, drawing: Drawing) -> None:
         """Draw, and tell of it; what goes wrong is told too and ends nothing."""
         try:
             self._draw(method, drawing)
@@ -185,27 +186,31 @@ class Paint(Callback):
             told = out_of_memory(error, "paint", method) if is_out_of_memory(error) else _line_of(error)
             drawing.tell({"error": told})
         finally:
-            method.progress = None
+            for part in _parts(method):
+                part.progress = None
         drawing.tell({"end": True})
 
-    def _draw(self, method: PITI, drawing: Drawing) -> None:
-        wish, as_configured = drawing.wish, (method.sampler, method.classifier_free)
-        free = replace(method.classifier_free or ClassifierFreeGuidance(), scale=wish.scale)
+    def _draw(self, method: PITI | Cascade, drawing: Drawing) -> None:
+        parts = _parts(method)
+        base = parts[0]
+        wish, as_configured = drawing.wish, (base.sampler, base.classifier_free)
+        free = replace(base.classifier_free or ClassifierFreeGuidance(), scale=wish.scale)
         other = SimpleNamespace(
-            sampler=replace(method.sampler, method=wish.sampler.method, steps=wish.sampler.steps),
+            sampler=replace(base.sampler, method=wish.sampler.method, steps=wish.sampler.steps),
             classifier_free=free if wish.scale != 1 else None,
             guidance=None,
         )
         numbers = torch.arange(wish.first, wish.first + wish.count)
         rows = wish.condition.expand(TOGETHER, *wish.condition.shape)
         try:
-            method.draw_as(cast(Any, other))
+            base.draw_as(cast(Any, other))
             record = self._record(method, wish)
             for batch in SeedBatches(numbers, wish.seed, TOGETHER, -(-len(numbers) // TOGETHER)):
                 if drawing.stopped.is_set():
                     raise Stopped
                 index, seeds = batch["index"].tolist(), batch["seed"].to(method.device)
-                method.progress = _progress(drawing, index)
+                for part in parts:
+                    part.progress = _progress(drawing, index)
                 condition = {CONDITION_IMAGE: rows[: len(seeds)].to(method.device)}
                 with in_precision(method):
                     images = method.sample(seeds, condition)
@@ -214,14 +219,23 @@ class Paint(Callback):
                 for number, pixels in zip(index, to_uint8(images), strict=True):
                     drawing.tell({"number": number, "image": _png(pixels, record | {"number": number})})
         finally:
-            method.sampler, method.classifier_free = as_configured
+            base.sampler, base.classifier_free = as_configured
 
-    def _record(self, method: PITI, wish: Wish) -> dict[str, Any]:
+    def _record(self, method: PITI | Cascade, wish: Wish) -> dict[str, Any]:
         """As ``drawn_by.json`` beside the images of ``predict``, with a hash of the condition."""
-        known = {name: value for name, value in self.by.depends_on.items() if name != "classifier_free"}
-        depends_on = known | options_of(method) | {"seed": wish.seed}
+        whose = "base." if isinstance(method, Cascade) else ""
+        known = {name: value for name, value in self.by.depends_on.items() if name != f"{whose}classifier_free"}
+        options = {
+            f"{whose}{name}": value for name, value in options_of(_parts(method)[0]).items() if value or not whose
+        }
+        depends_on = known | options | {"seed": wish.seed}
         depends_on[f"{CONDITION_IMAGE}_sha256"] = hashlib.sha256(wish.condition.numpy().tobytes()).hexdigest()
         return {**self.by.origin, "depends_on": depends_on}
+
+
+def _parts(method: PITI | Cascade) -> Sequence[PITI]:
+    """What draws, one after the other."""
+    return cast(Sequence[PITI], method.generators) if isinstance(method, Cascade) else [method]
 
 
 class NoImages(LightningDataModule):

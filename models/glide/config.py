@@ -81,7 +81,19 @@ def _refuse(prefix: str, config: TextConfig | ConditionConfig, names: tuple[str,
 
 
 @dataclass(frozen=True)
-class GlideConfig(UNetConfig):
+class Published(UNetConfig):
+    """The U-Net of 64 px that the public GLIDE and the public PITI have in common."""
+
+    image_size: int = 64
+    channels: int = 192
+    channel_mult: tuple[float, ...] = (1, 2, 3, 4)
+    num_res_blocks: int = 3
+    dropout: float = 0.1
+    context_channels: int = 512
+
+
+@dataclass(frozen=True)
+class GlideConfig(Published):
     """A U-Net that draws from text, as the public GLIDE of 64 px; see :class:`UNetConfig` for its other fields.
 
     Args:
@@ -92,12 +104,6 @@ class GlideConfig(UNetConfig):
         text_heads: Attention heads.
     """
 
-    image_size: int = 64
-    channels: int = 192
-    channel_mult: tuple[float, ...] = (1, 2, 3, 4)
-    num_res_blocks: int = 3
-    dropout: float = 0.1
-    context_channels: int = 512
     inpaint: bool = False
     text_length: int = 128
     text_vocabulary: int = 50257
@@ -127,7 +133,7 @@ class GlideConfig(UNetConfig):
 
 
 @dataclass(frozen=True)
-class PITIConfig(UNetConfig):
+class PITIConfig(Published):
     """A U-Net that draws from a condition image, as the public PITI of 64 px; see :class:`UNetConfig` for the rest.
 
     Args:
@@ -142,12 +148,6 @@ class PITIConfig(UNetConfig):
             learns by it what lies where in a small part of the steps.
     """
 
-    image_size: int = 64
-    channels: int = 192
-    channel_mult: tuple[float, ...] = (1, 2, 3, 4)
-    num_res_blocks: int = 3
-    dropout: float = 0.1
-    context_channels: int = 512
     condition_channels: int = 3
     condition_size: int = 256
     condition_grid: int = 16
@@ -165,7 +165,7 @@ class PITIConfig(UNetConfig):
         _ = self.condition
 
     @classmethod
-    def of(cls, unet: UNetConfig, condition: ConditionConfig, condition_input: bool = False) -> "PITIConfig":
+    def of(cls, unet: UNetConfig, condition: ConditionConfig) -> "PITIConfig":
         """Such a network of a U-Net, of GLIDE or another that has a context, and an encoder of condition images.
 
         Raises:
@@ -181,7 +181,7 @@ class PITIConfig(UNetConfig):
         told = {field.name: getattr(unet, field.name) for field in fields(UNetConfig)}
         names = ("channels", "size", "grid", "layers", "heads")
         encoder = {f"condition_{name}": getattr(condition, name) for name in names}
-        return cls(**told, **encoder, condition_input=condition_input)
+        return cls(**told, **encoder)
 
     @property
     def condition(self) -> ConditionConfig:

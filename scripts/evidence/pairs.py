@@ -1,6 +1,6 @@
 """What is compared of PITI on pairs of drawn faces: the trainings, the data, and what they cost."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -59,18 +59,23 @@ RECIPES = "configs/piti/faces"
 FROZEN, WHOLE = 0.016, 0.025  # of stage 1, and of a step that trains all weights
 PRIOR = Training("train", f"{RECIPES}32_prior.yaml", 1600, WHOLE)
 SKETCHES = ("--model.piti.condition_channels", "1")
-"""What a network that is built anew takes for sketches."""
-SCRATCH = Training(
-    "train", PRIOR.recipe, STEPS, WHOLE, ("--model.condition_drop", "0.2", "--model.timesteps", "loss_aware")
-)
+"""What the first training of each method has for sketches: the prior's encoder of masks is left out there."""
+HIDDEN = ("--model.condition_drop", "0.2")
+SCRATCH = (*HIDDEN, "--model.timesteps", "loss_aware", "--model.piti.condition_input", "true")
+FIRST_STAGE = f"{RECIPES}32_mask_stage1.yaml"
 METHODS: dict[str, tuple[Training, ...]] = {
     "two-stage": (
-        Training("train_1", f"{RECIPES}32_mask_stage1.yaml", STEPS // 2, FROZEN, source="prior"),
+        Training("train_1", FIRST_STAGE, STEPS // 2, FROZEN, source="prior"),
         Training("train_2", f"{RECIPES}32_mask.yaml", STEPS // 2, WHOLE, UNGUIDED, "before"),
     ),
-    "one-stage": (Training("train", f"{RECIPES}32_mask.yaml", STEPS, WHOLE, UNGUIDED, "prior"),),
-    "from scratch": (SCRATCH,),
+    "one-stage": (Training("train", FIRST_STAGE, STEPS, WHOLE, ("--model.stage", "2", *HIDDEN), "prior"),),
+    "from scratch": (Training("train", PRIOR.recipe, STEPS, WHOLE, SCRATCH),),
 }
+ALONE = "attention alone"
+"""Two-stage with the network of the paper, whose first convolution sees no condition: on masks, with the first seed."""
+PAPERS = (
+    replace(METHODS["two-stage"][0], options=("--model.piti.condition_input", "false")), METHODS["two-stage"][1],
+)  # fmt: skip
 SHIFTED = ("two-stage", "from scratch")
 """Which of them are compared on other domains than the prior's."""
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise
 
 from .pairs import (
+    ALONE,
     BATCH,
     COUNT,
     COUNTS,
@@ -75,11 +76,12 @@ def _protocol(rows: Sequence[Row]) -> str:
     hours = sum(float(row["minutes"]) for row in rows) / 60
     one = UPSAMPLERS[LOSSES[0]]
     text = (
-        f"The prior has seen 10,000 faces without conditions ({PRIOR.steps} steps of {BATCH}, 32 px; one whose encoder "
-        f"takes masks, one for sketches); pairs are of other heads. Each method trains {STEPS} steps of {BATCH}: "
-        f"two-stage, {METHODS['two-stage'][0].steps} of the encoder alone, then {METHODS['two-stage'][1].steps} of "
-        "all; one-stage, all at once from the prior; from scratch, all from nothing, at the prior's learning rate. A "
-        f"fifth of the conditions is hidden where all is trained. {FULL.samples} samples, {PER_CONDITION} of each of "
+        f"The prior has seen 10,000 faces without conditions ({PRIOR.steps} steps of {BATCH}, 32 px); pairs are of "
+        f"other heads. Each method trains {STEPS} steps of {BATCH}: two-stage, {METHODS['two-stage'][0].steps} of what "
+        f"reads the condition, then {METHODS['two-stage'][1].steps} of all; one-stage, all at once from the prior; "
+        "from scratch, all from nothing, at the prior's learning rate. Their first convolution sees the condition "
+        f"image; {ALONE} is two-stage with the network of the paper, where it does not. A fifth of the conditions is "
+        f"hidden where all is trained. {FULL.samples} samples, {PER_CONDITION} of each of "
         f"{FULL.samples // PER_CONDITION} conditions that nothing was trained on, by {FULL.sampler_steps} steps of "
         f"DPM-Solver++ without guidance, compared with {REFERENCE} other true images by EfficientNet-Lite0's features; "
         f'"true images" are {TRUE} more. '
@@ -113,7 +115,7 @@ def _order(rows: Sequence[Row]) -> str:
     lines = ["| better, in how many seeds | " + " | ".join(KEYS) + " |", "|---" * (len(KEYS) + 1) + "|"]
     holds: list[bool] = []
     for target, count, found in groups(rows):
-        for first, second in combinations(ORDER, 2):
+        for first, second in (*combinations(ORDER, 2), (ORDER[0], ALONE)):
             cells = [wins(found.get(first, {}), found.get(second, {}), key) for key in KEYS]
             if any(cells):
                 lines.append(f"| {TITLES[target]}, {count} pairs: {first} than {second} | {' | '.join(cells)} |")
@@ -193,6 +195,7 @@ def _omitted(rows: Sequence[Row]) -> str:
         for name in (METHODS if target in ("mask", "sketch") else SHIFTED)
         for seed in (SEEDS if count == COUNT and target in ("mask", "sketch") else SEEDS[:1])
     ]  # fmt: skip
+    planned.append(("mask", f"{ALONE}, {COUNT} pairs", str(SEEDS[0])))
     planned += [(LARGE, name, str(SEEDS[0])) for name in UPSAMPLERS]
     planned += [("mask", f"{how}, w = {w:g}", str(SEEDS[0])) for w in W for how in ("plain", "normalized")]
     late: dict[str, list[str]] = {}

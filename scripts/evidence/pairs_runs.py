@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .pairs import (
+    ALONE,
     COUNT,
     COUNTS,
     DOMAINS,
@@ -12,6 +13,7 @@ from .pairs import (
     LARGE,
     METHODS,
     PAIRS,
+    PAPERS,
     PER_CONDITION,
     PRIOR,
     PRIOR_SEED,
@@ -98,7 +100,7 @@ class PairsRun(Run):
 
     @property
     def _prior(self) -> "PairsRun":
-        return prior(self.root, self.target == "sketch", self.scale)
+        return prior(self.root, self.scale)
 
     @property
     def small(self) -> Path:
@@ -186,24 +188,23 @@ def _first(root: Path, name: str, trainings: tuple[Training, ...], scale: Scale)
     return _run(root, FIRST, seed, name, trainings, scale, 0)
 
 
-def prior(root: Path, sketch: bool, scale: Scale) -> PairsRun:
-    """The prior of images alone, whose encoder takes masks or sketches."""
-    trainings = (replace(PRIOR, options=SKETCHES) if sketch else PRIOR,)
-    return _first(root, "prior for sketches" if sketch else "prior for masks", trainings, scale)
+def prior(root: Path, scale: Scale) -> PairsRun:
+    """The prior of images alone."""
+    return _first(root, "prior", (PRIOR,), scale)
 
 
 def method(root: Path, target: str, name: str, count: int, seed: int, scale: Scale) -> PairsRun:
     """A method on so many pairs."""
-    trainings = METHODS[name]
-    if target == "sketch" and trainings[0].source is None:
-        trainings = (replace(trainings[0], options=trainings[0].options + SKETCHES),)
+    trainings = (METHODS | {ALONE: PAPERS})[name]
+    if target == "sketch":
+        trainings = (replace(trainings[0], options=trainings[0].options + SKETCHES), *trainings[1:])
     return _run(root, target, seed, f"{name}, {count} pairs", trainings, scale, count)
 
 
 def runs(root: Path, scale: Scale = FULL) -> list[PairsRun]:
     """All of them, first those with the first seed; of a toy those of COUNT pairs."""
     found = [_first(root, SEGMENTING, tuple(SEGMENTERS.values()), scale)]
-    found += [prior(root, sketch, scale) for sketch in (False, True)]
+    found.append(prior(root, scale))
     for seed in scale.seeds:
         first = seed == scale.seeds[0]
         for target in DOMAINS:
@@ -216,6 +217,7 @@ def runs(root: Path, scale: Scale = FULL) -> list[PairsRun]:
             elif target in ("mask", "sketch"):
                 counts = COUNTS if first and scale.most_steps is None else (COUNT,)
                 found += [method(root, target, name, n, seed, scale) for n in counts for name in METHODS]
+                found += [method(root, target, ALONE, COUNT, seed, scale)] if first and target == "mask" else []
             elif first:
                 found += [method(root, target, name, COUNT, seed, scale) for name in SHIFTED]
     return found

@@ -1,5 +1,6 @@
 """GLIDE and PITI among the kinds of network: read, converted, one made of the other, and refused where they differ."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import glide_files
@@ -16,6 +17,7 @@ from tenshot.checkpoints import (
     Trained,
     for_conditions,
     read,
+    with_condition_input,
     with_encoder,
 )
 from tenshot.checkpoints.registry import kind_in, method_for
@@ -114,14 +116,20 @@ def test_any_diffusion_model_becomes_a_piti_whose_time_embedding_is_its_own(tmp_
 def test_a_condition_in_the_first_convolution_changes_nothing_at_first(tmp_path):
     source = read(str(tiny.weights_file(tmp_path / "a.safetensors", tiny.randomised(tiny.ddpm()))), UNET)
     condition = ConditionConfig(channels=1, size=32, grid=2, width=32, layers=2, heads=1)
-    drawn = []
-    for condition_input in (False, True):
-        torch.manual_seed(0)
-        made = for_conditions(source, condition, condition_input)
-        assert made.config.condition_input == condition_input
+    plain = for_conditions(source, condition)
+    sees = with_condition_input(plain)
+    assert (plain.config.condition_input, sees.config.condition_input) == (False, True)
+    networks = [made.fill("unet", GlideUNet(made.config)) for made in (plain, sees)]
+    assert torch.equal(*(network(**glide_files.given(network)) for network in networks))
+    assert networks[1].condition_stem.weight.shape == (32, 1, 3, 3)
+    stem = "condition_stem.weight"
+    trained = replace(sees, states={"unet": {**sees.states["unet"], stem: torch.ones(32, 1, 3, 3)}})
+    assert for_conditions(with_condition_input(trained), condition).states["unet"][stem].all()
+    others = for_conditions(trained, replace(condition, channels=3))
+    assert not others.config.condition_input
+    for made in (others, with_condition_input(others)):
         network = made.fill("unet", GlideUNet(made.config))
-        drawn.append(network(**glide_files.given(network)))
-    assert torch.equal(*drawn)
+        assert network.condition_stem is None or not network.condition_stem.weight.any()
 
 
 def test_what_does_not_go_together_is_one_line(tmp_path):

@@ -175,6 +175,19 @@ def test_an_interval_is_of_the_steps_of_the_whole_process(interval: tuple[int, i
     assert asked(denoiser) == [6 if interval[0] <= step <= interval[1] else 3 for step in (751, 501, 251, 1)]
 
 
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm_solver"])
+def test_no_step_of_an_interval_waits_for_the_device(sampler: str):
+    """Tensors without values stand for those whose values a GPU has not computed yet: to ask for one is an error."""
+    denoiser = guided(DiffusionConfig(), interval=(200, 800))
+    x, told = torch.empty(3, 3, 4, 4, device="meta"), {"label": torch.empty(3, device="meta")}
+    denoiser.null = told
+    if sampler == "dpm_solver":
+        sample_dpm_solver(denoiser, x, 5, told)
+    else:
+        (sample_ddim if sampler == "ddim" else sample_ddpm)(denoiser.respace("5"), x, told)
+    assert set(asked(denoiser)) == {3, 6}
+
+
 def test_an_interval_within_a_batch():
     denoiser = guided(DiffusionConfig(), interval=(401, 600))
     x, t = torch.randn(3, 3, 4, 4), torch.tensor([399, 500, 600])

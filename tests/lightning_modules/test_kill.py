@@ -14,11 +14,16 @@ from typing import Any
 
 import pytest
 import tiny
+import tiny_piti
+import tiny_upsampler
 import torch
 from ranks import Started
+from tiny_stages import saved
 
 from tenshot.callbacks import StepSeed
+from tenshot.checkpoints.kind import plain_fields
 from tenshot.cli import main
+from tenshot.lightning_modules.adversarial import AdversarialModule
 
 CHANGES = {
     "model": {"init_args": {"unet": {"dropout": 0.3}}},
@@ -61,8 +66,24 @@ def die_writing(step: int) -> None:
     torch.save = half
 
 
+def die_between_players(step: int) -> None:
+    """After the discriminator's step, before the network's."""
+    optimise = AdversarialModule.optimise
+
+    def killed(self: AdversarialModule, player: Any, *rest: Any, **options: Any) -> Any:
+        if player == "generator" and self.trainer.global_step == step:
+            self.trainer.strategy.checkpoint_io.join()  # type: ignore[attr-defined]
+            die()
+        return optimise(self, player, *rest, **options)
+
+    AdversarialModule.optimise = killed  # type: ignore[method-assign]
+
+
 pytestmark = pytest.mark.slow
 DEATHS = {"between": (die_in_step, 5), "during": (die_writing, 6)}  # both leave steps 2 and 4
+OFTEN = ["--trainer.max_steps", "4", "--checkpoint.every_n_steps", "2", "--grid.every_n_steps", "0"]
+OFTEN += ["--trainer.limit_val_batches", "0", "--trainer.log_every_n_steps", "1"]
+OF_CONDITIONS = {"stage 1": (die_in_step, 3), "stage 2": (die_in_step, 3), "upsampler": (die_between_players, 3)}
 
 
 @pytest.fixture(scope="module")
@@ -152,10 +173,38 @@ def test_killed_before_the_first_checkpoint(runs: dict[str, Path], tmp_path: Pat
     assert_ended_alike(runs, run)
 
 
+@pytest.mark.parametrize("which", OF_CONDITIONS)
+def test_methods_of_conditions_killed_between_checkpoints(tmp_path: Path, which: str):
+    """Also between the steps of the two players of PITI's upsampler."""
+    start = tiny.randomised(tiny_piti.piti(piti=tiny_piti.TINY))
+    options: dict[str, Any] = {"init_from": saved(tmp_path, start), "stage": 1, "timesteps": "loss_aware"}
+    if which == "stage 2":
+        options |= {"stage": 2, "condition_drop": 0.5}
+    if which == "upsampler":
+        options = {"piti": plain_fields(tiny_upsampler.CONFIG), "low_res_size": 8, "losses_from": 0}
+        options |= {"perceptual": {"weight": 0}, "adversary": {"channels": 4, "layers": 2}}
+    method = "PITIUpsampler" if which == "upsampler" else "PITI"
+    config = tiny_piti.config(tmp_path, method, **options)
+    killed = Started(__file__, which, config, tmp_path / "killed")
+    main(["fit", "--config", config, *OFTEN, "--trainer.default_root_dir", str(tmp_path / "whole")])
+    assert killed.wait(timeout=120) == -signal.SIGKILL
+    assert names(tmp_path / "killed") == ["step=00000002.ckpt"]
+    resumed = ["--trainer.default_root_dir", str(tmp_path / "killed"), "--ckpt_path", "last"]
+    main(["fit", "--config", config, *OFTEN, *resumed])
+    ours, theirs = (
+        torch.load(tmp_path / name / "checkpoints/step=00000004.ckpt", weights_only=True)
+        for name in ("killed", "whole")
+    )
+    for part in ("state_dict", "optimizer_states", "ema", "global_step", "timesteps", "tenshot"):
+        tiny.assert_same(ours[part], theirs[part], part)
+    assert logged(tmp_path / "killed") == logged(tmp_path / "whole")
+
+
 if __name__ == "__main__":
     how, config, folder = sys.argv[1:]
     torch.set_num_threads(1)
-    ways: dict[str, tuple[Any, int]] = DEATHS
+    ways: dict[str, tuple[Any, int]] = DEATHS | OF_CONDITIONS
     way, when = ways[how]
     way(when)
-    main(["fit", "--config", config, "--trainer.default_root_dir", folder])
+    often = OFTEN if how in OF_CONDITIONS else []
+    main(["fit", "--config", config, *often, "--trainer.default_root_dir", folder])

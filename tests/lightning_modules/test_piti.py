@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tiny_piti import CONFIG, TINY, pairs, piti, public_file
+from tiny_stages import saved
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -75,12 +76,13 @@ class Modes(Callback):
 
 @pytest.mark.parametrize(("stage", "adapt_context"), [(1, False), (1, True), (2, False)])
 def test_a_stage_trains_its_part_and_the_rest_stays_as_the_file_has_it(tmp_path: Path, stage: Any, adapt_context: bool):
-    module = piti(init_from=glide_file(tmp_path), piti=CONFIG, stage=stage, adapt_context=adapt_context)
+    config = replace(CONFIG, condition_input=True)
+    module = piti(init_from=glide_file(tmp_path), piti=config, stage=stage, adapt_context=adapt_context)
     before, modes = weights(module), Modes()
     trainer = fit(tmp_path, module, 2, modes, data=pairs(num_val=0))
     moved = {name for name, value in weights(module).items() if not torch.equal(value, before[name])}
     context = {name for name in before if "context_kv" in name or name.startswith("context_embedding")}
-    encoder = {name for name in before if name.startswith("context_encoder.")}
+    encoder = {name for name in before if name.startswith(("context_encoder.", "condition_stem."))}
     assert context
     expected = set(before) if stage == 2 else encoder | context if adapt_context else encoder
     still = {name for name in expected - moved if ".convs." in name and name.endswith("bias")}  # before instance norms
@@ -168,6 +170,26 @@ def test_a_prior_of_images_alone_becomes_one_that_draws_from_masks(tmp_path: Pat
     moved = {name for name, value in weights(module).items() if not torch.equal(value, before[name])}
     assert moved
     assert all(name.startswith("context_encoder.") for name in moved)
+
+
+def test_a_prior_of_masks_begins_with_a_fresh_encoder_of_sketches(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    prior = tiny.randomised(piti(piti=replace(TINY, condition_input=True), condition_drop=0.2))
+    file = saved(tmp_path, prior)
+    with caplog.at_level("INFO"):
+        module = piti(init_from=file, piti=replace(TINY, condition_channels=1, condition_input=True))
+    assert f"{file}: starting from raw weights of step 7, with a fresh condition encoder, with a first" in caplog.text
+    assert module.unet.context_encoder.config == replace(TINY, condition_channels=1).condition
+    own, theirs = module.unet.state_dict(), prior.unet.state_dict()
+    kept = {name for name in own if not name.startswith(("context_encoder.", "condition_stem."))}
+    tiny.assert_same({name: own[name] for name in kept}, {name: theirs[name] for name in kept})
+    assert not module.unet.condition_stem.weight.any()
+    assert not module.knows_null  # the fresh encoder has never seen a white image
+    assert piti(init_from=file).knows_null
+    other = replace(TINY, condition_input=True, condition_layers=2)
+    tiny.refusal(lambda: piti(init_from=file, piti=other), "another network, with piti.condition_layers 1 (here 2)")
+    tiny.refusal(
+        lambda: piti(init_from=file, piti=TINY), "another network, with piti.condition_input True (here False)"
+    )
 
 
 @pytest.mark.parametrize("stage", [1, 2])

@@ -9,12 +9,10 @@ import pytest
 import tiny
 import torch
 from tiny_piti import CONFIG, TINY, masks, pairs, piti, public_file
-from tiny_stages import saved
 from torch import Tensor
 
 from tenshot.distributed.seeding import SeededNoise
-from tenshot.errors import InputError
-from tenshot.lightning_modules import PITI, Cascade, CascadeStage, ClassifierFreeGuidance, Sampler
+from tenshot.lightning_modules import PITI, ClassifierFreeGuidance, Sampler
 
 SEEDS = torch.tensor([4, 9, 2, 7])
 
@@ -131,9 +129,9 @@ def encoder_alone(folder: Path) -> str:
         ),
         (
             lambda folder: piti(
-                init_from=public_file(folder / "b.pt", glide_files.piti(condition_channels=1)), piti=CONFIG
+                init_from=public_file(folder / "b.pt", glide_files.piti(condition_layers=3)), piti=CONFIG
             ),
-            ["piti.condition_channels 1 (here 3)"],
+            ["piti.condition_layers 3 (here 2)"],
         ),
     ],
 )  # fmt: skip
@@ -157,9 +155,3 @@ def test_data_that_do_not_suit_are_refused_before_training(tmp_path: Path, modul
 
 def test_to_draw_without_a_condition_is_refused():
     tiny.refusal(lambda: method().sample(SEEDS), "PITI draws from condition images")
-
-
-def test_no_base_of_a_cascade_which_gives_it_no_conditions(tmp_path: Path):
-    file = saved(tmp_path, method())
-    with pytest.raises(InputError, match=r"--model\.base .*saved\.ckpt: of PITI: give one of DDPM or StyleGAN2"):
-        Cascade(file, [CascadeStage("none.ckpt")]).configure_model()

@@ -119,6 +119,19 @@ def test_an_image_depends_on_its_seed_and_its_two_conditions_and_the_encoder_run
     assert torch.equal(module.sample(SEEDS, given | {"low_res": pixels}), together)
 
 
+@pytest.mark.parametrize("condition_input", [False, True])
+def test_with_condition_input_the_first_convolution_sees_the_condition_image(condition_input: bool):
+    """Its encoder is silenced, so that nothing else tells of it."""
+    module = tiny.randomised(upsampler(piti=replace(CONFIG, condition_input=condition_input), low_res_size=8))
+    given = condition()
+    others = given | {"condition_image": given["condition_image"].roll(1, 0)}
+    silenced = module.unet.context_encoder.register_forward_hook(lambda _, x, out: tuple(0 * each for each in out))
+    assert torch.equal(module.sample(SEEDS, given), module.sample(SEEDS, others)) != condition_input
+    silenced.remove()
+    module.sampler = Sampler("ddpm", "3")
+    torch.testing.assert_close(module.sample(SEEDS, given), by_hand(module, given, "3", 1.0), atol=1e-4, rtol=0)
+
+
 # Bad input
 
 
@@ -148,8 +161,8 @@ def test_an_image_depends_on_its_seed_and_its_two_conditions_and_the_encoder_run
             ["is told how much noise is in what it enlarges"],
         ),
         (
-            lambda folder: upsampler(init_from=piti(folder, condition_channels=1), piti=CONFIG),
-            ["upsample_mask.pt: another network", "piti.condition_channels 1 (here 3)"],
+            lambda folder: upsampler(init_from=piti(folder, condition_layers=2), piti=CONFIG),
+            ["upsample_mask.pt: another network", "piti.condition_layers 2 (here 1)"],
         ),
         (lambda folder: upsampler(low_res_size=5), ["--model.low_res_size is 5", "image_size, 16"]),
         (lambda folder: upsampler(low_res_size=16), ["--model.low_res_size is 16"]),

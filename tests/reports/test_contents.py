@@ -15,6 +15,7 @@ from tenshot.reports.cost import cost_of
 from tenshot.reports.curves import POINTS, charts, logged, thinned
 from tenshot.reports.images import common_numbers, distance_matrix, nearest_of, shot_sets
 from tenshot.reports.section_runs import cost_section
+from tenshot.reports.sheet import LINE, MARGIN, sheet
 from tenshot.reports.shots import NotAvailable, shots_of
 from tenshot.reports.svg import chart
 
@@ -127,6 +128,16 @@ def test_columns_are_numbers_that_every_run_has(tmp_path: Path):
     (a / "images" / "000003.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"000003\.png: cannot be read"):
         read_images([a / "images" / "000003.png"])
+
+
+def test_runs_without_metrics_have_images_and_no_table(tmp_path: Path):
+    groups = grouped([read_run(make_run(tmp_path / "a", config(), images=random_images(10, 0)))])
+    drawn = sheet(groups, [], [])
+    tile = (drawn.width - 2 * MARGIN) // 10
+    assert drawn.height == 2 * MARGIN + LINE + tile
+    ink = (np.asarray(drawn) < 255).any(axis=(1, 2))
+    assert ink[MARGIN : MARGIN + LINE].any()
+    assert not ink[:MARGIN].any()
 
 
 def test_cost_of_a_run_that_did_not_log_it_is_by_the_times_of_files(tmp_path: Path):

@@ -52,7 +52,7 @@ def test_the_plan_is_whole_and_takes_less_than_three_hours_of_one_core(tmp_path:
     for target in ("mask", "sketch"):
         assert {(target, f"{name}, {count} pairs", 1) for name in METHODS for count in COUNTS} <= found
         assert {(target, f"{name}, 100 pairs", seed) for name in METHODS for seed in (1, 2, 3)} <= found
-    assert {(LARGE, name, 1) for name in UPSAMPLERS} <= found
+    assert {(LARGE, name, 1) for name in UPSAMPLERS} | {("mask", "attention alone, 100 pairs", 1)} <= found
     assert {(target, "true images", 1) for target in DOMAINS} <= found
     assert len({run.folder for run in planned}) == len(planned)
     assert plan.hours(planned) < 3
@@ -96,10 +96,10 @@ def test_every_command_finds_the_files_that_it_names(tmp_path: Path):
 def test_what_a_run_needs_is_chosen_with_it(tmp_path: Path):
     chosen = command.chosen(list(runs(tmp_path)), f"+ both/1/{LARGE}")
     assert [run.title for run in chosen] == [
-        "segmenters/77/start", "prior for masks/0/start", "two-stage, 100 pairs/1/mask", f"+ both/1/{LARGE}",
+        "segmenters/77/start", "prior/0/start", "two-stage, 100 pairs/1/mask", f"+ both/1/{LARGE}",
     ]  # fmt: skip
     chosen = command.chosen(list(runs(tmp_path)), "one-stage, 50 pairs/1/sketch")
-    assert [run.name for run in chosen] == ["segmenters", "prior for sketches", "one-stage, 50 pairs"]
+    assert [run.name for run in chosen] == ["segmenters", "prior", "one-stage, 50 pairs"]
     chosen = command.chosen(list(runs(tmp_path)), "from scratch, 50 pairs/1/mask")
     assert [run.name for run in chosen] == ["segmenters", "from scratch, 50 pairs"]
 
@@ -128,7 +128,8 @@ def test_a_scale_is_w_and_one_and_only_two_stage_on_masks_is_guided(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("title", "name"),
-    [("two-stage, 100 pairs/1/sketch", "train_1"), ("from scratch, 100 pairs/1/sketch", "train"),
+    [("two-stage, 100 pairs/1/sketch", "train_1"), ("one-stage, 100 pairs/1/sketch", "train"),
+     ("attention alone, 100 pairs/1/mask", "train_1"), ("from scratch, 100 pairs/1/sketch", "train"),
      (f"+ perceptual/1/{LARGE}", "train")],
 )  # fmt: skip
 def test_tenshot_takes_the_options(
@@ -144,7 +145,13 @@ def test_tenshot_takes_the_options(
     assert (data["domain"], data["pairs"], data["seed"]) == ("faces", "sketch" if "sketch" in title else "mask", 1)
     if name == "train_1":
         assert (method["stage"], data["shots"], asked["trainer"]["max_steps"]) == (1, 100, 4)
+        alone = "attention" in title
+        assert method["piti"]["condition_input"] != alone
+        assert method["piti"]["condition_channels"] == (3 if alone else 1)
+    if title.startswith("one-stage"):
+        assert (method["stage"], method["condition_drop"], method["piti"]["condition_channels"]) == (2, 0.2, 1)
     if "from scratch" in title:
+        assert method["piti"]["condition_input"]
         assert (method["init_from"], method["stage"], method["condition_drop"]) == (None, 2, 0.2)
         assert method["piti"]["condition_channels"] == 1
     if LARGE in title:
@@ -172,6 +179,7 @@ def rows() -> list[results.Row]:
     found = [row("mask", two, 1, 1.0, miou=0.6, diversity_dist=1.0), row("mask", two, 2, 2.0, miou=0.7)]
     found += [row("mask", one, 1, 2.0, miou=0.5, diversity_dist=2.0), row("mask", one, 2, 1.0, miou=0.6)]
     found += [row("mask", scratch, 1, 3.0, miou=0.9), row("mask", scratch, 2, 3.0, miou=0.1)]
+    found += [row("mask", "attention alone, 100 pairs", 1, 4.0, miou=0.1)]
     found += [row("sketch", two, 1, 1.0, edge_f1=0.5), row("sketch", one, 1, 2.0, edge_f1=0.6)]
     found += [row("babies", two, 1, 1.0, miou=0.5), row("babies", scratch, 1, 2.0, miou=0.6)]
     found += [row(LARGE, name, 1, fd) for name, fd in zip(UPSAMPLERS, (9.0, 8.0, 5.0, 8.5), strict=True)]
@@ -186,6 +194,7 @@ def test_the_order_counts_seeds_and_says_whether_the_papers_holds():
     assert "| masks to faces, 100 pairs: one-stage than from scratch | 2 of 2 | 1 of 2 | |" in made
     assert "| sketches to faces, 100 pairs: two-stage than one-stage | 1 of 1 | 0 of 1 | |" in made  # by edges
     assert "| masks to babies, 100 pairs: two-stage than from scratch | 1 of 1 | 0 of 1 | |" in made
+    assert "| masks to faces, 100 pairs: two-stage than attention alone | 1 of 1 | 1 of 1 | |" in made
     assert "babies, 100 pairs: two-stage than one-stage" not in made
     assert "is that of FD in 1 of 2 comparisons" in made
     assert "does not hold by FD (8.5, 8.0, 9.0)" in made
