@@ -47,6 +47,8 @@ def debug_size(recipe: dict[str, Any], folder: Path) -> list[str]:
         if start.startswith(PREFIX):  # a diffusion model as tiny.ddpm() is
             source = tiny.unet_config()
             small |= {name: getattr(source, name) for name in (*tiny.UNET, "resample", "out_channels")}
+        if start.startswith("runs/"):  # a PITI as tiny_piti.TINY is
+            small |= {name: getattr(TINY, name) for name in ("resample", "norm_groups", "out_channels")}
         of_network = "piti" in method or not start.startswith("runs/")  # else a PITI tells all
         for name, value in small.items() if of_network else ():
             words += [f"--model.piti.{name}", str(list(value) if isinstance(value, tuple) else value)]

@@ -1,6 +1,7 @@
 """What draws from texts and condition images on the device, beside the CPU's: GLIDE, PITI and its upsampler."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import glide_files
@@ -79,7 +80,7 @@ def upsampler_step(context: Context) -> None:
     """All terms of PITI's upsampler and of its discriminator, with the gradients of both."""
 
     def build() -> dict[str, Any]:
-        module = tiny.randomised(tiny_upsampler.upsampler())
+        module = tiny.randomised(tiny_upsampler.upsampler(degradation=None))
         images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(4)) * 2 - 1
         batch = {"image": images, "condition": {"condition_image": tiny_piti.masks()}}
         features = tiny_upsampler.PERCEPTUAL.read(16)
@@ -87,7 +88,7 @@ def upsampler_step(context: Context) -> None:
 
     def terms(made: dict[str, Any]) -> dict[str, Tensor]:
         module, x = made["module"], made["batch"]["image"]
-        module.features, module.phases = (made["features"],), lambda step: (True,)
+        module.features, module._trainer = (made["features"],), SimpleNamespace(global_step=0)
         t = torch.tensor([0, 200, 500, 900], device=x.device)
         step = module.denoiser.predict(x, t, torch.randn_like(x), module.condition_of(made["batch"]))
         judged = module.discriminator_terms(x, module.estimate(step).detach())
