@@ -24,7 +24,7 @@ demo-full: $(READY)  ## the same, from sources that it trains first: hours
 	$(BIN)/python scripts/sources.py --only-train faces64 faces64_stylegan2
 	$(BIN)/python scripts/demo.py --sources $${TENSHOT_SOURCES:-runs/sources}
 
-cascade: $(READY)  ## train a cascade on drawn faces, 16 -> 32 -> 64 px, and draw with it: half an hour on two cores
+cascade: $(READY)  ## train a cascade on drawn faces, 16 -> 32 -> 64 px, and draw with it: 15 to 30 minutes on two cores
 	$(BIN)/python scripts/cascade.py
 
 cascade-adapt: $(READY)  ## the same, then adapt base and stages to ten images and draw with them: some ten minutes more
