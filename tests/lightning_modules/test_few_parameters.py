@@ -223,6 +223,11 @@ def test_a_gan_trains_both_players_by_few_parameters(gan: str, tmp_path: Path, m
     assert len(ups) > 20
     weights = {name for name in ema.average["generator"] if name in dict(module.generator.named_parameters())}
     assert weights == {name for name, _ in module.generator.named_parameters() if "lora_" in name}
+    states = content_of(tmp_path, 2)["optimizer_states"]
+    known = [len(state["param_groups"][0]["params"]) for state in states]
+    players = (module.generator, [module.discriminator, *([module.heads] if isinstance(module, CDC) else [])])
+    assert known[0] == sum(weight.requires_grad for weight in players[0].parameters())
+    assert known[1] == sum(weight.requires_grad for part in players[1] for weight in part.parameters())
     read_back = tiny.gan(init_from=str(checkpoint_path(tmp_path, 2)), init_weights="raw")
     assert torch.equal(read_back.sample(torch.arange(2)), module.sample(torch.arange(2)))
     alone = tmp_path / "alone.safetensors"

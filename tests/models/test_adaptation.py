@@ -103,6 +103,28 @@ def test_the_gradients_of_both_factors_are_projections_of_that_of_the_weight(bui
         torch.testing.assert_close(part.lora_A.grad, expected, rtol=1e-8, atol=1e-12)
 
 
+def test_under_autocast_the_sum_is_not_rounded():
+    plain, given = unet()
+    adapted, _ = unet()
+    LORA.apply(filled(adapted).eval())
+    for name, weight in adapted.named_parameters():
+        if name.endswith("lora_B"):
+            weight.data.normal_(generator=torch.Generator().manual_seed(3)).mul_(0.1)
+    plain.eval().load_state_dict(merged(adapted.state_dict(), LORA.factor))
+    with torch.autocast("cpu"):
+        assert torch.equal(adapted(*given), plain(*given))
+
+
+def test_what_is_drawn_at_first_is_drawn_on_the_cpu_whatever_the_default_device():
+    weight = torch.zeros(4, 3, 3, 3)
+    torch.manual_seed(0)
+    expected = LowRank(weight, 2, 1.0)
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        found = LowRank(weight, 2, 1.0)
+    tiny.assert_same(dict(found.state_dict()), dict(expected.state_dict()))
+
+
 def trained(network: nn.Module) -> dict[str, Tensor]:
     return {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
 
