@@ -15,6 +15,7 @@ from tenshot.diffusion.guidance import Guidance, Guided, classifier_guidance
 from tenshot.diffusion.samplers import ddim_encode, sample_ddim, sample_ddpm
 from tenshot.diffusion.schedules import cosine_betas, linear_betas, space_timesteps
 from tenshot.diffusion.timesteps import LossAwareTimesteps, TimestepSampler, UniformTimesteps
+from tenshot.diffusion.weighting import LogNormalNoise, LogNormalTimesteps, LossWeighting
 from tenshot.losses.variational import Moments, ReverseStep
 
 __all__ = [
@@ -29,7 +30,10 @@ __all__ = [
     "GaussianDiffusion",
     "Guidance",
     "Guided",
+    "LogNormalNoise",
+    "LogNormalTimesteps",
     "LossAwareTimesteps",
+    "LossWeighting",
     "LowResNoise",
     "Moments",
     "ReverseStep",

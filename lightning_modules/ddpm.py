@@ -15,7 +15,8 @@ from tenshot.checkpoints import UNET, Adapted, Kind, Trained, Weights, describe,
 from tenshot.checkpoints.diffusion_networks import process_for, refuse_other_channels, with_null_class
 from tenshot.checkpoints.uses import used_in_training
 from tenshot.diffusion import Condition, Denoised, Denoiser, DiffusionConfig, GaussianDiffusion, bits_per_dim
-from tenshot.diffusion.timesteps import LossAwareTimesteps, TimestepBinMeans, UniformTimesteps
+from tenshot.diffusion.timesteps import TimestepBinMeans
+from tenshot.diffusion.weighting import LogNormalNoise, LossWeighting, Timesteps, timestep_sampler
 from tenshot.distributed.sharding import shard
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.data_checks import check_images
@@ -29,6 +30,7 @@ from tenshot.models import Adaptation, UNet, UNetConfig
 __all__ = ["DDPM"]
 
 ANCESTRAL_250, PREVIEW = Sampler(), Sampler("dpm_solver", 20)
+PLAIN, EDM_NOISE = LossWeighting(), LogNormalNoise()
 
 
 class DDPM(DrawsFromNoise):
@@ -45,7 +47,8 @@ class DDPM(DrawsFromNoise):
         objective: ``hybrid``: noise prediction, plus the variational term where the variance is learned;
             ``vlb``: the variational bound alone (Improved DDPM, section 3.3).
         vlb_weight: Weight of the whole variational bound in the hybrid loss (lambda; 0.001 in the papers).
-        timesteps: How training timesteps are drawn; ``loss_aware`` as Improved DDPM does for ``vlb``.
+        timesteps: How training timesteps are drawn: ``uniform``; ``loss_aware`` as Improved DDPM does for ``vlb``;
+            ``log_normal``, by the noise in them, as EDM does.
         sampler: How images are drawn.
         preview_sampler: How the grids during training are drawn.
         guidance: Draw towards classes by a classifier of noisy images.
@@ -54,6 +57,8 @@ class DDPM(DrawsFromNoise):
         label_drop: Part of the images whose label is hidden in training, so that classifier_free can guide.
         classifier_free: Draw towards classes, and away from what the network draws without a label.
         adapt: Which weights of init_from are trained; none: all.
+        weighting: How much each timestep counts in the hybrid objective's regression.
+        log_normal: How much noise the timesteps ``log_normal`` have.
     """
 
     averaged = ("unet",)
@@ -75,7 +80,7 @@ class DDPM(DrawsFromNoise):
         lr_scheduler: LRSchedulerCallable | None = None,
         objective: Literal["hybrid", "vlb"] = "hybrid",
         vlb_weight: float = 0.001,
-        timesteps: Literal["uniform", "loss_aware"] = "uniform",
+        timesteps: Timesteps = "uniform",
         sampler: Sampler = ANCESTRAL_250,
         preview_sampler: Sampler = PREVIEW,
         guidance: ClassifierGuidance | None = None,
@@ -85,6 +90,8 @@ class DDPM(DrawsFromNoise):
         label_drop: float = 0.0,
         classifier_free: ClassifierFreeGuidance | None = None,
         adapt: Adaptation | None = None,
+        weighting: LossWeighting = PLAIN,
+        log_normal: LogNormalNoise = EDM_NOISE,
     ) -> None:
         super().__init__()
         if init_from is None and unet is None:
@@ -94,6 +101,11 @@ class DDPM(DrawsFromNoise):
             )
         check_range("--model.vlb_weight", vlb_weight, 0)
         check_range("--model.label_drop", label_drop, 0, 1, below=True)
+        if objective == "vlb" and (weighting.scheme != "none" or timesteps == "log_normal"):
+            raise InputError(
+                "--model.objective vlb is the bound alone, which has weights and timesteps of its own: leave out "
+                "--model.weighting and --model.timesteps log_normal, or take hybrid"
+            )
         self.asked: dict[str, Any] = {} if dropout is None else {"dropout": dropout}
         if unet is not None:
             if label_drop and unet.num_classes is None:
@@ -106,6 +118,7 @@ class DDPM(DrawsFromNoise):
         self.init_from, self.init_weights = init_from, init_weights
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.objective, self.vlb_weight, self.timestep_choice = objective, vlb_weight, timesteps
+        self.weighting, self.log_normal = weighting, log_normal
         self.sampler, self.preview_sampler, self.guidance = sampler, preview_sampler, guidance
         self.label_drop, self.classifier_free = label_drop, classifier_free
         self.bits_per_dim_steps, self.compile_network = bits_per_dim, compile
@@ -136,9 +149,11 @@ class DDPM(DrawsFromNoise):
         self.preview_sampler = self.preview_sampler.for_process(self.drawn_process)
         self.unet_config, self.diffusion_config = config, process
         self.unet = cast(UNet, self.kind.networks["unet"](config))
-        choice = LossAwareTimesteps if self.timestep_choice == "loss_aware" else UniformTimesteps
-        objective = vlb_loss if self.objective == "vlb" else partial(hybrid_loss, vlb_weight=self.vlb_weight)
-        self.denoiser = Denoiser(self.diffusion, self.unet, objective, choice(process.num_steps))
+        weight = self.weighting.for_process(self.diffusion)
+        hybrid = partial(hybrid_loss, vlb_weight=self.vlb_weight, mse_weight=weight)
+        objective = vlb_loss if self.objective == "vlb" else hybrid
+        timesteps = timestep_sampler(self.timestep_choice, self.diffusion, self.log_normal)
+        self.denoiser = Denoiser(self.diffusion, self.unet, objective, timesteps)
         self.bound = None if self.bits_per_dim_steps is None else self.denoiser.respace(self.bits_per_dim_steps)
         self.bins = TimestepBinMeans(process.num_steps)
         if initial is not None:

@@ -18,7 +18,7 @@ from tenshot.distributed.sharding import is_sharded, shard
 from tenshot.errors import InputError, check_range
 from tenshot.lightning_modules.ddpm import DDPM
 from tenshot.lightning_modules.drawing import in_precision
-from tenshot.losses import high_frequency, high_frequency_mse, pairwise_similarity_loss
+from tenshot.losses import high_frequency, high_frequency_mse, min_snr_weight, pairwise_similarity_loss
 from tenshot.losses.ddpm_pa import Direction, Reduction
 from tenshot.models import UNet, UNetConfig
 
@@ -166,7 +166,7 @@ class DDPMPA(DDPM):
         if weights.high_frequency_mse:
             mse = high_frequency_mse(estimate, step.x0)
             if weights.mse_weighting == "min_snr":
-                mse = self.diffusion.snr(step.t).clamp(max=1) * mse
+                mse = min_snr_weight(self.diffusion.snr(step.t), 1.0) * mse
             terms["high_frequency_mse"] = weights.high_frequency_mse * mse
         if self.source.network is not None:
             n = len(estimate)

@@ -18,13 +18,16 @@ from tenshot.losses.gradient_penalties import (
 from tenshot.losses.mixup import mixing_coefficients, mixup_distance_loss
 from tenshot.losses.perceptual import perceptual_loss
 from tenshot.losses.variational import hybrid_loss, vlb_loss
+from tenshot.losses.weighting import edm_weight, min_snr_weight
 
 __all__ = [
     "cross_domain_distance_loss",
+    "edm_weight",
     "high_frequency",
     "high_frequency_mse",
     "hybrid_loss",
     "interpolated",
+    "min_snr_weight",
     "mixing_coefficients",
     "mixup_distance_loss",
     "nonsaturating_discriminator_loss",

@@ -1,6 +1,7 @@
 """The variational bound of a diffusion model, and the training losses made of it: L_hybrid and L_vlb."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
@@ -105,6 +106,7 @@ def hybrid_loss(
     noise: Tensor,
     *,
     vlb_weight: float = 0.001,
+    mse_weight: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """L_hybrid = L_simple + vlb_weight * L_vlb, as its terms per sample (IDDPM, eq. 16).
 
@@ -119,12 +121,15 @@ def hybrid_loss(
         t: (N,) int64.
         noise: (N, C, H, W).
         vlb_weight: Weight of L_vlb in bits per dimension.
+        mse_weight: That of the squared error at steps t, (N,) -> (N,), such as ``LossWeighting`` gives; none: 1.
 
     Returns:
         ``mse`` (N,), and ``vb`` (N,) where the variance is learned; the loss is their sum.
     """
     prediction, variance = diffusion.split(output, x_t)
     terms = {"mse": (diffusion.target(x0, x_t, t, noise) - prediction).square().flatten(1).mean(dim=1)}
+    if mse_weight is not None:
+        terms["mse"] = mse_weight(t) * terms["mse"]
     if variance is not None:
         only_variance = torch.cat([prediction.detach(), variance], dim=1)
         terms["vb"] = vlb_weight * diffusion.num_steps * diffusion.vlb_terms(only_variance, x0, x_t, t)

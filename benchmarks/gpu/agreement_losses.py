@@ -9,6 +9,7 @@ from torch import Tensor
 
 from benchmarks.gpu.compared import Outcome, compare, with_gradients
 from benchmarks.gpu.record import Context
+from tenshot.diffusion import LossWeighting
 from tenshot.distributed.seeding import step_choices
 from tenshot.lightning_modules import MixDL
 from tenshot.lightning_modules.cdc import features
@@ -43,6 +44,7 @@ def diffusion(context: Context) -> None:
     """A training step of DDPM: hybrid loss, and the bound with learned variance."""
     kinds: dict[str, dict[str, Any]] = {
         "loss hybrid": {"diffusion": tiny.process()},
+        "loss hybrid, min-SNR": {"diffusion": tiny.process(), "weighting": LossWeighting("min_snr")},
         "loss hybrid, learned variance": {
             "diffusion": tiny.process(**LEARNED),
             "unet": tiny.unet_config(out_channels=6),

@@ -29,6 +29,8 @@ __all__ = [
     "FolderGenerator",
     "ImageFolder",
     "InputError",
+    "LogNormalNoise",
+    "LossWeighting",
     "LowResNoise",
     "MixDL",
     "Mixup",
@@ -62,6 +64,8 @@ _HOME = {
     "Degradation": "diffusion.degradation",
     "DiffusionConfig": "diffusion",
     "InputError": "errors",
+    "LogNormalNoise": "diffusion",
+    "LossWeighting": "diffusion",
     "LowResNoise": "diffusion",
     "PITIConfig": "models",
     "StyleGAN2Config": "models",
@@ -78,7 +82,7 @@ if not (Path(__file__).parent / "errors").is_dir():
 if TYPE_CHECKING:
     from tenshot.callbacks import EMA
     from tenshot.datamodules import FewShot, ImageFolder, Paired, SampleFolder, SyntheticFaces
-    from tenshot.diffusion import Augmentation, Blur, DiffusionConfig, LowResNoise
+    from tenshot.diffusion import Augmentation, Blur, DiffusionConfig, LogNormalNoise, LossWeighting, LowResNoise
     from tenshot.diffusion.degradation import Degradation
     from tenshot.errors import InputError
     from tenshot.lightning_modules import (
