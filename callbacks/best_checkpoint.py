@@ -17,13 +17,14 @@ BEST = "checkpoints/best.ckpt"
 
 
 class BestCheckpoint:
-    """Keep the checkpoint of the best value.
+    """Keep the checkpoint of the best value, of equal ones the last.
+
+    Before samples have arrived in the domain, a value may stand at its end while they come nearer.
 
     Args:
         by: Which value, by its name in the table; none: keep nothing.
         condition: What was chosen of the samples' condition: values of other samples do not count.
-        patience: How many evaluations since the best one may be worse; none: any number. Equal ones do not count:
-            before samples have arrived in the domain, a value may stand at its end.
+        patience: How many evaluations since the best one may be worse; none: any number.
     """
 
     def __init__(self, by: str | None, condition: dict[str, Any] | None, patience: int | None = None) -> None:
@@ -67,12 +68,12 @@ class BestCheckpoint:
         return self.patience is not None and self._worse >= self.patience
 
     def keep(self, trainer: Trainer, values: Mapping[str, float | None]) -> None:
-        """Save a checkpoint if its value is better than all before; without one, training goes on. On all ranks."""
+        """Save a checkpoint if no value before was better; without a value, training goes on. On all ranks."""
         value, sign = values[self.by] if self.by else None, 1 if self._more_is_better else -1
         if value is None:
             return
-        if self._value is not None and sign * value <= sign * self._value:
-            self._worse += value != self._value
+        if self._value is not None and sign * value < sign * self._value:
+            self._worse += 1
             return
         self._value, self._step, self._worse = value, trainer.global_step, 0
         said = f"step {trainer.global_step}: best {self.by} so far, {value:.4g}: {BEST}"

@@ -124,8 +124,8 @@ def found(run: Run) -> list[Row]:
 
 
 def least_gap(nearness: Sequence[float]) -> int:
-    """The rule: which evaluation is nearest to 0.5, the first of equal ones."""
-    return min(range(len(nearness)), key=lambda i: abs(nearness[i] - 0.5))
+    """The rule: which evaluation is nearest to 0.5, the last of equal ones."""
+    return min(reversed(range(len(nearness))), key=lambda i: abs(nearness[i] - 0.5))
 
 
 def first_crossing(nearness: Sequence[float]) -> int:

@@ -137,7 +137,7 @@ class Paint(Callback):
         free, read = base.classifier_free, f"{self.by.origin['weights']} weights of step {self.by.origin['step']}"
         return self.canvas.about() | {
             "method": type(method).__name__,
-            "weights": "averaged weights" if isinstance(method, Cascade) else read,
+            "weights": base.weights_origin if isinstance(method, Cascade) else read,
             "checkpoint": method.base if isinstance(method, Cascade) else self.by.origin["checkpoint"],
             "device": str(method.device),
             "sampler": {"method": base.sampler.method, "steps": str(base.sampler.steps)},

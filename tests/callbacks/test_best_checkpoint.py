@@ -87,6 +87,8 @@ def test_it_stops_where_values_become_worse_also_over_a_restart(tmp_path: Path, 
         return trainer.global_step
 
     assert reached(5, patience=2) == 5  # 3 again is as good, 3.2 is worse, NaN does not count
+    best = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["global_step"] == 3  # the later of two that are equal
     assert reached(10, patience=2, resume=True) == 6  # 3.5: the second that is worse
     assert reached(10, patience=2, resume=True) == 9  # 2 is better, 2.5 and 9 are worse
     assert str(newest_checkpoint(tmp_path)).endswith("step=00000009.ckpt")

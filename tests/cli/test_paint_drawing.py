@@ -3,12 +3,14 @@
 import base64
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import tiny
+import tiny_conditions
 import torch
 from lightning.pytorch.plugins import MixedPrecision
 from PIL import Image
@@ -19,7 +21,7 @@ from tenshot.callbacks.image_writer import to_uint8
 from tenshot.cli.paint import drawing
 from tenshot.cli.paint.canvas import canvas_for
 from tenshot.cli.paint.drawing import Drawing, Paint, Wish
-from tenshot.lightning_modules import PITI, Sampler
+from tenshot.lightning_modules import PITI, Cascade, Sampler
 from tenshot.lightning_modules.guidance import ClassifierFreeGuidance
 
 FIVE = Sampler("ddim", "5")
@@ -40,7 +42,7 @@ def painter() -> Paint:
     return paint
 
 
-def told_of(module: PITI, asked: Wish) -> list[Mapping[str, Any]]:
+def told_of(module: PITI | Cascade, asked: Wish) -> list[Mapping[str, Any]]:
     told: list[Mapping[str, Any]] = []
     painter().draw(module, Drawing(asked, told.append))
     return told
@@ -50,7 +52,7 @@ def image(told: Mapping[str, Any]) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(told["image"]))))
 
 
-def sampled(module: PITI, asked: Wish) -> np.ndarray:
+def sampled(module: PITI | Cascade, asked: Wish) -> np.ndarray:
     seeds = (asked.seed << 32) + torch.arange(asked.first, asked.first + asked.count)
     rows = asked.condition.expand(asked.count, *asked.condition.shape)
     return to_uint8(module.sample(seeds, {"condition_image": rows})).numpy()
@@ -87,6 +89,21 @@ def test_what_the_page_has_no_control_for_is_the_run_s():
     drawn = image(told_of(module, wish())[-2])
     assert (drawn == sampled(module, wish())[1]).all()
     assert (drawn != sampled(method(sampler=FIVE), wish())[1]).any()
+
+
+def test_a_cascade_is_drawn_from_with_the_sampler_and_the_guidance_of_the_page_for_its_base(tmp_path: Path):
+    tiny_conditions.parts(tmp_path)
+    module = tiny_conditions.cascade(tmp_path)
+    condition = torch.randint(256, (3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    asked = wish(condition=condition, scale=2.0)
+    before = module.generators[0].sampler
+    told = told_of(module, asked)
+    free = ClassifierFreeGuidance(2.0)
+    expected = sampled(tiny_conditions.cascade(tmp_path, base_sampler=FIVE, base_classifier_free=free), asked)
+    assert (np.stack([image(one) for one in told if "number" in one]) == expected).all()
+    assert (expected != sampled(module, asked)).any()
+    assert (module.generators[0].sampler, module.generators[0].classifier_free) == (before, None)
+    assert {one["steps"][1] for one in told if "steps" in one} == {5, 2}
 
 
 def test_the_precision_is_the_trainer_s():

@@ -204,7 +204,7 @@ def test_an_option_of_a_stage_is_changed_in_the_list_of_stages():
     ways = ways_of_drawing(*cascade_of_two(), over)
     for steps, way in zip((2, 4), ways, strict=True):
         first, second = way.method.stages  # type: ignore[attr-defined]
-        assert (first.checkpoint, first.augmentation_s, first.truncated, first.sampler.steps) == ("a", 3, True, None)
+        assert (first.checkpoint, first.augmentation_s, first.truncated, first.sampler) == ("a", 3, True, None)
         assert (second.checkpoint, second.truncated, second.sampler.steps) == ("b", False, steps)
         assert way.options == {"model.stages.1.sampler.steps": steps, "model.stages.0.truncated": True}
         assert way.drawing["model.stages.1.sampler.steps"] == steps

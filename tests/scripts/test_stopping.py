@@ -37,6 +37,7 @@ def stopping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         ([0.3, 0.2, 0.1], 0, 2),
         ([0.6, 0.51, 0.7], 1, 0),
         ([0.4], 0, 0),
+        ([0.0, 0.0, 0.0], 2, 2),  # nothing has arrived yet
     ],
 )
 def test_the_step_that_a_rule_chooses(stopping: ModuleType, nearness: list[float], least: int, crossing: int):
